@@ -1,0 +1,45 @@
+// Builds dist/: TypeScript to JavaScript, and the files that are not code beside it.
+// Runs from `npm ci` (prepare), `npm start` and `npm test`; without the compiler (an install of the
+// package alone) there is nothing to do, because the package ships dist/.
+import { spawnSync } from 'node:child_process';
+import { cpSync, existsSync, mkdirSync, readdirSync, rmSync, statSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const root = dirname(fileURLToPath(import.meta.url));
+const out = join(root, 'dist');
+const folders = ['machines', 'formats', 'wasm', 'broker', 'device', 'controller'];
+const assets = /\.(wasm|bin|proto)$|^(LICENSE|sources\.lock)/;
+const compiler = join(root, 'node_modules/typescript/bin/tsc');
+
+/** Time of the newest file below a folder, in ms since the epoch. */
+function newest(folder) {
+  let time = 0;
+  for (const entry of readdirSync(folder, { recursive: true })) {
+    const { mtimeMs } = statSync(join(folder, entry));
+    if (mtimeMs > time) time = mtimeMs;
+  }
+  return time;
+}
+
+if (existsSync(compiler)) {
+  const stamp = join(out, 'controller');
+  const changed = Math.max(
+    statSync(join(root, 'tsconfig.build.json')).mtimeMs,
+    ...folders.map((f) => newest(join(root, f))),
+  );
+  if (!existsSync(stamp) || statSync(out).mtimeMs < changed) {
+    rmSync(out, { recursive: true, force: true });
+    const tsc = spawnSync(process.execPath, [compiler, '-p', join(root, 'tsconfig.build.json')], {
+      stdio: 'inherit',
+    });
+    if (tsc.status !== 0) process.exit(tsc.status ?? 1);
+    for (const folder of folders) {
+      for (const entry of readdirSync(join(root, folder), { recursive: true })) {
+        if (!assets.test(entry.split('/').pop()) || entry.startsWith('build/')) continue;
+        mkdirSync(dirname(join(out, folder, entry)), { recursive: true });
+        cpSync(join(root, folder, entry), join(out, folder, entry));
+      }
+    }
+  }
+}
