@@ -1,0 +1,176 @@
+// A log is believed only where replaying it leads to PCR values that a TPM signed. Checked and unchecked are different
+// types: nobody but checkLog makes a CheckedLog.
+import { type Bank, banks, type Hash } from './banks.ts';
+import { type Cover, coverOf } from './covers.ts';
+import { type EventLog, type LogEvent, pcrCount } from './parse.ts';
+import { equal } from './reader.ts';
+import { EventType } from './types.ts';
+
+/** PCR values by index. */
+export type PcrValues = ReadonlyMap<number, Uint8Array>;
+
+export interface Replay {
+  /** The value that the events lead to, for every PCR that has events. */
+  readonly pcrs: Map<number, Uint8Array>;
+  /** PCRs with an event that has no digest in this bank: firmware did not measure it there. */
+  readonly unmeasured: Map<number, LogEvent>;
+  readonly startupLocality: number;
+}
+
+/**
+ * Extends the events of one boot, log after log, as the TPM did: PCR := H(PCR ‖ digest) [TPM2 P1 17.2.2].
+ *
+ * @param logs one boot in order: the firmware's log, then what the operating system logged (EVE: PCR 14)
+ */
+export function replay(logs: readonly EventLog[], bank: Bank, hash: Hash): Replay {
+  const { size } = banks[bank];
+  const startupLocality = startupLocalityOf(logs);
+  const pcrs = new Map<number, Uint8Array>();
+  const unmeasured = new Map<number, LogEvent>();
+  const joined = new Uint8Array(2 * size);
+  for (const log of logs)
+    for (const event of log.events) {
+      if (!event.extends) continue;
+      const digest = event.digest(bank);
+      if (!digest) {
+        if (!unmeasured.has(event.pcr)) unmeasured.set(event.pcr, event);
+        continue;
+      }
+      joined.set(pcrs.get(event.pcr) ?? initialPcr(event.pcr, bank, startupLocality));
+      joined.set(digest, size);
+      pcrs.set(event.pcr, hash(bank, joined));
+    }
+  return { pcrs, unmeasured, startupLocality };
+}
+
+const localitySignature = new TextEncoder().encode('StartupLocality\0');
+
+/**
+ * The locality that PCR 0 starts from: stated by an EV_NO_ACTION before PCR 0 is first extended, or 4 where an H-CRTM
+ * measured first, else 0 [PFP 10.4.5.3, TPM2 P1 34.3]. A lie about it leads to another PCR 0.
+ */
+export function startupLocalityOf(logs: readonly EventLog[]): number {
+  for (const log of logs)
+    for (const { pcr, type, data } of log.events) {
+      if (pcr !== 0) continue;
+      if (type === EventType.EV_EFI_HCRTM_EVENT) return 4;
+      if (type !== EventType.EV_NO_ACTION) return 0;
+      const stated = data.length === 17 && equal(data.subarray(0, 16), localitySignature);
+      if (stated) return data[16] as number;
+    }
+  return 0;
+}
+
+/** The value of a PCR that nothing was extended into: zeros, ones for 17 to 22, PCR 0 ends with the startup locality. */
+export function initialPcr(pcr: number, bank: Bank, startupLocality = 0): Uint8Array {
+  const value = new Uint8Array(banks[bank].size).fill(pcr >= 17 && pcr <= 22 ? 0xff : 0);
+  if (pcr === 0) value[value.length - 1] = startupLocality;
+  return value;
+}
+
+/** An event that leads to a signed PCR value: its digest is true. */
+class CheckedEvent {
+  /** Position in the logs of the boot, counted through all of them, as they were sent. */
+  readonly index: number;
+  readonly pcr: number;
+  /** A hint: no digest covers it. */
+  readonly type: number;
+  readonly digest: Uint8Array;
+  readonly data: Uint8Array;
+  readonly #bank: Bank;
+  readonly #hash: Hash;
+  #cover: Cover | undefined | null = null;
+
+  constructor(index: number, event: LogEvent, digest: Uint8Array, bank: Bank, hash: Hash) {
+    this.index = index;
+    this.pcr = event.pcr;
+    this.type = event.type;
+    this.digest = digest;
+    this.data = event.data;
+    this.#bank = bank;
+    this.#hash = hash;
+  }
+
+  /** Which part of the data is true as well; hashed when it is first asked for. */
+  get cover(): Cover | undefined {
+    if (this.#cover === null) this.#cover = coverOf(this, this.digest, this.#bank, this.#hash);
+    return this.#cover;
+  }
+
+  /** `data`: the digest vouches for the data (for the part that `cover` names); `digest`: the data is a hint. */
+  get vouched(): 'data' | 'digest' {
+    return this.cover ? 'data' : 'digest';
+  }
+}
+
+/** The log of one boot whose replay leads to signed PCR values. */
+class CheckedLog {
+  readonly bank: Bank;
+  /** Events of the PCRs that were checked, in order; events of other PCRs and EV_NO_ACTION are not among them. */
+  readonly events: readonly CheckedEvent[];
+  /** The signed values. */
+  readonly pcrs: PcrValues;
+  // Makes the type nominal: an object of the same shape is no CheckedLog.
+  readonly #checked = true;
+
+  constructor(bank: Bank, events: readonly CheckedEvent[], pcrs: PcrValues) {
+    this.bank = bank;
+    this.events = events;
+    this.pcrs = pcrs;
+    void this.#checked;
+  }
+}
+
+/** Why a quoted PCR does not follow from the log. */
+export interface PcrDifference {
+  readonly pcr: number;
+  /** - `mismatch`: the events lead to another value;
+   *  - `no-events`: the PCR was extended and the log has no event for it;
+   *  - `bank`: an event has no digest in this bank. */
+  readonly reason: 'mismatch' | 'no-events' | 'bank';
+  readonly quoted: Uint8Array;
+  readonly replayed: Uint8Array;
+  /** For `bank`: the event, by its position in its log. */
+  readonly event?: number;
+}
+
+export type LogCheck =
+  | { readonly ok: true; readonly log: CheckedLog }
+  | { readonly ok: false; readonly differing: readonly PcrDifference[] };
+
+/**
+ * Believes the logs of one boot as far as they lead to every quoted value.
+ *
+ * @param quoted values that a verified quote covers, one bank; nothing else may be passed in here
+ * @throws TypeError for a PCR that does not exist or a value that is not of the bank's size
+ */
+export function checkLog(logs: readonly EventLog[], quoted: PcrValues, bank: Bank, hash: Hash): LogCheck {
+  for (const [pcr, value] of quoted)
+    if (pcr < 0 || pcr >= pcrCount || value.length !== banks[bank].size)
+      throw new TypeError(`PCR ${pcr} with ${value.length} bytes is no value of bank ${bank}`);
+  const { pcrs, unmeasured, startupLocality } = replay(logs, bank, hash);
+
+  const differing: PcrDifference[] = [];
+  for (const [pcr, value] of quoted) {
+    const replayed = pcrs.get(pcr) ?? initialPcr(pcr, bank, startupLocality);
+    const missing = unmeasured.get(pcr);
+    if (missing) differing.push({ pcr, reason: 'bank', quoted: value, replayed, event: missing.index });
+    else if (!equal(value, replayed))
+      differing.push({ pcr, reason: pcrs.has(pcr) ? 'mismatch' : 'no-events', quoted: value, replayed });
+  }
+  if (differing.length > 0) return { ok: false, differing };
+
+  const events: CheckedEvent[] = [];
+  let base = 0;
+  for (const log of logs) {
+    for (const event of log.events) {
+      const digest = event.extends && quoted.has(event.pcr) ? event.digest(bank) : undefined;
+      if (digest) events.push(new CheckedEvent(base + event.index, event, digest, bank, hash));
+    }
+    base += log.events.length;
+  }
+  return { ok: true, log: new CheckedLog(bank, events, quoted) };
+}
+
+// Types alone: only checkLog makes them.
+export type { CheckedEvent, CheckedLog };
