@@ -64,6 +64,21 @@ export const u8 = integer('UINT8', 1);
 export const u16 = integer('UINT16', 2);
 export const u32 = integer('UINT32', 4);
 
+/** Only the expiration of a policy is signed. */
+export const i32: Codec<number> = {
+  name: 'INT32',
+  read(from) {
+    const start = from.offset;
+    const value = from.integer(4) | 0;
+    from.leaf(start, () => String(value));
+    return value;
+  },
+  write(to, value) {
+    if (value !== (value | 0)) to.fail('needs a signed integer of 32 bits');
+    to.integer(4, value >>> 0);
+  },
+};
+
 export const u64: Codec<bigint> = {
   name: 'UINT64',
   read(from) {
