@@ -1,6 +1,6 @@
 // What the digest of an event vouches for. Without this an edited log explains an attack away: replay proves digests, and
 // most digests are of something else than the data beside them (measured over 107 logs of real machines).
-import type { Bank, Hash } from './banks.ts';
+import type { Hash, HashName } from '../tpm2/hash.ts';
 import { equal, printable } from './reader.ts';
 import { EventType } from './types.ts';
 
@@ -22,7 +22,7 @@ export type Cover = 'data' | 'variable-data' | 'without-last-byte' | 'with-nul' 
 export function coverOf(
   event: { readonly type: number; readonly data: Uint8Array },
   digest: Uint8Array,
-  bank: Bank,
+  bank: HashName,
   hash: Hash,
 ): Cover | undefined {
   const { type, data } = event;

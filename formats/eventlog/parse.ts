@@ -1,7 +1,8 @@
 // Bytes of an event log → what it claims. Nothing here is believed: see replay.ts.
 
 import { FormatError } from '../format-error.ts';
-import { type Bank, bankOf, banks } from './banks.ts';
+import { digestSize, type HashName, hashId, hashName } from '../tpm2/hash.ts';
+import { pcrCount } from '../tpm2/pcrs.ts';
 import { Reader } from './reader.ts';
 import { type EventFields, EventType, type TaggedDigest } from './types.ts';
 
@@ -23,8 +24,7 @@ export const logLimits: LogLimits = {
   algorithms: 16,
 };
 
-/** PCRs of a PC Client TPM [PC Client Platform TPM Profile 4.6]. */
-export const pcrCount = 24;
+const known: readonly HashName[] = ['sha1', 'sha256', 'sha384', 'sha512'];
 
 /**
  * - `crypto-agile`: a header event, then TCG_PCR_EVENT2 records [PFP 10.2.2];
@@ -37,7 +37,7 @@ export type LogFormat = 'crypto-agile' | 'sha1' | 'headerless';
 export interface EventLog {
   readonly format: LogFormat;
   /** What the log says its firmware measures into, unknown algorithms left out. */
-  readonly banks: readonly Bank[];
+  readonly banks: readonly HashName[];
   readonly events: readonly LogEvent[];
   /** Bytes of 0x00 or 0xff after the last event: some kernels hand out the whole area that was reserved. */
   readonly padding: number;
@@ -74,17 +74,17 @@ export class LogEvent implements EventFields {
   }
 
   get digests(): readonly TaggedDigest[] {
-    return this.#shape.parts.map(({ algorithm, at, size }) => ({
-      algorithm,
+    return this.#shape.parts.map(({ hashAlg, at, size }) => ({
+      hashAlg,
       digest: this.#log.subarray(this.offset + at, this.offset + at + size),
     }));
   }
 
   /** The digest of one bank, undefined where the firmware did not measure into it. */
-  digest(bank: Bank): Uint8Array | undefined {
-    const { algorithm } = banks[bank];
+  digest(bank: HashName): Uint8Array | undefined {
+    const hashAlg = hashId(bank);
     for (const part of this.#shape.parts)
-      if (part.algorithm === algorithm)
+      if (part.hashAlg === hashAlg)
         return this.#log.subarray(this.offset + part.at, this.offset + part.at + part.size);
     return undefined;
   }
@@ -97,7 +97,7 @@ export class LogEvent implements EventFields {
 
 /** Where the digests of an event lie, as offsets from its start. Nearly all events of a log share one. */
 interface Shape {
-  readonly parts: readonly { readonly algorithm: number; readonly at: number; readonly size: number }[];
+  readonly parts: readonly { readonly hashAlg: number; readonly at: number; readonly size: number }[];
   readonly end: number;
 }
 
@@ -113,8 +113,8 @@ interface Bounds {
 class CutShort extends FormatError {}
 
 const sha1Shape: Shape = {
-  parts: [{ algorithm: banks.sha1.algorithm, at: 8, size: banks.sha1.size }],
-  end: 8 + banks.sha1.size,
+  parts: [{ hashAlg: hashId('sha1'), at: 8, size: digestSize('sha1') }],
+  end: 8 + digestSize('sha1'),
 };
 const noShape: Shape = { parts: [], end: 12 };
 const headerSignature = 'Spec ID Event03\0';
@@ -139,9 +139,7 @@ class LogParser {
   readonly #view: DataView;
   readonly #limits: LogLimits;
   /** Digest sizes by TPM_ALG_ID: those of the header and, where it says nothing, the ones every reader knows. */
-  readonly #sizes = new Map<number, number>(
-    Object.values(banks).map(({ algorithm, size }) => [algorithm, size]),
-  );
+  readonly #sizes = new Map<number, number>(known.map((bank) => [hashId(bank), digestSize(bank)]));
   #shape: Shape = noShape;
 
   constructor(log: Uint8Array, limits: LogLimits) {
@@ -153,7 +151,7 @@ class LogParser {
   parse(): EventLog {
     const events: LogEvent[] = [];
     const format = this.#format();
-    let stated: Bank[] | undefined = format === 'sha1' ? ['sha1'] : undefined;
+    let stated: HashName[] | undefined = format === 'sha1' ? ['sha1'] : undefined;
     let at = 0;
     try {
       while (at < this.#log.length) {
@@ -216,25 +214,25 @@ class LogParser {
     const { parts, end } = this.#shape;
     if (parts.length !== count || offset + end > this.#log.length) return false;
     for (const part of parts)
-      if (this.#view.getUint16(offset + part.at - 2, true) !== part.algorithm) return false;
+      if (this.#view.getUint16(offset + part.at - 2, true) !== part.hashAlg) return false;
     return true;
   }
 
   #readShape(offset: number, count: number, index: number): Shape {
-    const parts: { algorithm: number; at: number; size: number }[] = [];
+    const parts: { hashAlg: number; at: number; size: number }[] = [];
     let at = offset + 12;
     for (let i = 0; i < count; i++) {
       const field = `digests[${i}].hashAlg`;
       this.#need(at, 2, index, field);
-      const algorithm = this.#view.getUint16(at, true);
-      const name = `0x${algorithm.toString(16).padStart(4, '0')}`;
-      const size = this.#sizes.get(algorithm);
+      const hashAlg = this.#view.getUint16(at, true);
+      const name = `0x${hashAlg.toString(16).padStart(4, '0')}`;
+      const size = this.#sizes.get(hashAlg);
       if (size === undefined)
         throw this.#bad(index, field, at, `algorithm ${name} has no size in the header`);
-      if (parts.some((part) => part.algorithm === algorithm))
+      if (parts.some((part) => part.hashAlg === hashAlg))
         throw this.#bad(index, field, at, `algorithm ${name} appears twice`);
       this.#need(at, 2 + size, index, `digests[${i}].digest`);
-      parts.push({ algorithm, at: at + 2 - offset, size });
+      parts.push({ hashAlg, at: at + 2 - offset, size });
       at += 2 + size;
     }
     return { parts, end: at - offset };
@@ -254,18 +252,18 @@ class LogParser {
   }
 
   /** TCG_EfiSpecIdEvent: what TCG_PCR_EVENT2 records need to be read, and the banks [PFP 10.4.5.1]. */
-  #header(data: Uint8Array): Bank[] {
+  #header(data: Uint8Array): HashName[] {
     const reader = new Reader(data, 'events[0].event');
     reader.take(16 + 4 + 4, 'signature');
     const count = reader.u32('numberOfAlgorithms');
     if (count === 0 || count > this.#limits.algorithms)
       reader.fail(`${count}, from 1 to ${this.#limits.algorithms}`, 'numberOfAlgorithms', reader.at - 4);
-    const stated: Bank[] = [];
+    const stated: HashName[] = [];
     for (let i = 0; i < count; i++) {
       const algorithm = reader.u16(`digestSizes[${i}].algorithmId`);
       const size = reader.u16(`digestSizes[${i}].digestSize`);
-      const bank = bankOf(algorithm);
-      if (bank ? size !== banks[bank].size : size === 0 || size > 1024)
+      const bank = hashName(algorithm);
+      if (bank ? size !== digestSize(bank) : size === 0 || size > 1024)
         reader.fail(
           `${size} is no digest size of algorithm 0x${algorithm.toString(16)}`,
           `digestSizes[${i}]`,
@@ -292,8 +290,6 @@ class LogParser {
 }
 
 /** The banks that a log without header has a digest for in each event. */
-function banksOf(events: readonly LogEvent[]): Bank[] {
-  return (Object.keys(banks) as Bank[]).filter(
-    (bank) => events.length > 0 && events.every((event) => event.digest(bank)),
-  );
+function banksOf(events: readonly LogEvent[]): HashName[] {
+  return known.filter((bank) => events.length > 0 && events.every((event) => event.digest(bank)));
 }

@@ -1,13 +1,11 @@
 // A log is believed only where replaying it leads to PCR values that a TPM signed. Checked and unchecked are different
 // types: nobody but checkLog makes a CheckedLog.
-import { type Bank, banks, type Hash } from './banks.ts';
+import { digestSize, type Hash, type HashName } from '../tpm2/hash.ts';
+import { type PcrValues, pcrCount } from '../tpm2/pcrs.ts';
 import { type Cover, coverOf } from './covers.ts';
-import { type EventLog, type LogEvent, pcrCount } from './parse.ts';
+import type { EventLog, LogEvent } from './parse.ts';
 import { equal } from './reader.ts';
 import { EventType } from './types.ts';
-
-/** PCR values by index. */
-export type PcrValues = ReadonlyMap<number, Uint8Array>;
 
 export interface Replay {
   /** The value that the events lead to, for every PCR that has events. */
@@ -22,8 +20,8 @@ export interface Replay {
  *
  * @param logs one boot in order: the firmware's log, then what the operating system logged (EVE: PCR 14)
  */
-export function replay(logs: readonly EventLog[], bank: Bank, hash: Hash): Replay {
-  const { size } = banks[bank];
+export function replay(logs: readonly EventLog[], bank: HashName, hash: Hash): Replay {
+  const size = digestSize(bank);
   const startupLocality = startupLocalityOf(logs);
   const pcrs = new Map<number, Uint8Array>();
   const unmeasured = new Map<number, LogEvent>();
@@ -62,8 +60,8 @@ export function startupLocalityOf(logs: readonly EventLog[]): number {
 }
 
 /** The value of a PCR that nothing was extended into: zeros, ones for 17 to 22, PCR 0 ends with the startup locality. */
-export function initialPcr(pcr: number, bank: Bank, startupLocality = 0): Uint8Array {
-  const value = new Uint8Array(banks[bank].size).fill(pcr >= 17 && pcr <= 22 ? 0xff : 0);
+export function initialPcr(pcr: number, bank: HashName, startupLocality = 0): Uint8Array {
+  const value = new Uint8Array(digestSize(bank)).fill(pcr >= 17 && pcr <= 22 ? 0xff : 0);
   if (pcr === 0) value[value.length - 1] = startupLocality;
   return value;
 }
@@ -77,11 +75,11 @@ class CheckedEvent {
   readonly type: number;
   readonly digest: Uint8Array;
   readonly data: Uint8Array;
-  readonly #bank: Bank;
+  readonly #bank: HashName;
   readonly #hash: Hash;
   #cover: Cover | undefined | null = null;
 
-  constructor(index: number, event: LogEvent, digest: Uint8Array, bank: Bank, hash: Hash) {
+  constructor(index: number, event: LogEvent, digest: Uint8Array, bank: HashName, hash: Hash) {
     this.index = index;
     this.pcr = event.pcr;
     this.type = event.type;
@@ -105,7 +103,7 @@ class CheckedEvent {
 
 /** The log of one boot whose replay leads to signed PCR values. */
 class CheckedLog {
-  readonly bank: Bank;
+  readonly bank: HashName;
   /** Events of the PCRs that were checked, in order; events of other PCRs and EV_NO_ACTION are not among them. */
   readonly events: readonly CheckedEvent[];
   /** The signed values. */
@@ -113,7 +111,7 @@ class CheckedLog {
   // Makes the type nominal: an object of the same shape is no CheckedLog.
   readonly #checked = true;
 
-  constructor(bank: Bank, events: readonly CheckedEvent[], pcrs: PcrValues) {
+  constructor(bank: HashName, events: readonly CheckedEvent[], pcrs: PcrValues) {
     this.bank = bank;
     this.events = events;
     this.pcrs = pcrs;
@@ -144,9 +142,9 @@ export type LogCheck =
  * @param quoted values that a verified quote covers, one bank; nothing else may be passed in here
  * @throws TypeError for a PCR that does not exist or a value that is not of the bank's size
  */
-export function checkLog(logs: readonly EventLog[], quoted: PcrValues, bank: Bank, hash: Hash): LogCheck {
+export function checkLog(logs: readonly EventLog[], quoted: PcrValues, bank: HashName, hash: Hash): LogCheck {
   for (const [pcr, value] of quoted)
-    if (pcr < 0 || pcr >= pcrCount || value.length !== banks[bank].size)
+    if (pcr < 0 || pcr >= pcrCount || value.length !== digestSize(bank))
       throw new TypeError(`PCR ${pcr} with ${value.length} bytes is no value of bank ${bank}`);
   const { pcrs, unmeasured, startupLocality } = replay(logs, bank, hash);
 

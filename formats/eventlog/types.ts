@@ -59,8 +59,8 @@ export interface EventFields {
   readonly data: Uint8Array;
 }
 
-/** TPMT_HA: a TPM_ALG_ID and a digest of its size. */
+/** TPMT_HA, of an algorithm this code may not know. */
 export interface TaggedDigest {
-  readonly algorithm: number;
+  readonly hashAlg: number;
   readonly digest: Uint8Array;
 }
