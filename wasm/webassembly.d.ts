@@ -1,5 +1,6 @@
 // The part of WebAssembly's JavaScript interface that is used here; TypeScript knows it in its `dom` library only,
 // with which every file of the project would see a browser's globals.
+// biome-ignore lint/style/noNamespace: the global it describes is one
 declare namespace WebAssembly {
   class Module {
     constructor(bytes: Uint8Array);
