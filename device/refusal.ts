@@ -1,0 +1,59 @@
+// What a port throws when it cannot answer: a reason that charts, operators and tests know by its code.
+import type { Failure } from '../machines/port.ts';
+import { TransportError } from './tpm/transport.ts';
+
+export class Refusal extends Error {
+  readonly code: string;
+  readonly retryAfter?: number;
+  readonly details?: Record<string, unknown>;
+
+  constructor(
+    code: string,
+    text: string,
+    more: { retryAfter?: number; details?: Record<string, unknown>; cause?: unknown } = {},
+  ) {
+    super(text, 'cause' in more ? { cause: more.cause } : {});
+    this.name = 'Refusal';
+    this.code = code;
+    if (more.retryAfter !== undefined) this.retryAfter = more.retryAfter;
+    if (more.details !== undefined) this.details = more.details;
+  }
+}
+
+const fileCodes: Record<string, [code: string, text: string]> = {
+  ENOSPC: ['disk.full', 'the disk is full; free some space, nothing that was stored is lost'],
+  EDQUOT: ['disk.full', 'the quota of the disk is used up; nothing that was stored is lost'],
+  EROFS: ['disk.read-only', 'the disk is mounted read-only'],
+  EACCES: ['disk.forbidden', 'the file permissions do not let this program in'],
+  EIO: ['disk.failed', 'the disk reports an input/output error'],
+};
+
+/** Anything that was thrown, as a reason. What is not ours is named and never quoted: its text may hold a secret. */
+export function reasonOf(error: unknown): Omit<Failure, 'at' | 'dice'> {
+  if (error instanceof Refusal) {
+    return {
+      code: error.code,
+      text: error.message,
+      ...(error.retryAfter === undefined ? {} : { retryAfter: error.retryAfter }),
+      ...(error.details === undefined ? {} : { details: error.details }),
+    };
+  }
+  if (error instanceof TransportError) return { code: 'tpm.lost', text: `the TPM is out of reach: ${error.message}` };
+  const { code, rcName, name, syscall } = error as {
+    code?: string;
+    rcName?: string;
+    name?: string;
+    syscall?: string;
+  };
+  if (typeof code === 'string' && code in fileCodes) {
+    const [reason, text] = fileCodes[code] as [string, string];
+    return { code: reason, text };
+  }
+  if (typeof rcName === 'string') {
+    return rcName === 'TPM_RC_LOCKOUT'
+      ? { code: 'tpm.lockout', text: 'the TPM refuses for a while, after too many wrong authorisations' }
+      : { code: 'tpm.error', text: `the TPM answers ${rcName}` };
+  }
+  const where = typeof code === 'string' ? ` (${code}${syscall ? ` in ${syscall}` : ''})` : '';
+  return { code: 'internal.error', text: `${name ?? 'an error'}${where} that nobody expected here` };
+}

@@ -1,0 +1,147 @@
+// Files of the device. Every write goes beside the old file and is renamed over it, so that a cut of power leaves the
+// old or the new one and never half of either. Calls are synchronous: the files are small, and the order matters.
+import { createHash } from 'node:crypto';
+import {
+  closeSync,
+  existsSync,
+  fsyncSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeSync,
+} from 'node:fs';
+import { dirname, join } from 'node:path';
+import { Refusal } from './refusal.ts';
+
+/** EVE's three places; each can be put anywhere. */
+export interface Folders {
+  /** What the device was installed with: certificates, server, onboarding key. */
+  config: string;
+  /** What outlives a reboot. */
+  persist: string;
+  /** What does not. */
+  run: string;
+}
+
+const largest = 16 * 1024 * 1024;
+
+export class StateFolder {
+  readonly path: string;
+
+  constructor(path: string) {
+    this.path = path;
+    mkdirSync(path, { recursive: true, mode: 0o700 });
+  }
+
+  file(name: string): string {
+    return join(this.path, name);
+  }
+
+  has(name: string): boolean {
+    return existsSync(this.file(name));
+  }
+
+  /** The whole file, null when there is none. Throws Refusal state.oversize. */
+  read(name: string): Uint8Array | null {
+    const path = this.file(name);
+    if (!existsSync(path)) return null;
+    const bytes = readFileSync(path);
+    if (bytes.length > largest) {
+      throw new Refusal('state.oversize', `${path} has ${bytes.length} bytes, and should never have over ${largest}`);
+    }
+    return bytes;
+  }
+
+  /** Atomic and durable; `mode` 0o600 for everything, since most of it is nobody else's business. */
+  write(name: string, bytes: Uint8Array): void {
+    const path = this.file(name);
+    mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+    const fresh = `${path}.new`;
+    try {
+      const fd = openSync(fresh, 'w', 0o600);
+      try {
+        writeAll(fd, bytes);
+        fsyncSync(fd);
+      } finally {
+        closeSync(fd);
+      }
+      renameSync(fresh, path);
+    } catch (error) {
+      rmSync(fresh, { force: true });
+      throw error;
+    }
+    syncFolder(dirname(path));
+  }
+
+  remove(name: string): void {
+    const path = this.file(name);
+    if (!existsSync(path)) return;
+    rmSync(path);
+    syncFolder(dirname(path));
+  }
+
+  /**
+   * Reads what `checkpoint` wrote: the newest copy that is whole.
+   * Throws Refusal state.broken when there are copies and none of them is.
+   */
+  restore<Value>(name: string): Value | null {
+    let broken = false;
+    for (const copy of [name, `${name}.bak`]) {
+      const bytes = this.read(copy);
+      if (!bytes) continue;
+      const value = openCheckpoint(bytes);
+      if (value !== undefined) return value as Value;
+      broken = true;
+    }
+    if (!broken) return null;
+    throw new Refusal(
+      'state.broken',
+      `${this.file(name)} and its backup are both damaged; restore them from a backup of the device, or remove both to start this part over`,
+    );
+  }
+
+  /** Writes a value with its hash, and keeps the copy before it as a backup. */
+  checkpoint(name: string, value: unknown): void {
+    const before = this.read(name);
+    if (before && openCheckpoint(before) !== undefined) this.write(`${name}.bak`, before);
+    const body = JSON.stringify(value);
+    this.write(name, Buffer.from(`${hashOf(body)}\n${body}\n`));
+  }
+
+  forget(name: string): void {
+    this.remove(name);
+    this.remove(`${name}.bak`);
+  }
+}
+
+function openCheckpoint(bytes: Uint8Array): unknown {
+  const text = Buffer.from(bytes).toString('utf8');
+  const cut = text.indexOf('\n');
+  const body = text.slice(cut + 1, -1);
+  if (cut < 0 || !text.endsWith('\n') || text.slice(0, cut) !== hashOf(body)) return undefined;
+  try {
+    return JSON.parse(body);
+  } catch {
+    return undefined;
+  }
+}
+
+function hashOf(text: string): string {
+  return createHash('sha256').update(text).digest('hex');
+}
+
+function writeAll(fd: number, bytes: Uint8Array): void {
+  for (let done = 0; done < bytes.length; ) done += writeSync(fd, bytes, done);
+}
+
+/** A rename is durable once its folder is. */
+function syncFolder(path: string): void {
+  const fd = openSync(path, 'r');
+  try {
+    fsyncSync(fd);
+  } finally {
+    closeSync(fd);
+  }
+}

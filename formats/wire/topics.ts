@@ -1,0 +1,66 @@
+// The only place where topics between EVE and EVC exist.
+//   eve/v2/{device}/up/{endpoint}/{request}     a device asks
+//   eve/v2/{device}/down/{endpoint}/{request}   EVC answers
+//   eve/v2/{device}/down/push/{number}          EVC has news
+import { WireError } from './wire-error.ts';
+
+/** EVE's API v2, by its path names. */
+export const endpoints = ['certs', 'register', 'uuid', 'attest', 'config', 'info'] as const;
+export type Endpoint = (typeof endpoints)[number];
+
+export interface Topic {
+  /** SHA-256 of the device certificate, hex. */
+  device: string;
+  direction: 'up' | 'down';
+  endpoint: Endpoint | 'push';
+  /** Id that the asking side chose; in a push, a number of EVC. */
+  request: string;
+}
+
+const prefix = 'eve/v2';
+const deviceId = /^[0-9a-f]{64}$/;
+const requestId = /^[A-Za-z0-9_-]{1,32}$/;
+
+export function formatTopic(topic: Topic): string {
+  const { device, direction, endpoint, request } = topic;
+  if (!deviceId.test(device) || !requestId.test(request)) {
+    throw new TypeError('a topic needs a device id of 64 hex digits and a request id of 1 to 32 letters');
+  }
+  return `${prefix}/${device}/${direction}/${endpoint}/${request}`;
+}
+
+/** Throws WireError wire.topic for everything that is no topic of ours. */
+export function parseTopic(text: string): Topic {
+  const parts = text.length <= 160 ? text.split('/') : [];
+  const [eve, version, device = '', direction, endpoint = '', request = ''] = parts;
+  const known =
+    parts.length === 6 &&
+    `${eve}/${version}` === prefix &&
+    deviceId.test(device) &&
+    requestId.test(request) &&
+    ((direction === 'up' && isEndpoint(endpoint)) ||
+      (direction === 'down' && (isEndpoint(endpoint) || endpoint === 'push')));
+  if (!known) throw new WireError('wire.topic', `no topic of this protocol: ${printable(text)}`);
+  return { device, direction, endpoint: endpoint as Topic['endpoint'], request };
+}
+
+/** What a device listens to. */
+export function downFilter(device: string): string {
+  return `${prefix}/${device}/down/#`;
+}
+
+/** What EVC listens to. */
+export const upFilter = `${prefix}/+/up/#`;
+
+export function isDeviceId(text: string): boolean {
+  return deviceId.test(text);
+}
+
+function isEndpoint(text: string): text is Endpoint {
+  return (endpoints as readonly string[]).includes(text);
+}
+
+/** The peer chose these characters: short, and nothing that a terminal obeys. */
+function printable(text: string): string {
+  return JSON.stringify(text.slice(0, 80).replace(/[^\x20-\x7e]/g, '?'));
+}
