@@ -8,7 +8,7 @@ import type { CheckedEvent, CheckedLog } from './replay.ts';
 import { eventTypeName } from './types.ts';
 
 /** One difference between two checked logs. */
-export interface Finding {
+export interface LogFinding {
   readonly code: FindingCode;
   readonly pcr: number;
   /** Index of the event in the new boot, where it has one. */
@@ -39,8 +39,8 @@ export interface DifferingEntry {
  *
  * Throws TypeError unless both logs were checked in one bank: digests of two banks cannot be compared.
  */
-export function diffLogs(baseline: CheckedLog, current: CheckedLog): Finding[] {
-  const findings: Finding[] = [];
+export function diffLogs(baseline: CheckedLog, current: CheckedLog): LogFinding[] {
+  const findings: LogFinding[] = [];
   for (const { pcr, hunks } of differences(baseline, current)) {
     const changes = hunks.flatMap(({ removed, added }) => pair(removed, added));
     findings.push(...mergeSlots(changes.map((change) => finding(pcr, change))));
@@ -126,7 +126,7 @@ function subjectOf(event: CheckedEvent): string {
   }
 }
 
-function finding(pcr: number, { before, after }: Change): Finding {
+function finding(pcr: number, { before, after }: Change): LogFinding {
   const { code, text, was, is } = describeChange(pcr, before, after);
   return {
     code,
@@ -147,8 +147,8 @@ const slot = /\bhd\d+,gpt\d+\b|\bPARTUUID=[0-9a-f-]+/gi;
  * After an A/B update dozens of GRUB commands differ in the name of the slot alone. They become one finding per name,
  * so that the command that differs in something else stands out.
  */
-function mergeSlots(findings: readonly Finding[]): Finding[] {
-  const merged: Finding[] = [];
+function mergeSlots(findings: readonly LogFinding[]): LogFinding[] {
+  const merged: LogFinding[] = [];
   const counts = new Map<string, { at: number; count: number }>();
   for (const one of findings) {
     const renamed = one.code === 'log.grub-command-changed' ? slotChange(one.before, one.after) : undefined;
@@ -163,7 +163,7 @@ function mergeSlots(findings: readonly Finding[]): Finding[] {
     if (!known) merged.push({ ...one, ...renamed, code: 'log.boot-slot-changed' });
   }
   for (const { at, count } of counts.values()) {
-    const one = merged[at] as Finding;
+    const one = merged[at] as LogFinding;
     const commands = count === 1 ? '1 GRUB command names' : `${count} GRUB commands name`;
     merged[at] = { ...one, text: `${commands} ${one.after} instead of ${one.before}` };
   }
