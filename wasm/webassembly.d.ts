@@ -4,6 +4,7 @@
 declare namespace WebAssembly {
   class Module {
     constructor(bytes: Uint8Array);
+    static imports(module: Module): { module: string; name: string; kind: string }[];
     private readonly module: never;
   }
   class Instance {
