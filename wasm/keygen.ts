@@ -90,7 +90,13 @@ export async function executeInWorker(
   options: CommandOptions = {},
 ): Promise<Uint8Array> {
   const to = theWorker();
-  const job: Job = { id: ++lastId, memory: tpm.goAway(), command: command.slice(), options, now: tpm.now() };
+  const job: Job = {
+    id: ++lastId,
+    memory: tpm.goAway(),
+    command: Uint8Array.from(command),
+    options,
+    now: tpm.now(),
+  };
   const answered = new Promise<Answer>((resolve, reject) => waiting.set(job.id, { resolve, reject }));
   to.ref();
   to.postMessage(job, [job.memory]);

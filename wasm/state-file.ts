@@ -56,7 +56,7 @@ export class TpmStateFile {
       await mkdir(dirname(path), { recursive: true, mode: 0o700 });
       const lock = await takeLock(path);
       try {
-        return new TpmStateFile(path, key?.slice() ?? (await keyBeside(path)), lock);
+        return new TpmStateFile(path, key ? Uint8Array.from(key) : await keyBeside(path), lock);
       } catch (error) {
         await unlink(lock);
         throw error;

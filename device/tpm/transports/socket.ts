@@ -70,11 +70,12 @@ export class SocketTransport implements Transport {
   }
 
   /** Sends one command after those before it. After a time-out, or a response out of bounds, the link is closed. */
-  send(command: Uint8Array, options: SendOptions = {}): Promise<Uint8Array> {
-    if (command.length > maxSize)
+  send(bytes: Uint8Array, options: SendOptions = {}): Promise<Uint8Array> {
+    if (bytes.length > maxSize)
       return Promise.reject(
-        new TransportError('oversize', `a command has at most ${maxSize} bytes, not ${command.length}`),
+        new TransportError('oversize', `a command has at most ${maxSize} bytes, not ${bytes.length}`),
       );
+    const command = Uint8Array.from(bytes);
     const result = this.#last.then(() => this.#exchange(command, options.timeout ?? defaultTimeout));
     this.#last = result.catch(() => {});
     return result;

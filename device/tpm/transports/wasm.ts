@@ -72,7 +72,8 @@ export class WasmTransport implements PoweredTpm {
    * Runs one command after those sent before. Resolves when what it changed in NV memory is on disk; when that fails
    * (TransportError `io`), the change is tried again before the next command.
    */
-  send(command: Uint8Array): Promise<Uint8Array> {
+  send(bytes: Uint8Array): Promise<Uint8Array> {
+    const command = Uint8Array.from(bytes);
     const at = { locality: this.#locality, physicalPresence: this.#physicalPresence };
     return this.#inTurn(async (tpm) => {
       const response =
