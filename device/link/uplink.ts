@@ -202,7 +202,10 @@ export class Uplink {
     try {
       const { endpoint, request } = parseTopic(topic);
       const frame = decodeFrame(payload);
-      if (endpoint === 'push') return this.#options.onPush(topic, frame);
+      if (endpoint === 'push') {
+        this.#options.onPush(topic, frame);
+        return;
+      }
       const waiter = this.#waiters.get(request);
       if (waiter?.topic === topic && frame.kind === 'reply') waiter.resolve({ ...frame, topic });
       // Anything else is late or foreign: nobody waits for it.

@@ -34,7 +34,7 @@ type Bound = { binding?: Binding | undefined };
 /** Signs a message for one topic. `withCertificate` adds the sender's certificate, as a registration needs it. */
 export async function encloseMessage<Desc extends DescMessage>(
   schema: Desc,
-  message: MessageShape<Desc> & Bound,
+  message: MessageShape<Desc>,
   where: { topic: string; status: number; at: number },
   signer: Signer,
   sha256: Hash,

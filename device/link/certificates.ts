@@ -1,0 +1,95 @@
+// EVC's certificates, as a device keeps and believes them: each chains to the root that the device was installed with.
+import { type KeyObject, X509Certificate } from 'node:crypto';
+import { type ZControllerCert, ZCertType } from '../../formats/wire/eve_pb.ts';
+import { Refusal } from '../refusal.ts';
+import type { StateFolder } from '../state.ts';
+
+export interface ControllerCertificates {
+  signing: X509Certificate;
+  /** What EVC opens sealed boxes with. */
+  exchange: X509Certificate;
+}
+
+const file = 'checkpoint/controllercerts';
+const mostCertificates = 10;
+
+/**
+ * Picks EVC's two certificates out of its answer and checks them against the root.
+ * Throws Refusal certs.incomplete, certs.untrusted, certs.expired.
+ */
+export function checkCertificates(
+  answer: ZControllerCert,
+  root: X509Certificate,
+  now: number,
+): ControllerCertificates {
+  const find = (type: ZCertType, what: string) => {
+    const found = answer.certs.slice(0, mostCertificates).filter((cert) => cert.type === type);
+    const [first] = found;
+    if (!first || found.length > 1) {
+      throw new Refusal('certs.incomplete', `EVC sent ${found.length} ${what} certificates, where one belongs`);
+    }
+    return checkCertificate(parse(first.cert), root, now, what);
+  };
+  return {
+    signing: find(ZCertType.CERT_TYPE_CONTROLLER_SIGNING, 'signing'),
+    exchange: find(ZCertType.CERT_TYPE_CONTROLLER_ECDH_EXCHANGE, 'key exchange'),
+  };
+}
+
+export function storeCertificates(state: StateFolder, certificates: ControllerCertificates): void {
+  state.checkpoint(file, {
+    signing: certificates.signing.toString(),
+    exchange: certificates.exchange.toString(),
+  });
+}
+
+/** What was stored, checked again; null when there is nothing usable, so that it is fetched. */
+export function loadCertificates(
+  state: StateFolder,
+  root: X509Certificate,
+  now: number,
+): ControllerCertificates | null {
+  const stored = state.restore<{ signing: string; exchange: string }>(file);
+  if (!stored) return null;
+  try {
+    return {
+      signing: checkCertificate(new X509Certificate(stored.signing), root, now, 'signing'),
+      exchange: checkCertificate(new X509Certificate(stored.exchange), root, now, 'key exchange'),
+    };
+  } catch (error) {
+    if (error instanceof Refusal) return null;
+    throw error;
+  }
+}
+
+/** The uncompressed point of a P-256 public key, 65 bytes. */
+export function pointOf(key: KeyObject): Uint8Array {
+  const { x = '', y = '' } = key.export({ format: 'jwk' });
+  return Buffer.concat([Uint8Array.of(4), Buffer.from(x, 'base64url'), Buffer.from(y, 'base64url')]);
+}
+
+function parse(pem: Uint8Array): X509Certificate {
+  try {
+    return new X509Certificate(pem);
+  } catch (cause) {
+    throw new Refusal('certs.untrusted', 'EVC sent something that is no certificate', { cause });
+  }
+}
+
+function checkCertificate(
+  certificate: X509Certificate,
+  root: X509Certificate,
+  now: number,
+  what: string,
+): X509Certificate {
+  if (!certificate.checkIssued(root) || !certificate.verify(root.publicKey)) {
+    throw new Refusal('certs.untrusted', `EVC’s ${what} certificate is not signed by this device’s root`);
+  }
+  if (now < Date.parse(certificate.validFrom) || now > Date.parse(certificate.validTo)) {
+    throw new Refusal(
+      'certs.expired',
+      `EVC’s ${what} certificate is valid from ${certificate.validFrom} to ${certificate.validTo}, and the clock of this device says ${new Date(now).toISOString()}`,
+    );
+  }
+  return certificate;
+}
