@@ -138,6 +138,7 @@ function bootLoader(pcr: number, data: Uint8Array): EventData {
 /** EVE's GRUB names the role, upstream's the file. */
 function roleOf(name: string): BootFileRole {
   if (/^grub_linuxefi |^\.linux$/.test(name)) return 'kernel';
+  if (/^grub_cfg /.test(name)) return 'boot-config';
   if (/^grub_initrd |^\.initrd$/.test(name)) return 'initrd';
   const file = name.split('/').at(-1) ?? name;
   if (/grub\.cfg|\.conf$/.test(file)) return 'boot-config';

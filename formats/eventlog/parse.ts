@@ -69,6 +69,11 @@ export class LogEvent implements EventFields {
     this.#end = bounds.end;
   }
 
+  /** Bytes of the whole event in the log. */
+  get size(): number {
+    return this.#end - this.offset;
+  }
+
   get data(): Uint8Array {
     return this.#log.subarray(this.#data, this.#end);
   }
