@@ -1,6 +1,12 @@
 // Runs one chart: gives it its ports and its clock, stamps what reaches it, shows its state on the bus, and keeps its
 // snapshot so that a component that dies goes on where it was.
-import { type AnyStateMachine, createActor, fromPromise, type InspectionEvent, type PromiseActorLogic } from 'xstate';
+import {
+  type AnyStateMachine,
+  createActor,
+  fromPromise,
+  type InspectionEvent,
+  type PromiseActorLogic,
+} from 'xstate';
 import type { Bus } from '../broker/bus.ts';
 import type { Clock } from '../machines/clock.ts';
 import type { Answer, Publications } from '../machines/port.ts';
@@ -97,7 +103,13 @@ export function startComponent<Machine extends AnyStateMachine>(
   const shown = new Map<string, string>();
   actor.subscribe({
     next(snapshot) {
-      watch({ kind: 'state', component: name, at: clock.now(), state: snapshot.value, context: snapshot.context });
+      watch({
+        kind: 'state',
+        component: name,
+        at: clock.now(),
+        state: snapshot.value,
+        context: snapshot.context,
+      });
       for (const [type, body] of Object.entries(options.publications(snapshot as never))) {
         const text = JSON.stringify(body);
         if (shown.get(type) === text || (body === null && !shown.has(type))) continue;

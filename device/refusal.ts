@@ -38,7 +38,8 @@ export function reasonOf(error: unknown): Omit<Failure, 'at' | 'dice'> {
       ...(error.details === undefined ? {} : { details: error.details }),
     };
   }
-  if (error instanceof TransportError) return { code: 'tpm.lost', text: `the TPM is out of reach: ${error.message}` };
+  if (error instanceof TransportError)
+    return { code: 'tpm.lost', text: `the TPM is out of reach: ${error.message}` };
   const { code, rcName, name, syscall } = error as {
     code?: string;
     rcName?: string;

@@ -49,7 +49,10 @@ export class StateFolder {
     if (!existsSync(path)) return null;
     const bytes = readFileSync(path);
     if (bytes.length > largest) {
-      throw new Refusal('state.oversize', `${path} has ${bytes.length} bytes, and should never have over ${largest}`);
+      throw new Refusal(
+        'state.oversize',
+        `${path} has ${bytes.length} bytes, and should never have over ${largest}`,
+      );
     }
     return bytes;
   }

@@ -119,7 +119,8 @@ const wiring: Record<Component | 'device-steps', Wiring> = {
       settledClient.includes(state) ? { type: 'client.settled', state } : null,
     'vault-manager/VaultStatus': ({ status }) =>
       settledVault.includes(status) ? { type: 'vault.settled', status } : null,
-    'tpm-manager/TpmStatus': ({ state }) => (settledTpm.includes(state) ? { type: 'tpm.settled', state } : null),
+    'tpm-manager/TpmStatus': ({ state }) =>
+      settledTpm.includes(state) ? { type: 'tpm.settled', state } : null,
     'base-os/RebootRequest': ({ reason }) => ({ type: 'reboot.requested', reason }),
   },
 };
@@ -140,7 +141,9 @@ export function bodyOf<Topic extends keyof Bodies>(topic: Topic, body: unknown):
 
 /** What EVC decides upgrades by, out of the status of the base OS. */
 function reportOf(status: { state: string; committed: string } & Record<string, unknown>): object {
-  const { slots } = status as { slots?: { failed?: { version: string; retryCounter: number; why: object } | null } };
+  const { slots } = status as {
+    slots?: { failed?: { version: string; retryCounter: number; why: object } | null };
+  };
   const failed = slots?.failed ?? null;
   return {
     state: status.state,

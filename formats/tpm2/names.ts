@@ -13,7 +13,7 @@ function bigEndian(length: 2 | 4, value: number): Uint8Array {
 
 function named(hash: Hash, nameAlg: number, ...parts: Uint8Array[]): Uint8Array {
   const algorithm = hashName(nameAlg);
-  if (!algorithm) throw new TypeError(`cannot name with algorithm 0x${nameAlg.toString(16)}`);
+  if (!algorithm) throw new RangeError(`cannot name with algorithm 0x${nameAlg.toString(16)}`);
   return concat(bigEndian(2, nameAlg), hash(algorithm, concat(...parts)));
 }
 
@@ -24,7 +24,7 @@ export function handleName(handle: number): Uint8Array {
 
 /**
  * The name of a key or sealed object: nameAlg and digest of its public area.
- * @throws TypeError if its nameAlg cannot be computed here.
+ * @throws RangeError if its nameAlg cannot be computed here.
  */
 export function objectName(hash: Hash, publicArea: TPMT_PUBLIC): Uint8Array {
   return named(hash, publicArea.nameAlg, encode(TPMT_PUBLIC, publicArea));

@@ -40,7 +40,7 @@ export type PcrValues = ReadonlyMap<number, Uint8Array>;
 /**
  * The digest that Quote and PolicyPCR compute: all selected values, selection by selection and ascending in each
  * [TPM2 Part 1, 17.5]. `algorithm` is that of the signing scheme for a quote, of the session for a policy.
- * @throws TypeError if a selected value is missing or has a wrong size.
+ * @throws RangeError if a selected value is missing or has a wrong size, or a bank's hash is unknown.
  */
 export function pcrDigest(
   hash: Hash,
@@ -50,10 +50,10 @@ export function pcrDigest(
 ): Uint8Array {
   const values = selections.flatMap((selection) => {
     const bank = hashName(selection.hash);
-    if (!bank) throw new TypeError(`cannot compute with bank 0x${selection.hash.toString(16)}`);
+    if (!bank) throw new RangeError(`cannot compute with bank 0x${selection.hash.toString(16)}`);
     return selectedPcrs(selection).map((pcr) => {
       const value = banks[bank]?.get(pcr);
-      if (value?.length !== digestSize(bank)) throw new TypeError(`no ${bank} value of PCR ${pcr}`);
+      if (value?.length !== digestSize(bank)) throw new RangeError(`no ${bank} value of PCR ${pcr}`);
       return value;
     });
   });

@@ -27,7 +27,7 @@ function assert(hash: Hash, algorithm: HashName, digest: Uint8Array, assertion: 
   const code = encode(u32, TPM_CC[assertion.policy]);
   const start = new Uint8Array(digestSize(algorithm));
   // PolicyUpdate of Part 3, 23.2.3: the reference gets a hash of its own so that it cannot pass for part of the name.
-  const update = (from: Uint8Array, name: Uint8Array, policyRef = empty) =>
+  const update = (from: Uint8Array, name: Uint8Array, policyRef: Uint8Array = empty) =>
     extend(hash, algorithm, extend(hash, algorithm, from, code, name), policyRef);
   switch (assertion.policy) {
     case 'PolicyPCR':
@@ -75,7 +75,7 @@ export function policyDigest(
   algorithm: HashName,
   policy: readonly PolicyAssertion[],
 ): Uint8Array {
-  return policy.reduce(
+  return policy.reduce<Uint8Array>(
     (digest, assertion) => assert(hash, algorithm, digest, assertion),
     new Uint8Array(digestSize(algorithm)),
   );

@@ -59,8 +59,8 @@ function exponentBytes(exponent: number): Uint8Array {
 
 /**
  * The key of a public area as a JSON Web Key, coordinates at full width.
- * @throws TypeError if it is neither RSA nor on one of the curves P-256, P-384, P-521.
- * @throws RangeError if a coordinate is wider than its field.
+ * @throws RangeError if it is neither RSA nor on one of the curves P-256, P-384, P-521, or if a coordinate is wider
+ * than its field.
  */
 export function publicJwk(publicArea: TPMT_PUBLIC): PublicJwk {
   if (publicArea.type === TPM_ALG.RSA)
@@ -72,7 +72,7 @@ export function publicJwk(publicArea: TPMT_PUBLIC): PublicJwk {
   if (publicArea.type === TPM_ALG.ECC) {
     const curve = curves.get(publicArea.parameters.curveID);
     if (!curve)
-      throw new TypeError(`no JSON Web Key for curve 0x${publicArea.parameters.curveID.toString(16)}`);
+      throw new RangeError(`no JSON Web Key for curve 0x${publicArea.parameters.curveID.toString(16)}`);
     const { x, y } = publicArea.unique;
     return {
       kty: 'EC',
@@ -81,5 +81,5 @@ export function publicJwk(publicArea: TPMT_PUBLIC): PublicJwk {
       y: base64url(fixedWidth(y, curve.size)),
     };
   }
-  throw new TypeError(`a public area of type 0x${publicArea.type.toString(16)} has no public key`);
+  throw new RangeError(`a public area of type 0x${publicArea.type.toString(16)} has no public key`);
 }

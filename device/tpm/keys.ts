@@ -1,0 +1,170 @@
+// The keys of a device, at EVE's persistent handles: made once, checked each time, never overwritten.
+import { encode } from '../../formats/tpm2/codec.ts';
+import { CreatePrimary, EvictControl, ReadPublic } from '../../formats/tpm2/commands.ts';
+import { TPM_ALG, TPM_HT, TPM_RH } from '../../formats/tpm2/constants.ts';
+import { handleName, objectName, qualifiedName } from '../../formats/tpm2/names.ts';
+import { type TPMA_OBJECT, TPMT_PUBLIC } from '../../formats/tpm2/structures.ts';
+import {
+  attestationKey,
+  deviceKey,
+  ecdhKey,
+  endorsementKey,
+  storageRootKey,
+} from '../../formats/tpm2/templates.ts';
+import { hash } from './hash.ts';
+import type { Tpm } from './tpm.ts';
+
+/** A persistent key. Where commands ask for an entity or a salt key, this is one. */
+export interface Key {
+  handle: number;
+  public: TPMT_PUBLIC;
+  /** The encoded TPMT_PUBLIC: what a TPM2B_PUBLIC holds. */
+  publicBytes: Uint8Array;
+  name: Uint8Array;
+}
+
+interface Place {
+  handle: number;
+  hierarchy: number;
+  template: TPMT_PUBLIC;
+}
+
+/**
+ * Where each key lives. EK and AK are under the endorsement hierarchy: a TPM obfuscates reset and restart counts and
+ * firmware version in quotes of keys elsewhere [TPM2 Part 1, 36.7]. Owner authorization may persist both.
+ */
+const places = {
+  ek: { handle: 0x81000001, hierarchy: TPM_RH.ENDORSEMENT, template: endorsementKey['L-2'] },
+  srk: { handle: 0x81000002, hierarchy: TPM_RH.OWNER, template: storageRootKey },
+  ak: { handle: 0x81000004, hierarchy: TPM_RH.ENDORSEMENT, template: attestationKey },
+  ecdh: { handle: 0x81000005, hierarchy: TPM_RH.OWNER, template: ecdhKey },
+  device: { handle: 0x817fffff, hierarchy: TPM_RH.OWNER, template: deviceKey },
+  // The handle that the TCG reserves for it [TCG Registry of Reserved TPM 2.0 Handles, 2.3.1].
+  rsaEk: { handle: 0x81010001, hierarchy: TPM_RH.ENDORSEMENT, template: endorsementKey['L-1'] },
+} satisfies Record<string, Place>;
+
+export type KeyRole = keyof typeof places;
+
+/** The keys that every device has. The RSA endorsement key is made when somebody asks for it. */
+export type Keys = Record<Exclude<KeyRole, 'rsaEk'>, Key>;
+
+const roles = ['ek', 'srk', 'ak', 'ecdh', 'device'] as const;
+
+/** Names known from enrolment. */
+export type PinnedNames = Partial<Record<KeyRole, Uint8Array>>;
+
+/**
+ * - `missing`: there is no key at the handle.
+ * - `wrong-template`: there is another key; `differs` says in what. It may be in use, so it stays.
+ * - `wrong-hierarchy`: the right kind of key in the wrong hierarchy.
+ * - `wrong-name`: not the key that was enrolled, or the TPM states a name that its public area does not have.
+ */
+export class KeyError extends Error {
+  readonly code: 'missing' | 'wrong-template' | 'wrong-hierarchy' | 'wrong-name';
+  readonly role: KeyRole;
+  readonly handle: number;
+  readonly differs: readonly string[];
+
+  constructor(code: KeyError['code'], role: KeyRole, differs: readonly string[] = []) {
+    const { handle } = places[role];
+    const what = {
+      missing: 'there is no key',
+      'wrong-template': `another key is there; it differs in ${differs.join(', ')}`,
+      'wrong-hierarchy': 'the key there is under another hierarchy',
+      'wrong-name': 'the key there has another name than it should',
+    }[code];
+    super(`${role} at 0x${handle.toString(16)}: ${what}`);
+    this.name = 'KeyError';
+    this.code = code;
+    this.role = role;
+    this.handle = handle;
+    this.differs = differs;
+  }
+}
+
+/** Makes the keys that are missing and checks the others; running it twice changes nothing. Throws KeyError. */
+export function provisionKeys(tpm: Tpm, pinned: PinnedNames = {}): Promise<Keys> {
+  return tpm.exclusive(() => keysOf((role) => provision(tpm, role, pinned[role])));
+}
+
+/** Loads and checks the keys; makes none. Throws KeyError. */
+export function loadKeys(tpm: Tpm, pinned: PinnedNames = {}): Promise<Keys> {
+  return tpm.exclusive(() => keysOf((role) => loadKey(tpm, role, pinned[role])));
+}
+
+/** The RSA 2048 endorsement key, made if it is not there: seconds on many TPMs. Throws KeyError. */
+export function provisionRsaEk(tpm: Tpm, pinnedName?: Uint8Array): Promise<Key> {
+  return tpm.exclusive(() => provision(tpm, 'rsaEk', pinnedName));
+}
+
+/** One key, checked. Throws KeyError. */
+export function loadKey(tpm: Tpm, role: KeyRole, pinnedName?: Uint8Array): Promise<Key> {
+  return tpm.exclusive(async () => {
+    if (!(await exists(tpm, role))) throw new KeyError('missing', role);
+    return read(tpm, role, pinnedName);
+  });
+}
+
+async function keysOf(get: (role: keyof Keys) => Promise<Key>): Promise<Keys> {
+  const keys: Partial<Keys> = {};
+  for (const role of roles) keys[role] = await get(role);
+  return keys as Keys;
+}
+
+async function exists(tpm: Tpm, role: KeyRole): Promise<boolean> {
+  return (await tpm.handles(TPM_HT.PERSISTENT)).includes(places[role].handle);
+}
+
+async function provision(tpm: Tpm, role: KeyRole, pinnedName: Uint8Array | undefined): Promise<Key> {
+  const { handle, hierarchy, template } = places[role];
+  if (!(await exists(tpm, role))) {
+    const { objectHandle } = await tpm.execute(CreatePrimary, {
+      primaryHandle: hierarchy,
+      inSensitive: { userAuth: new Uint8Array(), data: new Uint8Array() },
+      inPublic: template,
+      outsideInfo: new Uint8Array(),
+      creationPCR: [],
+    });
+    await tpm.flushing(objectHandle, () =>
+      tpm.execute(EvictControl, { auth: TPM_RH.OWNER, objectHandle, persistentHandle: handle }),
+    );
+  }
+  return read(tpm, role, pinnedName);
+}
+
+async function read(tpm: Tpm, role: KeyRole, pinnedName: Uint8Array | undefined): Promise<Key> {
+  const { handle, hierarchy, template } = places[role];
+  const stated = await tpm.execute(ReadPublic, { objectHandle: handle });
+  const differs = differences(template, stated.outPublic);
+  if (differs.length > 0) throw new KeyError('wrong-template', role, differs);
+  const name = objectName(hash, stated.outPublic);
+  if (!same(name, stated.name) || (pinnedName && !same(name, pinnedName)))
+    throw new KeyError('wrong-name', role);
+  if (!same(stated.qualifiedName, qualifiedName(hash, handleName(hierarchy), name)))
+    throw new KeyError('wrong-hierarchy', role);
+  return { handle, public: stated.outPublic, publicBytes: encode(TPMT_PUBLIC, stated.outPublic), name };
+}
+
+/** The parts of a public area that are not what the template says; the key itself is its own. */
+function differences(template: TPMT_PUBLIC, actual: TPMT_PUBLIC): string[] {
+  const found: string[] = [];
+  if (template.type !== actual.type) found.push('type');
+  if (template.nameAlg !== actual.nameAlg) found.push('nameAlg');
+  for (const [attribute, value] of Object.entries(template.objectAttributes))
+    if (actual.objectAttributes[attribute as keyof TPMA_OBJECT] !== value)
+      found.push(`objectAttributes.${attribute}`);
+  if (!same(template.authPolicy, actual.authPolicy)) found.push('authPolicy');
+  if (template.type === actual.type && !same(withoutKey(template), withoutKey(actual)) && found.length === 0)
+    found.push('parameters');
+  return found;
+}
+
+function withoutKey(area: TPMT_PUBLIC): Uint8Array {
+  const none = new Uint8Array();
+  if (area.type === TPM_ALG.ECC) return encode(TPMT_PUBLIC, { ...area, unique: { x: none, y: none } });
+  return encode(TPMT_PUBLIC, { ...area, unique: none });
+}
+
+function same(a: Uint8Array, b: Uint8Array): boolean {
+  return Buffer.compare(a, b) === 0;
+}
