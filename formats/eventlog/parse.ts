@@ -160,14 +160,16 @@ class LogParser {
     let at = 0;
     try {
       while (at < this.#log.length) {
-        if (this.#isPadding(at)) break;
+        if (this.#isPadding(at)) {
+          if (at === 0) throw new FormatError('log', 0, 'holds no event');
+          break;
+        }
         if (events.length === this.#limits.events)
           throw new FormatError('log', at, `more than ${this.#limits.events} events`);
         const legacy = format === 'sha1' || (format === 'crypto-agile' && at === 0);
         const bounds = legacy ? this.#event1(at, events.length) : this.#event2(at, events.length);
-        const event = new LogEvent(events.length, this.#log, legacy ? sha1Shape : this.#shape, bounds);
-        if (format === 'crypto-agile' && at === 0) stated = this.#header(event.data);
-        events.push(event);
+        if (format === 'crypto-agile' && at === 0) stated = this.#header(bounds);
+        events.push(new LogEvent(events.length, this.#log, legacy ? sha1Shape : this.#shape, bounds));
         at = bounds.end;
       }
     } catch (error) {
@@ -183,11 +185,11 @@ class LogParser {
     const isHeader = [...headerSignature].every((char, i) => log[32 + i] === char.charCodeAt(0));
     if (isHeader && this.#view.getUint32(4, true) === EventType.EV_NO_ACTION) return 'crypto-agile';
     try {
-      const first = this.#event2(0, 0);
-      return this.#shape.parts.length > 0 && first.end <= log.length ? 'headerless' : 'sha1';
+      this.#event2(0, 0);
     } catch {
-      return 'sha1';
+      // Whatever is wrong with it will be said when it is read as what it is.
     }
+    return this.#shape.parts.length > 0 ? 'headerless' : 'sha1';
   }
 
   #isPadding(at: number): boolean {
@@ -256,9 +258,12 @@ class LogParser {
     return { offset, pcr, type, data: sizeAt + 4, end: sizeAt + 4 + size };
   }
 
-  /** TCG_EfiSpecIdEvent: what TCG_PCR_EVENT2 records need to be read, and the banks [PFP 10.4.5.1]. */
-  #header(data: Uint8Array): HashName[] {
-    const reader = new Reader(data, 'events[0].event');
+  /**
+   * TCG_EfiSpecIdEvent: what TCG_PCR_EVENT2 records need to be read, and the banks [PFP 10.4.5.1]. Where the size of
+   * the event leaves the vendor data out, as tpm2-tools takes it, they end the header all the same.
+   */
+  #header(bounds: Bounds): HashName[] {
+    const reader = new Reader(this.#log.subarray(bounds.data, bounds.end), 'events[0].event');
     reader.take(16 + 4 + 4, 'signature');
     const count = reader.u32('numberOfAlgorithms');
     if (count === 0 || count > this.#limits.algorithms)
@@ -276,6 +281,9 @@ class LogParser {
       this.#sizes.set(algorithm, size);
       if (bank && !stated.includes(bank)) stated.push(bank);
     }
+    const vendorInfo = reader.left > 0 ? reader.u8('vendorInfoSize') : 0;
+    this.#need(bounds.data + reader.at, vendorInfo, 0, 'event.vendorInfo');
+    bounds.end = Math.max(bounds.end, bounds.data + reader.at + vendorInfo);
     return stated;
   }
 
