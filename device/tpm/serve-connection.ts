@@ -16,10 +16,12 @@ export interface Channels {
 export class Connection {
   readonly #socket: Socket;
   readonly #timeout: number;
+  #wake = () => {};
 
   constructor(socket: Socket, timeout: number) {
     this.#socket = socket;
     this.#timeout = timeout;
+    for (const name of ['readable', 'drain', 'end', 'close']) socket.on(name, () => this.#wake());
   }
 
   /**
@@ -37,7 +39,7 @@ export class Connection {
         const bytes: Buffer | null = socket.read(size);
         if (bytes) return bytes.length === size ? bytes : undefined;
         if (socket.readableLength > 0) timer ??= setTimeout(late, this.#timeout);
-        await readable(socket);
+        await this.#change();
       }
     } finally {
       clearTimeout(timer);
@@ -54,11 +56,15 @@ export class Connection {
     const bytes = Buffer.concat(parts.map((part) => (typeof part === 'number' ? be32(part) : part)));
     if (this.#socket.destroyed || this.#socket.write(bytes)) return;
     const timer = setTimeout(() => this.#socket.destroy(), this.#timeout);
-    await new Promise<void>((resolve) => {
-      this.#socket.once('drain', resolve);
-      this.#socket.once('close', resolve);
-    });
+    while (this.#socket.writableNeedDrain && !this.#socket.destroyed) await this.#change();
     clearTimeout(timer);
+  }
+
+  /** Until more bytes are here, or were taken, or the connection ends. */
+  #change(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#wake = resolve;
+    });
   }
 }
 
@@ -66,17 +72,6 @@ function be32(value: number): Buffer {
   const bytes = Buffer.alloc(4);
   bytes.writeUInt32BE(value);
   return bytes;
-}
-
-/** Waits until a read may give more than the last one, or the connection ends. */
-function readable(socket: Socket): Promise<void> {
-  return new Promise((resolve) => {
-    const done = () => {
-      for (const name of ['readable', 'end', 'close']) socket.off(name, done);
-      resolve();
-    };
-    for (const name of ['readable', 'end', 'close']) socket.on(name, done);
-  });
 }
 
 /** Sends a command and turns a failing link into the response of a failing TPM, for which the protocols have words. */
