@@ -6,6 +6,7 @@ import type { Component } from '../machines/device-steps.ts';
 const hex = v.pipe(v.string(), v.maxLength(65536), v.regex(/^(?:[0-9a-f]{2})*$/));
 const base64 = v.pipe(v.string(), v.maxLength(65536), v.regex(/^[A-Za-z0-9+/]*={0,2}$/));
 const word = v.pipe(v.string(), v.maxLength(200));
+const pem = v.pipe(v.string(), v.maxLength(16384));
 const time = v.pipe(v.number(), v.integer(), v.minValue(0));
 const why = v.object({ code: word, text: v.pipe(v.string(), v.maxLength(2000)) });
 
@@ -24,7 +25,15 @@ const bodies = {
   'client/OnboardingStatus': v.object({ state: word, uuid: word }),
   'vault-manager/VaultStatus': v.object({ status: word, unlockedBy: word }),
   'vault-manager/EncryptedVaultKeyFromDevice': v.object({ keyId: word, encryptedKey: base64 }),
-  'tpm-manager/EdgeNodeCert': v.object({ name: hex }),
+  'tpm-manager/EdgeNodeCert': v.object({
+    name: hex,
+    akPublic: hex,
+    akCertificate: pem,
+    ekPublic: hex,
+    ekCertificate: pem,
+    ecdhPublic: hex,
+    ecdhCertificate: pem,
+  }),
   'tpm-manager/AttestQuote': v.union([
     v.object({ nonce: hex, error: why }),
     v.object({ nonce: hex, attest: hex, signature: hex, pcrs: v.record(word, hex) }),

@@ -10,16 +10,20 @@ export type TpmManagerEvent = Stamp &
     | { type: 'challenge.received'; id: string; credentialBlob: string; encryptedSecret: string }
   );
 
-/** EdgeNodeCert: what EVC has to know of our keys; fields in hex. */
+/** EdgeNodeCert: what EVC has to know of our keys; names and TPMT_PUBLICs in hex. */
 export interface EdgeNodeCert {
   /** Name of the attestation key. */
   name: string;
   /** TPMT_PUBLIC. */
   akPublic: string;
+  /** Signed by the device key, PEM. */
+  akCertificate: string;
   ekPublic: string;
+  /** The vendor's, PEM; empty where the TPM has none. */
   ekCertificate: string;
   /** Of the key that opens what is encrypted for this TPM. */
   ecdhPublic: string;
+  ecdhCertificate: string;
 }
 
 /** AttestQuote; fields in hex. */

@@ -26,6 +26,8 @@ export interface KeyExport {
   keyId: string;
   /** Encrypted so that only this device's TPM opens it, base64. */
   encryptedKey: string;
+  /** Another key opens the vault as well: a rotation is under way, or was cut short. */
+  rotating: boolean;
 }
 
 export type UnlockedBy = 'tpm' | 'controller' | 'created';
@@ -79,6 +81,7 @@ export const vaultManager = setup({
     policyRefused: (_, params: { code: string }) => params.code === 'vault.pcr-mismatch',
     noUsableSeal: (_, params: { code: string }) => params.code === 'vault.seal-unusable',
     keyReceived: ({ context }) => context.received !== null,
+    rotationUnfinished: (_, params: KeyExport) => params.rotating,
     rotationWanted: ({ context }) =>
       context.rotate && context.tokenHash !== null && context.rotatedFor !== context.tokenHash,
     tokenToStore: ({ context }) => context.tokenHash !== null && context.tokenHash !== context.storedToken,
@@ -281,10 +284,17 @@ export const vaultManager = setup({
           invoke: {
             id: 'exportKey',
             src: 'exportKey',
-            onDone: {
-              target: 'idle',
-              actions: { type: 'takeExport', params: ({ event }) => event.output.value },
-            },
+            onDone: [
+              {
+                guard: { type: 'rotationUnfinished', params: ({ event }) => event.output.value },
+                target: 'rotating.escrowing',
+                actions: { type: 'takeExport', params: ({ event }) => event.output.value },
+              },
+              {
+                target: 'idle',
+                actions: { type: 'takeExport', params: ({ event }) => event.output.value },
+              },
+            ],
             onError: { target: 'exportBackingOff', actions: ['takeFailure', 'backOff'] },
           },
         },
@@ -295,8 +305,8 @@ export const vaultManager = setup({
         idle: {
           description: 'Open and escrowable; waits for the token, a rotation, or a commit.',
           always: [
-            { guard: 'rotationWanted', target: 'rotating' },
             { guard: 'tokenToStore', target: 'storingToken' },
+            { guard: 'rotationWanted', target: 'rotating' },
           ],
           on: {
             'token.confirmed': { actions: 'takeToken' },
@@ -396,6 +406,9 @@ export function vaultManagerPublications(snapshot: VaultManagerSnapshot): Public
       waiting: context.waiting,
       error: context.error,
     },
-    EncryptedVaultKeyFromDevice: unlocked ? context.exported : null,
+    EncryptedVaultKeyFromDevice:
+      unlocked && context.exported
+        ? { keyId: context.exported.keyId, encryptedKey: context.exported.encryptedKey }
+        : null,
   };
 }

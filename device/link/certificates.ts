@@ -1,6 +1,6 @@
 // EVC's certificates, as a device keeps and believes them: each chains to the root that the device was installed with.
 import { type KeyObject, X509Certificate } from 'node:crypto';
-import { type ZControllerCert, ZCertType } from '../../formats/wire/eve_pb.ts';
+import { ZCertType, type ZControllerCert } from '../../formats/wire/eve_pb.ts';
 import { Refusal } from '../refusal.ts';
 import type { StateFolder } from '../state.ts';
 
@@ -26,7 +26,10 @@ export function checkCertificates(
     const found = answer.certs.slice(0, mostCertificates).filter((cert) => cert.type === type);
     const [first] = found;
     if (!first || found.length > 1) {
-      throw new Refusal('certs.incomplete', `EVC sent ${found.length} ${what} certificates, where one belongs`);
+      throw new Refusal(
+        'certs.incomplete',
+        `EVC sent ${found.length} ${what} certificates, where one belongs`,
+      );
     }
     return checkCertificate(parse(first.cert), root, now, what);
   };

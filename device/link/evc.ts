@@ -37,7 +37,7 @@ import type { LogPart } from '../../machines/flow.ts';
 import type { EdgeNodeCert, MadeQuote } from '../../machines/tpm-manager.ts';
 import { sealBox } from '../box.ts';
 import { Refusal } from '../refusal.ts';
-import { checkCertificates, type ControllerCertificates, pointOf } from './certificates.ts';
+import { type ControllerCertificates, checkCertificates, pointOf } from './certificates.ts';
 import type { Reply, Uplink } from './uplink.ts';
 
 export interface EvcOptions {
@@ -72,8 +72,11 @@ export class Evc {
   /** The only answer that is checked against the root itself, since it brings the certificates. */
   async fetchCertificates(signal: AbortSignal): Promise<ControllerCertificates> {
     const reply = await this.#send('certs', CertsRequestSchema, {}, signal);
-    const opened = openContainer(reply.container, sha256);
-    const answer = readMessage(ZControllerCertSchema, opened.payload, { topic: reply.topic, status: reply.status });
+    const opened = openContainer(reply.container);
+    const answer = readMessage(ZControllerCertSchema, opened.payload, {
+      topic: reply.topic,
+      status: reply.status,
+    });
     const certificates = checkCertificates(answer, this.#options.root, this.#options.clock.now());
     checkSignature(opened, certificates.signing);
     return certificates;
@@ -84,7 +87,10 @@ export class Evc {
     device: { certificate: string; serial: string },
     signal: AbortSignal,
   ): Promise<void> {
-    const message = { pemCert: Buffer.from(Buffer.from(device.certificate).toString('base64')), serial: device.serial };
+    const message = {
+      pemCert: Buffer.from(Buffer.from(device.certificate).toString('base64')),
+      serial: device.serial,
+    };
     const reply = await this.#send('register', ZRegisterMsgSchema, message, signal, onboarding);
     this.#open(RegisterResponseSchema, reply);
   }
@@ -96,10 +102,7 @@ export class Evc {
     return { uuid };
   }
 
-  async sendCertificate(
-    cert: EdgeNodeCert & { akCertificate: string; ecdhCertificate: string },
-    signal: AbortSignal,
-  ): Promise<{ challenge: Challenge | null }> {
+  async sendCertificate(cert: EdgeNodeCert, signal: AbortSignal): Promise<{ challenge: Challenge | null }> {
     const entry = (type: ZCertType, pem: string, tpmPublic: string) => ({
       type,
       cert: Buffer.from(pem),
@@ -155,7 +158,12 @@ export class Evc {
   }
 
   async sendQuote(
-    evidence: { quote: MadeQuote; claims: Uint8Array; versions: { image: string; firmware: string }; logs: LogPart[] },
+    evidence: {
+      quote: MadeQuote;
+      claims: Uint8Array;
+      versions: { image: string; firmware: string };
+      logs: LogPart[];
+    },
     signal: AbortSignal,
   ): Promise<QuoteReply> {
     const { quote, claims, versions, logs } = evidence;
@@ -201,7 +209,9 @@ export class Evc {
           : {
               code: first.code,
               text: first.text,
-              details: { findings: quoteResp.findings.map(({ $typeName: _, $unknown, ...finding }) => finding) },
+              details: {
+                findings: quoteResp.findings.map(({ $typeName: _, $unknown, ...finding }) => finding),
+              },
             },
       retryAfter: reply.retryAfter,
       until: Number(quoteResp.trustedUntil),
@@ -305,7 +315,7 @@ export class Evc {
   }
 
   #open<Desc extends DescMessage>(schema: Desc, reply: Reply): MessageShape<Desc> {
-    const opened = openContainer(reply.container, sha256);
+    const opened = openContainer(reply.container);
     checkSignature(opened, this.#certificates().signing);
     const where = { topic: reply.topic, status: reply.status };
     if (reply.status === 0 || reply.status === status.ok || reply.status === status.unchanged) {

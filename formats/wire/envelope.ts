@@ -10,15 +10,13 @@ export type Hash = (bytes: Uint8Array) => Uint8Array;
 export interface Signer {
   /** DER. */
   certificate: Uint8Array;
-  /** Signs a SHA-256 digest with ECDSA P-256; raw r ‖ s, 64 bytes. */
-  sign(digest: Uint8Array): Uint8Array | Promise<Uint8Array>;
+  /** ECDSA P-256 over SHA-256(payload); raw r ‖ s, 64 bytes. */
+  sign(payload: Uint8Array): Uint8Array | Promise<Uint8Array>;
 }
 
 /** A container whose signature nobody has checked. */
 export interface Unverified {
   payload: Uint8Array;
-  /** SHA-256 of the payload: what the signature has to cover. */
-  digest: Uint8Array;
   /** Raw r ‖ s. */
   signature: Uint8Array;
   /** SHA-256 of the sender's certificate in DER, 32 bytes; a hint for the look-up and nothing more. */
@@ -46,14 +44,14 @@ export async function encloseMessage<Desc extends DescMessage>(
     protectedPayload: create(AuthBodySchema, { payload }),
     algo: HashAlgorithm.SHA256_32BYTES,
     senderCertHash: sha256(signer.certificate),
-    signatureHash: await signer.sign(sha256(payload)),
+    signatureHash: await signer.sign(payload),
     ...(withCertificate ? { senderCert: signer.certificate } : {}),
   });
   return toBinary(AuthContainerSchema, container);
 }
 
 /** Throws WireError wire.malformed. */
-export function openContainer(bytes: Uint8Array, sha256: Hash): Unverified {
+export function openContainer(bytes: Uint8Array): Unverified {
   const container = decodeMessage(AuthContainerSchema, bytes);
   const payload = container.protectedPayload?.payload;
   if (!payload) throw new WireError('wire.malformed', 'an AuthContainer without a payload');
@@ -68,7 +66,6 @@ export function openContainer(bytes: Uint8Array, sha256: Hash): Unverified {
   }
   return {
     payload,
-    digest: sha256(payload),
     signature: container.signatureHash,
     senderHash: container.senderCertHash,
     senderCertificate: container.senderCert,

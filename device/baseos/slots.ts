@@ -1,0 +1,157 @@
+// Two slots of the base OS on disk, with EVE's partition states, and the boot loader's choice between them.
+import { mkdirSync, renameSync, rmSync } from 'node:fs';
+import type { Slot, Slots } from '../../machines/base-os.ts';
+import type { Why } from '../../machines/waiting.ts';
+import { Refusal } from '../refusal.ts';
+import type { StateFolder } from '../state.ts';
+
+type Label = Slot['label'];
+
+interface Table {
+  /** The slot that booted last. */
+  booted: Label;
+  slots: Record<Label, { version: string; state: Slot['state'] }>;
+  trial: { until: number; window: number; retryCounter: number } | null;
+  failed: Slots['failed'];
+}
+
+const file = 'slots/slots.json';
+
+/** A trial may take this many test windows in all, fetching the approval included. */
+const trialFactor = 3;
+
+export class SlotStore {
+  readonly #state: StateFolder;
+
+  constructor(state: StateFolder) {
+    this.#state = state;
+  }
+
+  get installed(): boolean {
+    return this.#state.has(file);
+  }
+
+  directory(label: Label): string {
+    return this.#state.file(`slots/${label}`);
+  }
+
+  /** The factory's image, in the first slot. */
+  install(version: string): void {
+    this.#save({
+      booted: 'IMGA',
+      slots: { IMGA: { version, state: 'active' }, IMGB: { version: '', state: 'unused' } },
+      trial: null,
+      failed: null,
+    });
+  }
+
+  read(): Slots {
+    const { booted, slots, trial, failed } = this.#load();
+    const slot = (label: Label): Slot => ({ label, ...slots[label] });
+    return {
+      current: slot(booted),
+      other: slot(otherThan(booted)),
+      trial:
+        trial && slots[booted].state === 'inprogress' ? { until: trial.until, window: trial.window } : null,
+      failed,
+    };
+  }
+
+  /**
+   * The boot loader: an updated slot is tried once, a slot in progress that was not committed is given up, and else the
+   * active one boots.
+   */
+  chooseForBoot(now: number): { label: Label; trying: boolean } {
+    const table = this.#load();
+    for (const label of ['IMGA', 'IMGB'] as const) {
+      const slot = table.slots[label];
+      if (slot.state === 'inprogress') {
+        const why = {
+          code: 'baseos.not-committed',
+          text: 'the image was tried once and never proved itself',
+        };
+        table.failed ??= { version: slot.version, retryCounter: table.trial?.retryCounter ?? 0, why };
+        slot.state = 'unused';
+        table.trial = null;
+      }
+    }
+    const updated = (['IMGA', 'IMGB'] as const).find((label) => table.slots[label].state === 'updating');
+    if (updated) {
+      table.slots[updated].state = 'inprogress';
+      // Counted from here on whatever EVC answers, so that a device never hangs between two images.
+      if (table.trial) table.trial.until = now + table.trial.window * trialFactor;
+    }
+    const label =
+      updated ?? (['IMGA', 'IMGB'] as const).find((candidate) => table.slots[candidate].state === 'active');
+    if (!label) throw new Refusal('baseos.no-slot', 'no slot of this device can be booted');
+    table.booted = label;
+    this.#save(table);
+    return { label, trying: updated !== undefined };
+  }
+
+  /** An empty folder that becomes the other slot with `fill`. */
+  beginWrite(): string {
+    const folder = this.#state.file('slots/incoming');
+    rmSync(folder, { recursive: true, force: true });
+    mkdirSync(folder, { recursive: true });
+    return folder;
+  }
+
+  /** What was written becomes the content of the slot that does not run. */
+  finishWrite(version: string): void {
+    const table = this.#load();
+    const label = otherThan(table.booted);
+    table.slots[label] = { version, state: 'unused' };
+    this.#save(table);
+    rmSync(this.directory(label), { recursive: true, force: true });
+    renameSync(this.#state.file('slots/incoming'), this.directory(label));
+  }
+
+  /** The other slot is tried at the next boot, once. */
+  stage(version: string, window: number, retryCounter: number): Slots {
+    const table = this.#load();
+    const slot = table.slots[otherThan(table.booted)];
+    if (slot.version !== version)
+      throw new Refusal('baseos.image-missing', `slot holds ${slot.version}, not ${version}`);
+    slot.state = 'updating';
+    table.trial = { until: 0, window, retryCounter };
+    table.failed = null;
+    this.#save(table);
+    return this.read();
+  }
+
+  commit(): Slots {
+    const table = this.#load();
+    table.slots[table.booted].state = 'active';
+    table.slots[otherThan(table.booted)].state = 'unused';
+    table.trial = null;
+    this.#save(table);
+    return this.read();
+  }
+
+  abandon(why: Why): Slots {
+    const table = this.#load();
+    const { version, state } = table.slots[table.booted];
+    if (state === 'inprogress') {
+      table.slots[table.booted].state = 'unused';
+      table.failed = { version, retryCounter: table.trial?.retryCounter ?? 0, why };
+      table.trial = null;
+      this.#save(table);
+    }
+    return this.read();
+  }
+
+  #load(): Table {
+    const table = this.#state.restore<Table>(file);
+    if (!table) throw new Refusal('baseos.no-slot', 'no base OS is installed on this device');
+    return table;
+  }
+
+  #save(table: Table): void {
+    this.#state.checkpoint(file, table);
+  }
+}
+
+function otherThan(label: Label): Label {
+  return label === 'IMGA' ? 'IMGB' : 'IMGA';
+}

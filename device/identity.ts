@@ -1,0 +1,69 @@
+// Who a device is: the certificate of its device key, and the serial number that it was installed with.
+import { createHash, randomBytes, X509Certificate } from 'node:crypto';
+import { buildCertificate, keyUsageBits, pem } from '../formats/x509/certificate.ts';
+import type { Clock } from '../machines/clock.ts';
+import type { StateFolder } from './state.ts';
+import type { DeviceTpm } from './tpm/device-tpm.ts';
+
+export interface DeviceIdentity {
+  /** SHA-256 of the certificate in DER, hex. */
+  device: string;
+  serial: string;
+  /** DER. */
+  certificate: Uint8Array;
+  /** PEM. */
+  certificatePem: string;
+}
+
+const certificateFile = 'device.cert.pem';
+const serialFile = 'soft_serial';
+const day = 24 * 3600 * 1000;
+const name = { commonName: 'EVE', organization: 'eve-attest' };
+
+/** The certificate of the device key; made once, as EVE does: self-signed, twenty years, backdated one day. */
+export async function deviceIdentity(
+  config: StateFolder,
+  tpm: DeviceTpm,
+  clock: Clock,
+): Promise<DeviceIdentity> {
+  let text = config.read(certificateFile);
+  if (!text) {
+    const key = await tpm.devicePublicKey();
+    const der = await keyCertificate(tpm, name, key.export({ type: 'spki', format: 'der' }), clock.now());
+    text = Buffer.from(pem('CERTIFICATE', der));
+    config.write(certificateFile, text);
+  }
+  let serial = config.read(serialFile);
+  if (!serial) {
+    serial = Buffer.from(`soft-${randomBytes(8).toString('hex')}`);
+    config.write(serialFile, serial);
+  }
+  const certificate = new X509Certificate(text).raw;
+  return {
+    device: createHash('sha256').update(certificate).digest('hex'),
+    serial: Buffer.from(serial).toString('utf8').trim().slice(0, 100),
+    certificate,
+    certificatePem: Buffer.from(text).toString('utf8'),
+  };
+}
+
+/** A certificate for a key of this TPM, signed by the device key. `publicKey` is SPKI in DER; returns DER. */
+export function keyCertificate(
+  tpm: DeviceTpm,
+  subject: { commonName: string; organization: string },
+  publicKey: Uint8Array,
+  now: number,
+): Promise<Uint8Array> {
+  return buildCertificate(
+    {
+      serial: Uint8Array.of(1, ...randomBytes(15)),
+      issuer: name,
+      subject,
+      notBefore: new Date(now - day),
+      notAfter: new Date(now + 20 * 365 * day),
+      publicKey,
+      keyUsage: [keyUsageBits.digitalSignature],
+    },
+    (tbs) => tpm.sign(tbs),
+  );
+}

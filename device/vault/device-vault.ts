@@ -1,0 +1,117 @@
+// The vault of a device with its master key: what the ports of the vault manager work on. An open vault holds its key
+// here, and it leaves only sealed in the TPM or encrypted for it.
+import { openBox, sealBox } from '../box.ts';
+import { Refusal } from '../refusal.ts';
+import type { StateFolder } from '../state.ts';
+import type { DeviceTpm } from '../tpm/device-tpm.ts';
+import { MasterKeyStore, masterKey } from './master-key.ts';
+import type { MasterKey, VaultBackend } from './vault.ts';
+
+export class DeviceVault {
+  readonly backend: VaultBackend;
+  readonly #tpm: DeviceTpm;
+  readonly #store: MasterKeyStore;
+  readonly #device: () => string;
+  #key: MasterKey | null = null;
+  #unlocked = false;
+
+  constructor(options: { backend: VaultBackend; tpm: DeviceTpm; state: StateFolder; device: () => string }) {
+    this.backend = options.backend;
+    this.#tpm = options.tpm;
+    this.#store = new MasterKeyStore(options.state, options.tpm);
+    this.#device = options.device;
+  }
+
+  get unlocked(): boolean {
+    return this.#unlocked;
+  }
+
+  async create(): Promise<void> {
+    const key = await this.#store.make();
+    this.backend.create(key);
+    this.#key = key;
+  }
+
+  /** Seals the open vault's key to the boot of now. A vault that is being created is complete after this. */
+  async seal(): Promise<void> {
+    await this.#store.seal(this.#required());
+    if (this.backend.probe() === 'incomplete') this.backend.finish();
+    this.#unlocked = true;
+  }
+
+  async unseal(): Promise<void> {
+    this.#key = await this.#store.unseal();
+  }
+
+  unlock(): void {
+    this.backend.unlock(this.#required());
+    this.#unlocked = true;
+  }
+
+  lock(): void {
+    this.backend.lock();
+    this.#key?.bytes.fill(0);
+    this.#key = null;
+    this.#unlocked = false;
+  }
+
+  /** The master key for EVC to keep: nobody but this TPM opens it. */
+  async export(): Promise<{ keyId: string; encryptedKey: string; rotating: boolean }> {
+    const { id, bytes } = this.#required();
+    const box = sealBox(
+      await this.#tpm.boxPoint(),
+      bytes,
+      'vault key for the TPM',
+      `${this.#device()} ${id}`,
+    );
+    return {
+      keyId: id,
+      encryptedKey: Buffer.from(box).toString('base64'),
+      rotating: this.backend.keys().length > 1,
+    };
+  }
+
+  /** Takes the escrowed key. Throws Refusal box.unreadable, vault.wrong-key. */
+  async open(keyId: string, encryptedKey: string): Promise<void> {
+    const bytes = await openBox(
+      await this.#tpm.boxPoint(),
+      (point) => this.#tpm.agree(point),
+      Buffer.from(encryptedKey, 'base64'),
+      'vault key for the TPM',
+      `${this.#device()} ${keyId}`,
+    );
+    const key = masterKey(bytes);
+    if (key.id !== keyId)
+      throw new Refusal('vault.wrong-key', 'the escrowed key is not the one it is called');
+    this.#key = key;
+  }
+
+  /** A new master key, sealed, that opens the vault beside the old one. Throws Refusal vault.rotation-deferred. */
+  async rotate(): Promise<{ keyId: string; encryptedKey: string; rotating: boolean }> {
+    if (this.#store.hasPrevious) {
+      throw new Refusal(
+        'vault.rotation-deferred',
+        'an upgrade is not committed yet, and the image to fall back to could not open the vault with a new key',
+      );
+    }
+    const key = await this.#store.make();
+    this.backend.admit(key);
+    await this.#store.seal(key);
+    this.#key = key;
+    return this.export();
+  }
+
+  finishRotation(): void {
+    this.backend.keepOnly(this.#required().id);
+    this.#store.dropPrevious();
+  }
+
+  dropOldSeals(): void {
+    this.#store.dropPrevious();
+  }
+
+  #required(): MasterKey {
+    if (!this.#key) throw new Refusal('vault.locked', 'the master key is not here; the vault is locked');
+    return this.#key;
+  }
+}
