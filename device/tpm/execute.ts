@@ -7,7 +7,7 @@ import { decodeResponse, encodeCommand, type ResponseMessage } from '../../forma
 import { handleName } from '../../formats/tpm2/names.ts';
 import { baseCode, responseCode } from '../../formats/tpm2/response-codes.ts';
 import { TPMA_SESSION, type TPMS_AUTH_COMMAND } from '../../formats/tpm2/structures.ts';
-import { decryptFirst, encryptFirst, type Session, SessionError, type SessionUse } from './authorization.ts';
+import { decryptFirst, encryptFirst, type SessionUse } from './authorization.ts';
 
 /** The TPM refused a command. It did not run, and left nothing behind. */
 export class TpmError extends Error {
@@ -230,5 +230,3 @@ async function submit(
     await sleep(pause);
   }
 }
-
-export { type Session, SessionError, type SessionUse };

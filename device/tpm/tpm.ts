@@ -8,7 +8,8 @@ import { concat, digestSize, type HashName, hashId, hashName } from '../../forma
 import { pcrSelection, selectedPcrs, selectedPcrsOf } from '../../formats/tpm2/pcrs.ts';
 import { TPM_RC } from '../../formats/tpm2/response-codes.ts';
 import type { TPMS_CAPABILITY_DATA, TPMS_TIME_INFO, TPMT_HA } from '../../formats/tpm2/structures.ts';
-import { type Arguments, execute, type Link, type Result, type SessionUse, TpmError } from './execute.ts';
+import type { SessionUse } from './authorization.ts';
+import { type Arguments, execute, type Link, type Result, TpmError } from './execute.ts';
 import { type Transport, TransportError } from './transport.ts';
 
 export interface TpmOptions {

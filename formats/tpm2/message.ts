@@ -1,7 +1,6 @@
 // The frame of commands and responses: header, handles, sessions, parameters [TPM2 Part 1, 18].
 
-import type { Leaf } from './bytes.ts';
-import { Reader, Writer } from './bytes.ts';
+import { type Leaf, Reader, Writer } from './bytes.ts';
 import { named, u16, u32 } from './codec.ts';
 import { type Command, commandOf } from './commands.ts';
 import { TPM_ST } from './constants.ts';
