@@ -1,0 +1,191 @@
+// What decides trust: freshness → identity → quote → log → policy. Each step takes what the one before has checked, and
+// stops at the first that refuses: behind a wrong key the answers of later steps mean nothing. Any error is a refusal.
+import type { CheckedLog } from '../../formats/eventlog/replay.ts';
+import type { PcrValues } from '../../formats/tpm2/pcrs.ts';
+import type { Claims, Evidence, Finding, Verdict, Versions } from '../../machines/flow.ts';
+import { evePolicyPcrs } from '../../machines/pcrs.ts';
+import { verifyFreshness } from './freshness.ts';
+import { type EnrolledKey, verifyIdentity } from './identity.ts';
+import { verifyLog } from './log.ts';
+import { judgeSoftware, movedAway, type PcrTable, type PlaceBasis, type SoftwareBasis } from './policy.ts';
+import { type QuoteFacts, verifyQuote } from './quote.ts';
+
+/** All that a verdict rests on besides the evidence. */
+export interface Basis {
+  nonceHash: string;
+  key: EnrolledKey | null;
+  software: Omit<SoftwareBasis, 'baseline'> & {
+    baseline: { pcrs: PcrTable; logs: readonly Uint8Array[]; versions: Versions } | null;
+  };
+  place: PlaceBasis;
+  /** Of the last genuine quote. */
+  lastClock: { resetCount: number; restartCount: number; clock: bigint; firmware: bigint } | null;
+}
+
+export interface Presented extends Evidence {
+  nonce: Uint8Array;
+  /** What a quote without claims says of itself: nothing vouches for it. */
+  versions: Versions;
+}
+
+/** Judges one attempt. Never throws: what goes wrong here is no reason to trust. `now` in ms since the epoch. */
+export function verify(evidence: Presented, basis: Basis, now: number): Verdict {
+  try {
+    return judge(evidence, basis, now);
+  } catch (error) {
+    const name = error instanceof Error ? error.name : 'error';
+    return refused([{ code: 'internal.verify', text: `EVC could not judge this evidence (${name})` }]);
+  }
+}
+
+function judge(evidence: Presented, basis: Basis, now: number): Verdict {
+  const fresh = verifyFreshness(evidence.nonce, basis.nonceHash, evidence.claims);
+  if (!fresh.ok) return refused(fresh.refusals);
+
+  const identity = verifyIdentity(basis.key);
+  if (!identity.ok) return refused(identity.refusals);
+
+  const quoted = verifyQuote(
+    { attest: evidence.attest, signature: evidence.signature, pcrs: { sha256: evidence.pcrs } },
+    { key: identity.key, qualifyingData: fresh.qualifyingData, pcrs: evePolicyPcrs, banks: ['sha256'] },
+  );
+  if (!quoted.ok) return refused(quoted.refusals);
+  const { quote } = quoted;
+  const backwards = clockRefusals(quote, basis);
+  if (backwards.length > 0) return refused(backwards);
+
+  const pcrs = policyValues(quote.pcrs);
+  const parts = evidence.boot.logs;
+  const explained = verifyLog(
+    parts.map(({ bytes }) => bytes),
+    { bank: quote.bank, pcrs },
+  );
+  if (!explained.ok) return refused(explained.refusals);
+
+  const versions = fresh.claims?.versions ?? evidence.versions;
+  const shown = { pcrs: tableOf(quote.pcrs), log: explained.log, versions };
+  const software = judgeSoftware(now, shown, { ...basis.software, baseline: baselineOf(basis) });
+  const genuine = {
+    genuine: true,
+    pcrs: shown.pcrs,
+    logs: parts.map(({ sha256 }) => sha256),
+    versions,
+    clock: {
+      resetCount: quote.resetCount,
+      restartCount: quote.restartCount,
+      clock: String(quote.clock),
+      safe: quote.safe,
+      firmware: String(quote.firmwareVersion),
+    },
+  };
+  const notes = clockNotes(quote, basis);
+  // Rule 5: software that is not trusted is not believed about where it is.
+  if (!software.accepted) {
+    return {
+      ...genuine,
+      accepted: false,
+      grounds: null,
+      findings: [...software.refusals, ...notes],
+      location: { fix: null, vouched: false, moved: false },
+    };
+  }
+  const location = locate(fresh.claims, basis);
+  const moved = location.moved
+    ? [{ code: 'policy.location.moved', text: 'The device is in another place than it was locked to' }]
+    : [];
+  return {
+    ...genuine,
+    accepted: true,
+    grounds: software.grounds,
+    findings: [...moved, ...notes],
+    location,
+  };
+}
+
+function refused(findings: Finding[]): Verdict {
+  return {
+    genuine: false,
+    accepted: false,
+    grounds: null,
+    findings,
+    pcrs: {},
+    logs: [],
+    versions: null,
+    location: { fix: null, vouched: false, moved: false },
+    clock: null,
+  };
+}
+
+/** The baseline's own log, replayed to the baseline's own values: what was checked once is checked again when it is used. */
+function baselineOf({ software: { baseline } }: Basis): SoftwareBasis['baseline'] {
+  if (!baseline) return null;
+  const values = new Map(evePolicyPcrs.map((pcr) => [pcr, Buffer.from(baseline.pcrs[pcr] ?? '', 'hex')]));
+  const explained = verifyLog(baseline.logs, { bank: 'sha256', pcrs: values });
+  if (!explained.ok) throw new RangeError('the log of the baseline does not lead to its values');
+  const log: CheckedLog = explained.log;
+  return { pcrs: baseline.pcrs, log, versions: baseline.versions };
+}
+
+function policyValues(pcrs: PcrValues): PcrValues {
+  return new Map(evePolicyPcrs.flatMap((pcr) => (pcrs.has(pcr) ? [[pcr, pcrs.get(pcr) as Uint8Array]] : [])));
+}
+
+/** A TPM's counters never run back; when they do, it is another TPM or another state of one. */
+function clockRefusals(quote: QuoteFacts, { lastClock }: Basis): Finding[] {
+  if (!lastClock) return [];
+  const { resetCount, restartCount, clock } = quote;
+  const seen = `${resetCount}/${restartCount}, clock ${clock} ms`;
+  const allowed = `at least ${lastClock.resetCount}/${lastClock.restartCount}, clock ${lastClock.clock} ms`;
+  if (resetCount < lastClock.resetCount) {
+    return [{ code: 'evidence.clock.reset-count', text: 'The reset count of the TPM fell', seen, allowed }];
+  }
+  if (resetCount > lastClock.resetCount) return [];
+  if (restartCount < lastClock.restartCount) {
+    return [
+      { code: 'evidence.clock.restart-count', text: 'The restart count of the TPM fell', seen, allowed },
+    ];
+  }
+  // After a power cut TPM2 lets Clock lag by what was not saved; within one boot it never runs back.
+  if (clock < lastClock.clock && quote.safe) {
+    return [
+      {
+        code: 'evidence.clock.backwards',
+        text: 'The clock of the TPM ran back within one boot',
+        seen,
+        allowed,
+      },
+    ];
+  }
+  return [];
+}
+
+/** Worth knowing, and no reason to refuse. */
+function clockNotes(quote: QuoteFacts, { lastClock }: Basis): Finding[] {
+  const notes: Finding[] = [];
+  if (!quote.safe) {
+    notes.push({
+      code: 'evidence.clock.unsafe',
+      text: 'The TPM lost power without warning; its clock is not sure yet',
+    });
+  }
+  if (lastClock && lastClock.firmware !== quote.firmwareVersion) {
+    notes.push({
+      code: 'evidence.tpm.firmware-changed',
+      text: 'The firmware of the TPM is another one than before',
+      seen: String(quote.firmwareVersion),
+      allowed: String(lastClock.firmware),
+    });
+  }
+  return notes;
+}
+
+function locate(claims: Claims | null, basis: Basis): Verdict['location'] {
+  const fix = claims?.location ?? null;
+  return { fix, vouched: claims !== null, moved: movedAway(fix, basis.place) };
+}
+
+function tableOf(pcrs: PcrValues): PcrTable {
+  return Object.fromEntries(
+    [...pcrs].map(([pcr, value]) => [String(pcr), Buffer.from(value).toString('hex')]),
+  );
+}

@@ -1,0 +1,62 @@
+// An emulated board: power, a boot loader with two slots, and a TPM that measures what boots. To EVC it is a board.
+import { createHash, randomUUID } from 'node:crypto';
+import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type { LogPart } from '../machines/flow.ts';
+import type { SlotStore } from './baseos/slots.ts';
+import type { BootLogs, Extend } from './boot/extend.ts';
+import { readImage } from './boot/image.ts';
+import { measureBoot } from './boot/measure.ts';
+import { bootRecorded, startupLocalityOf } from './boot/recorded.ts';
+import type { Boot } from './node.ts';
+import type { PoweredTpm } from './tpm/powered.ts';
+import { Tpm } from './tpm/tpm.ts';
+
+export interface BoardOptions {
+  tpm: PoweredTpm;
+  slots: SlotStore;
+  /** /config, which is measured into PCR 14. */
+  config: string;
+  now(): number;
+}
+
+/** Beside an image's files: it boots as the real machine did that left this log. */
+export const recordedLogFile = 'recorded.bin';
+
+/** Takes the power away and boots: the boot loader's choice of slot, the measurements, the logs. */
+export async function bootBoard({ tpm: chip, slots, config, now }: BoardOptions): Promise<Boot> {
+  const { label } = slots.chooseForBoot(now());
+  const directory = slots.directory(label);
+  const image = await readImage(directory);
+  const recordedPath = join(directory, recordedLogFile);
+  const recorded = existsSync(recordedPath) ? readFileSync(recordedPath) : null;
+  const locality = recorded ? startupLocalityOf([recorded]) : 0;
+
+  await chip.powerOff();
+  chip.setLocality(locality);
+  await chip.powerOn();
+  const tpm = new Tpm(chip, { sole: true });
+  await tpm.startup();
+  chip.setLocality(0);
+
+  const { banks: available } = await tpm.capabilities();
+  const banks = [...available.keys()];
+  const extend: Extend = (pcr, digests) => tpm.pcrExtend(pcr, digests);
+  const logs = recorded
+    ? await bootRecorded({ logs: [recorded], banks, extend })
+    : await measureBoot({ image, configDirectory: config, slot: label, banks, extend });
+  return {
+    id: randomUUID(),
+    versions: { image: image.version, firmware: image.firmwareVersion },
+    logs: parts(logs),
+    image: directory,
+  };
+}
+
+export function parts({ biosLog, configLog }: BootLogs): LogPart[] {
+  const part = (kind: LogPart['kind'], bytes: Uint8Array | null) =>
+    bytes && bytes.length > 0
+      ? [{ kind, bytes, sha256: createHash('sha256').update(bytes).digest('hex') }]
+      : [];
+  return [...part('bios', biosLog), ...part('config', configLog)];
+}
