@@ -62,7 +62,10 @@ function theWorker(): Worker {
   // Loaders given with --import do not reach into workers before Node 22, so a run from source has to ask for its own.
   const made = source
     ? new Worker(
-        `import('tsx/esm/api').then((tsx) => { tsx.register(); return import(${JSON.stringify(entry)}); })`,
+        `import(${JSON.stringify(import.meta.resolve('tsx/esm/api'))}).then((tsx) => {
+          tsx.register();
+          return import(${JSON.stringify(entry)});
+        })`,
         { eval: true },
       )
     : new Worker(entry);

@@ -7,6 +7,7 @@ import {
   open,
   readFile,
   rename,
+  rm,
   stat,
   unlink,
   writeFile,
@@ -82,8 +83,10 @@ export class TpmStateFile {
 
   /** Replaces the file in one step: after a crash or a full disk it is the old one or the new one. */
   async save(nv: Uint8Array, layout: Uint8Array): Promise<void> {
-    const next = `${this.path}.${randomUUID()}.next`;
+    // One name is enough, because the lock keeps others away; a crash may have left it.
+    const next = `${this.path}.next`;
     try {
+      await rm(next, { force: true });
       await writeWhole(next, sealNvImage(nv, layout, this.#key));
       await rename(next, this.path);
       await syncFolder(this.path);

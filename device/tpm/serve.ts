@@ -1,7 +1,7 @@
 // A TPM behind sockets, for the tools of others: swtpm's two channels, or the two of the TCG simulator ("mssim").
 // Nobody is authenticated, so it listens on this machine alone unless told otherwise.
 import { once } from 'node:events';
-import { chmod, unlink } from 'node:fs/promises';
+import { lstat, unlink } from 'node:fs/promises';
 import { connect, createServer, type ListenOptions, type Server, type Socket } from 'node:net';
 import type { PoweredTpm } from './powered.ts';
 import { type Channel, Connection } from './serve-connection.ts';
@@ -104,7 +104,10 @@ async function listen(server: Server, at: ListenOptions): Promise<number> {
   const name = at.path ?? `port ${at.port} of ${at.host}`;
   if (at.path !== undefined) await removeStale(at.path);
   if (at.port !== undefined && at.port > 65535) throw new RangeError(`there is no port ${at.port}`);
+  // The socket of a path is made within this call, for nobody but this user.
+  const mask = at.path === undefined ? undefined : process.umask(0o177);
   server.listen(at);
+  if (mask !== undefined) process.umask(mask);
   try {
     await once(server, 'listening');
   } catch (error) {
@@ -112,13 +115,14 @@ async function listen(server: Server, at: ListenOptions): Promise<number> {
     const why = code === 'EADDRINUSE' ? 'is in use; choose another, or end what uses it' : `fails: ${code}`;
     throw new Error(`the TPM cannot be served: ${name} ${why}`, { cause: error });
   }
-  if (at.path !== undefined) await chmod(at.path, 0o600);
   const address = server.address();
   return address !== null && typeof address === 'object' ? address.port : 0;
 }
 
-/** Removes the socket a dead server left. One that answers stays, and `listen` reports it. */
+/** Removes the socket a dead server left. One that answers stays, and so does any other file: `listen` reports it. */
 async function removeStale(path: string): Promise<void> {
+  const found = await lstat(path).catch(() => undefined);
+  if (!found?.isSocket()) return;
   const probe = connect(path);
   const code = await new Promise<string | undefined>((resolve) => {
     probe.on('connect', () => resolve(undefined));

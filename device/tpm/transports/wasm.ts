@@ -179,8 +179,10 @@ export class WasmTransport implements PoweredTpm {
   async #makeTpm(): Promise<WasmTpm> {
     const tpm = new WasmTpm(this.#hooks);
     const nv = await this.#state?.load(tpm.layout);
-    if (nv) tpm.importNv(nv);
-    else tpm.manufacture();
+    if (nv) {
+      tpm.importNv(nv);
+      nv.fill(0);
+    } else tpm.manufacture();
     this.#savedGeneration = nv ? tpm.nvGeneration : -1;
     return tpm;
   }
@@ -191,7 +193,12 @@ export class WasmTransport implements PoweredTpm {
 
   async #save(tpm: WasmTpm): Promise<void> {
     const generation = tpm.nvGeneration;
-    await this.#state?.save(tpm.exportNv(), tpm.layout);
+    const nv = tpm.exportNv();
+    try {
+      await this.#state?.save(nv, tpm.layout);
+    } finally {
+      nv.fill(0);
+    }
     this.#savedGeneration = generation;
   }
 }

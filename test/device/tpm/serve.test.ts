@@ -1,5 +1,6 @@
+import { spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { connect, createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -369,6 +370,21 @@ test('Unix sockets: one that answers is in use, one that is left over is replace
     assert.match((error as Error).message, `${path} is in use`);
   }
   await served.close();
+
+  // A server that is killed leaves its socket; a file of somebody is no such thing.
+  const program = `require('node:net').createServer().listen(${JSON.stringify(path)}, () => process.kill(process.pid, 'SIGKILL'))`;
+  spawnSync(process.execPath, ['-e', program]);
+  assert.ok(statSync(path).isSocket());
+  const again = await serveTpm(tpm, { protocol: 'mssim', path });
+  await again.close();
+  writeFileSync(path, 'somebody’s');
+  try {
+    await serveTpm(tpm, { protocol: 'mssim', path });
+    assert.unreachable();
+  } catch (error) {
+    assert.match((error as Error).message, `${path} is in use`);
+  }
+  assert.is(readFileSync(path, 'utf8'), 'somebody’s');
   await tpm.close();
   rmSync(folder, { recursive: true });
 });
