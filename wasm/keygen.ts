@@ -66,9 +66,10 @@ function theWorker(): Worker {
           tsx.register();
           return import(${JSON.stringify(entry)});
         })`,
-        { eval: true },
+        { eval: true, execArgv: [] },
       )
-    : new Worker(entry);
+    : // Flags of the main thread may be unfit for a worker, as --input-type is.
+      new Worker(entry, { execArgv: [] });
   made.unref();
   made.on('message', (answer: Answer) => {
     waiting.get(answer.id)?.resolve(answer);
