@@ -160,7 +160,6 @@ export class Session {
 
   /** AES-128 key and IV for one direction; for a response `newer` is the TPM's nonce [TPM2 Part 1, 21.3]. */
   #cipherKey(authValue: Uint8Array, newer: Uint8Array, older: Uint8Array): [key: Uint8Array, iv: Uint8Array] {
-    if (!this.salted) throw new TypeError('a session without salt cannot keep a secret');
     // The authValue counts here for policy sessions, too.
     const bytes = kdfA(hmac, this.authHash, concat(this.#sessionKey, authValue), 'CFB', newer, older, 256);
     return [bytes.subarray(0, 16), bytes.subarray(16)];

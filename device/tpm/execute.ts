@@ -157,6 +157,9 @@ export async function execute<H extends Handles, P extends Fields, RH extends st
   if (encrypting && !command.encryptable)
     throw new TypeError(`no response parameter of ${command.name} can be encrypted`);
 
+  if (uses.some(({ session, encrypt, decrypt }) => (encrypt || decrypt) && !session.salted))
+    throw new TypeError('a session without salt cannot keep a secret');
+
   for (const { session } of uses) session.rollNonce();
   let parameters = encode(command.parameters, args);
   if (decrypting?.use) {

@@ -1,0 +1,406 @@
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { TpmError } from '../../../device/tpm/execute.ts';
+import { loadKey, provisionKeys } from '../../../device/tpm/keys.ts';
+import { quote } from '../../../device/tpm/quote.ts';
+import { seal, unseal } from '../../../device/tpm/seal.ts';
+import { withSession } from '../../../device/tpm/session.ts';
+import { Tpm } from '../../../device/tpm/tpm.ts';
+import { TransportError } from '../../../device/tpm/transport.ts';
+import { FormatError } from '../../../formats/format-error.ts';
+import * as commands from '../../../formats/tpm2/commands.ts';
+import { commandOf } from '../../../formats/tpm2/commands.ts';
+import { TPM_ALG, TPM_CAP, TPM_CC, TPM_HT, TPM_RH } from '../../../formats/tpm2/constants.ts';
+import { decodeCommand } from '../../../formats/tpm2/message.ts';
+import { storageRootKey } from '../../../formats/tpm2/templates.ts';
+import { leftovers, someDigest, type TpmSetup, withTpm } from '../../kit/tpm.ts';
+import {
+  changed,
+  errorResponse,
+  FaultyTransport,
+  isCommand,
+  refusing,
+  responseLost,
+} from '../../kit/tpm-faults.ts';
+
+/** A TPM behind a wire that can be made faulty; its pauses are written down instead of waited for. */
+function withFaults(
+  run: (tpm: Tpm, wire: FaultyTransport, pauses: number[]) => Promise<void>,
+  setup: TpmSetup = {},
+): Promise<void> {
+  let wire: FaultyTransport | undefined;
+  const pauses: number[] = [];
+  return withTpm((tpm) => run(tpm, wire as FaultyTransport, pauses), {
+    ...setup,
+    wrap: (transport) => {
+      wire = new FaultyTransport(transport);
+      return wire;
+    },
+    sleep: async (ms) => {
+      pauses.push(ms);
+    },
+  });
+}
+
+async function rejects<E extends Error>(
+  promise: Promise<unknown>,
+  kind: new (...args: never[]) => E,
+  check: (error: E) => boolean,
+): Promise<void> {
+  try {
+    await promise;
+  } catch (error) {
+    assert.instance(error, kind, String(error));
+    assert.ok(check(error as E), String(error));
+    return;
+  }
+  assert.unreachable(`should have been refused with ${kind.name}`);
+}
+
+const primary = {
+  primaryHandle: TPM_RH.OWNER,
+  inSensitive: { userAuth: new Uint8Array(), data: new Uint8Array() },
+  inPublic: storageRootKey,
+  outsideInfo: new Uint8Array(),
+  creationPCR: [],
+};
+
+test('[TPM2 P3] each command has as many handles as the TPM says', () =>
+  withTpm(async (tpm) => {
+    const { capabilityData } = await tpm.execute(commands.GetCapability, {
+      capability: TPM_CAP.COMMANDS,
+      property: 0,
+      propertyCount: 256,
+    });
+    if (capabilityData.capability !== TPM_CAP.COMMANDS) throw new Error('another capability');
+    const described = Object.values(TPM_CC).filter((code) => commandOf(code));
+    assert.ok(described.length >= 50, `${described.length} commands`);
+    for (const code of described) {
+      const command = commandOf(code) as commands.Command;
+      const known = capabilityData.data.find(({ commandIndex, V }) => !V && commandIndex === code);
+      assert.ok(known, `the TPM has ${command.name}`);
+      assert.is(Object.keys(command.handles).length, known.cHandles, command.name);
+      assert.is(command.responseHandles.length, known.rHandle ? 1 : 0, command.name);
+      const roles = Object.values(command.handles);
+      assert.not(roles.join().includes('none,user'), `${command.name}: authorized handles come first`);
+    }
+  }));
+
+test('a refusal names command, code, what it is about and whether to try again', () =>
+  withTpm(async (tpm) => {
+    const unknown = tpm.execute(commands.ReadPublic, { objectHandle: 0x81001234 });
+    await rejects(unknown, TpmError, (e) => {
+      assert.is(
+        e.message,
+        'TPM2_ReadPublic: TPM_RC_HANDLE (handle 1): the handle refers to nothing, or to the wrong kind of thing',
+      );
+      return (
+        e.rcName === 'TPM_RC_HANDLE' &&
+        e.kind === 'handle' &&
+        e.number === 1 &&
+        !e.retry &&
+        e.command === 'TPM2_ReadPublic'
+      );
+    });
+    const badHash = tpm.execute(commands.Hash, {
+      data: new Uint8Array(),
+      hashAlg: 0x12,
+      hierarchy: TPM_RH.NULL,
+    });
+    await rejects(
+      badHash,
+      TpmError,
+      (e) => e.rcName === 'TPM_RC_HASH' && e.kind === 'parameter' && e.number === 2,
+    );
+  }));
+
+for (const [name, code] of [
+  ['RETRY', 0x922],
+  ['YIELDED', 0x908],
+  ['TESTING', 0x90a],
+  ['NV_RATE', 0x920],
+] as const)
+  test(`TPM_RC_${name}: the same bytes again, a little later each time`, () =>
+    withFaults(async (tpm, wire, pauses) => {
+      wire.fault = refusing('GetRandom', code, 4);
+      assert.is((await tpm.random(16)).length, 16);
+      assert.equal(pauses, [5, 10, 20, 40]);
+      const sent = wire.commands;
+      assert.is(sent.length, 5);
+      for (const command of sent) assert.equal(command, sent[0]);
+    }));
+
+test('retrying ends, and says that it would have helped', () =>
+  withFaults(async (tpm, wire, pauses) => {
+    wire.fault = refusing('GetRandom', 0x922, 1000);
+    await rejects(tpm.random(16), TpmError, (e) => e.rcName === 'TPM_RC_RETRY' && e.retry);
+    assert.is(wire.count('GetRandom'), 12);
+    assert.ok(pauses.reduce((sum, ms) => sum + ms, 0) < 10_000);
+    assert.ok(Math.max(...pauses) <= 1000);
+  }));
+
+test('what does not help is not tried again', () =>
+  withFaults(async (tpm, wire) => {
+    for (const code of [0x921, 0x902, 0x101, 0x909]) {
+      wire.forget();
+      wire.fault = refusing('GetRandom', code, 1);
+      await rejects(tpm.random(16), TpmError, (e) => e.code === code);
+      assert.is(wire.count('GetRandom'), 1);
+    }
+  }));
+
+test('a session survives refusals in between', () =>
+  withFaults(
+    async (tpm, wire) => {
+      const { srk } = await provisionKeys(tpm);
+      const blob = await seal(tpm, srk, new Uint8Array(32).fill(7), { pcrs: [0, 4] });
+      wire.fault = refusing('Unseal', 0x922, 3);
+      assert.equal(await unseal(tpm, srk, blob), new Uint8Array(32).fill(7));
+      assert.is(wire.count('Unseal'), 4);
+    },
+    { extended: [0, 4] },
+  ));
+
+test('responses that are no such responses are refused with path and offset', () =>
+  withFaults(async (tpm, wire) => {
+    const broken: [string, (response: Uint8Array) => Uint8Array][] = [
+      ['response at byte 2: size is 28, but there are 29 bytes', (r) => Uint8Array.of(...r, 0)],
+      ['response at byte 2: size is 28, but there are 27 bytes', (r) => r.subarray(0, 27)],
+      ['response.tag at byte 0: need 2 bytes, have 0', () => new Uint8Array()],
+      ['response at byte 0: tag is 0x8002, must be 0x8001', (r) => r.with(1, 2)],
+      ['GetRandom response.randomBytes at byte 2: need 17 bytes, have 16', (r) => r.with(11, 17)],
+      ['GetRandom response at byte 17: 1 bytes left over', (r) => r.with(11, 15)],
+      [
+        'GetRandom response.randomBytes at byte 0: size is 65535, at most 64',
+        (r) => r.with(10, 255).with(11, 255),
+      ],
+    ];
+    for (const [message, spoil] of broken) {
+      wire.fault = async (command, send) => spoil(await send(command));
+      await rejects(
+        tpm.random(16),
+        FormatError,
+        (e) => e.message === message || assert.is(e.message, message) === undefined,
+      );
+    }
+    wire.fault = undefined;
+    assert.is((await tpm.random(16)).length, 16, 'the next command works');
+  }));
+
+test('an object needs its name when a session signs the command', () =>
+  withTpm(async (tpm) => {
+    const { srk, device } = await provisionKeys(tpm);
+    await withSession(tpm, { type: 'hmac', salt: srk }, async (session) => {
+      const args = {
+        digest: new Uint8Array(32),
+        inScheme: { scheme: TPM_ALG.NULL },
+        validation: { tag: 0x8024, hierarchy: TPM_RH.NULL, digest: new Uint8Array() },
+      } as const;
+      await rejects(
+        tpm.execute(commands.Sign, { keyHandle: device.handle, ...args }, [{ session }]),
+        TypeError,
+        (e) => e.message === 'keyHandle needs a name, because a session signs the command',
+      );
+      await tpm.execute(commands.Sign, { keyHandle: device, ...args }, [{ session }]);
+    });
+  }));
+
+test('only what the specification lets be encrypted is', () =>
+  withTpm(async (tpm) => {
+    const { srk } = await provisionKeys(tpm);
+    await withSession(tpm, { type: 'hmac', salt: srk }, async (session) => {
+      await rejects(
+        tpm.execute(commands.GetRandom, { bytesRequested: 4 }, [{ session, decrypt: true }]),
+        TypeError,
+        (e) => e.message.includes('no parameter of GetRandom'),
+      );
+      await rejects(
+        tpm.execute(commands.PCR_Reset, { pcrHandle: 16 }, [{ session, encrypt: true }]),
+        TypeError,
+        (e) => e.message.includes('no response parameter of PCR_Reset'),
+      );
+    });
+    await withSession(tpm, { type: 'hmac' }, (session) =>
+      rejects(
+        tpm.execute(commands.GetRandom, { bytesRequested: 4 }, [{ session, encrypt: true }]),
+        TypeError,
+        (e) => e.message.includes('without salt'),
+      ),
+    );
+  }));
+
+test('lost responses: what may have been made is flushed before the next sequence', () =>
+  withFaults(async (tpm, wire) => {
+    wire.fault = responseLost;
+    await rejects(tpm.execute(commands.CreatePrimary, primary), TransportError, (e) => e.code === 'timeout');
+    assert.match(tpm.lost ?? '', /TPM2_CreatePrimary got no usable response/);
+    wire.fault = undefined;
+    await tpm.readClock();
+    assert.is(tpm.lost, undefined);
+    assert.equal(await leftovers(tpm), []);
+  }));
+
+test('lost responses: within the sequence nothing but flushing goes on', () =>
+  withFaults(async (tpm, wire) => {
+    const { srk } = await provisionKeys(tpm);
+    await rejects(
+      withSession(tpm, { type: 'hmac', salt: srk }, async () => {
+        wire.fault = (command, send) =>
+          isCommand(command, 'CreatePrimary') ? responseLost(command, send) : send(command);
+        await tpm.execute(commands.CreatePrimary, primary).catch(() => {});
+        await tpm.readClock();
+      }),
+      TransportError,
+      (e) => e.code === 'closed' && e.message.startsWith('reopen the TPM first'),
+    );
+    assert.is(wire.count('FlushContext'), 6, 'five primaries and the session');
+    await tpm.readClock();
+    assert.equal(await leftovers(tpm), []);
+  }));
+
+test('lost responses: a shared TPM is reopened, or says that it must be', () =>
+  withTpm(async (_, transport) => {
+    const wire = new FaultyTransport(transport);
+    wire.close = async () => {};
+    wire.fault = responseLost;
+    const stuck = new Tpm(wire);
+    await stuck.execute(commands.CreatePrimary, primary).catch(() => {});
+    await rejects(stuck.readClock(), TransportError, (e) => e.code === 'closed');
+
+    let reopened = 0;
+    wire.forget();
+    const agile = new Tpm(wire, {
+      reopen: async () => {
+        reopened++;
+        return transport;
+      },
+    });
+    await agile.execute(commands.CreatePrimary, primary).catch(() => {});
+    await agile.readClock();
+    assert.is(reopened, 1);
+    await agile.flushAll();
+  }));
+
+test('an unusable response to a command that makes something: it is flushed at once', () =>
+  withFaults(async (tpm, wire) => {
+    // The handle is intact, the rest is not.
+    wire.fault = changed('CreatePrimary', (response) => response.fill(0xff, 18, 22));
+    await rejects(tpm.execute(commands.CreatePrimary, primary), FormatError, (e) =>
+      e.path.startsWith('CreatePrimary'),
+    );
+    wire.fault = undefined;
+    assert.equal(await leftovers(tpm), []);
+    assert.is(tpm.lost, undefined);
+  }));
+
+test('five hundred quotes leave nothing', () =>
+  withTpm(async (tpm) => {
+    const { ak } = await provisionKeys(tpm);
+    for (let i = 0; i < 500; i++)
+      await quote(tpm, ak, { qualifyingData: Uint8Array.of(i >> 8, i), bank: 'sha256', pcrs: [0, 1, 2, 3] });
+    assert.equal(await leftovers(tpm), []);
+  }));
+
+test('sequences do not mix, and join in when nested', () =>
+  withTpm(async (tpm) => {
+    const order: string[] = [];
+    const sequence = (name: string) =>
+      tpm.exclusive(async () => {
+        order.push(`${name} begins`);
+        await tpm.random(8);
+        await tpm.exclusive(async () => tpm.random(8));
+        await Promise.all([tpm.random(8), tpm.readClock()]);
+        order.push(`${name} ends`);
+      });
+    const failing = tpm.exclusive(async () => {
+      await tpm.random(8);
+      throw new Error('on purpose');
+    });
+    await Promise.all([
+      sequence('a'),
+      rejects(failing, Error, (e) => e.message === 'on purpose'),
+      sequence('b'),
+      tpm.random(8),
+      sequence('c'),
+    ]);
+    assert.equal(order, ['a begins', 'a ends', 'b begins', 'b ends', 'c begins', 'c ends']);
+  }));
+
+test('what outlives its sequence waits for a turn of its own', () =>
+  withTpm(async (tpm) => {
+    let late: Promise<Uint8Array> | undefined;
+    let release = () => {};
+    const gate = new Promise<void>((resolve) => {
+      release = resolve;
+    });
+    await tpm.exclusive(async () => {
+      late = gate.then(() => tpm.random(8));
+    });
+    const events: string[] = [];
+    const other = tpm.exclusive(async () => {
+      release();
+      await tpm.random(8);
+      await tpm.random(8);
+      events.push('other ends');
+    });
+    await Promise.all([other, (late as unknown as Promise<Uint8Array>).then(() => events.push('late ends'))]);
+    assert.equal(events, ['other ends', 'late ends']);
+  }));
+
+test('what a TPM says about itself', () =>
+  withTpm(async (tpm) => {
+    const capabilities = await tpm.capabilities();
+    assert.is(capabilities.manufacturer, 'WASM');
+    assert.ok(capabilities.revision >= 138);
+    assert.ok(capabilities.nvBufferMax >= 512);
+    assert.is(capabilities.banks.get('sha256')?.length, 24);
+    assert.ok(capabilities.firmwareVersion > 0n);
+    assert.ok((await tpm.readClock()).clockInfo.clock >= 0n);
+    assert.is(await tpm.startup(), false, 'the platform has started it');
+    assert.is((await tpm.random(100)).length, 100);
+    assert.equal(await tpm.handles(TPM_HT.PERSISTENT), []);
+    await rejects(loadKey(tpm, 'ak'), Error, (e) => e.message === 'ak at 0x81000004: there is no key');
+  }));
+
+test('PCRs: more than eight at once, banks, extending', () =>
+  withTpm(async (tpm) => {
+    await tpm.pcrExtend(16, { sha256: someDigest(1), sha1: someDigest(1, 20) });
+    const values = await tpm.pcrRead('sha256', [16, 0, 3, 1, 2, 4, 5, 6, 7, 8, 23]);
+    assert.equal([...values.keys()], [0, 1, 2, 3, 4, 5, 6, 7, 8, 16, 23]);
+    assert.is.not(Buffer.from(values.get(16) as Uint8Array).toString('hex'), '00'.repeat(32));
+    assert.is((await tpm.pcrRead('sha1', [16])).get(16)?.length, 20);
+    await tpm.execute(commands.PCR_Reset, { pcrHandle: 16 });
+    assert.equal((await tpm.pcrRead('sha256', [16])).get(16), new Uint8Array(32));
+    const { digests } = await tpm.execute(commands.PCR_Event, {
+      pcrHandle: 16,
+      eventData: Buffer.from('event'),
+    });
+    assert.is(digests.length, 4);
+  }));
+
+test('a PCR bank that the TPM does not have is an error, not an endless loop', () =>
+  withFaults(async (tpm, wire) => {
+    // As a TPM answers when the bank is not allocated: an empty selection and no values.
+    const empty = '8001 0000001c 00000000 00000001 00000001 000b 03 000000 00000000'.replace(/ /g, '');
+    wire.fault = async () => Uint8Array.from(Buffer.from(empty, 'hex'));
+    await rejects(
+      tpm.pcrRead('sha256', [0, 7]),
+      RangeError,
+      (e) => e.message === 'this TPM has no PCR 0, 7 in its sha256 bank',
+    );
+  }));
+
+test('no secret in an error: only names and numbers', () =>
+  withFaults(async (tpm, wire) => {
+    const secret = Buffer.from('do not print this');
+    wire.fault = async () => errorResponse(0x2d5);
+    await rejects(
+      tpm.execute(commands.CreatePrimary, { ...primary, inSensitive: { userAuth: secret, data: secret } }),
+      TpmError,
+      (e) =>
+        !`${e.message}${e.stack}`.includes('do not print') && !e.message.includes(secret.toString('hex')),
+    );
+    assert.is(decodeCommand(wire.commands[0] as Uint8Array).command.name, 'CreatePrimary');
+  }));
+
+test.run();
