@@ -105,7 +105,8 @@ export class Bus {
   /** Publishes a state, retained; null takes it back. */
   publish(topic: string, body: object | null): void {
     const payload = body === null ? '' : JSON.stringify(body);
-    if (payload.length > largestMessage) throw new TypeError(`a message of ${payload.length} bytes on ${topic}`);
+    if (payload.length > largestMessage)
+      throw new TypeError(`a message of ${payload.length} bytes on ${topic}`);
     this.#client.publish(topic, payload, { qos: 1, retain: true });
   }
 
