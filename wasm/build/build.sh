@@ -25,7 +25,7 @@ while [ $# -gt 0 ]; do
   *) fail "no option $1; usage: build.sh [--sources DIR] [--out DIR]" ;;
   esac
 done
-[ -z "$sources" ] || [ -d "$sources" ] || fail "no folder $sources"
+[ -z "$sources" ] || check_inputs "$sources"
 need_toolchain
 
 work=$(mktemp -d)
@@ -33,11 +33,10 @@ trap 'rm -rf "$work"' EXIT
 if [ -z "$sources" ]; then
   sources=$work/inputs
   mkdir "$sources"
-  fetch_inputs "$sources"
+  fetch_inputs "$sources" "$work/apt"
+  check_inputs "$sources"
 fi
 
-[ -f "$sources/$tpm_file" ] || fail "$sources has no $tpm_file"
-check_hash "$sources/$tpm_file"
 dpkg-deb -x "$sources/$tpm_file" "$work/package"
 simulator=$work/package/usr/share/gocode/src/github.com/google/go-tpm-tools/simulator
 tpm=$simulator/ms-tpm-20-ref/TPMCmd/tpm
@@ -45,10 +44,8 @@ tpm=$simulator/ms-tpm-20-ref/TPMCmd/tpm
 openssl=$work/openssl
 mkdir "$openssl"
 if [ -f "$sources/$openssl_part_file" ]; then
-  check_hash "$sources/$openssl_part_file"
   tar -xzf "$sources/$openssl_part_file" -C "$openssl" --strip-components=1
-elif [ -f "$sources/$openssl_file" ]; then
-  check_hash "$sources/$openssl_file"
+else
   tar -xzf "$sources/$openssl_file" -C "$openssl" --strip-components=1
   cp "$here/openssl-target.conf" "$openssl/Configurations/99-tpm.conf"
   for tool in perl make; do command -v $tool >/dev/null || fail "OpenSSL's headers need $tool: apt-get install $tool"; done
@@ -61,8 +58,6 @@ elif [ -f "$sources/$openssl_file" ]; then
     tail -n 20 "$work/configure.log" >&2
     fail "OpenSSL's Configure failed"
   }
-else
-  fail "$sources has neither $openssl_file nor $openssl_part_file"
 fi
 
 # The package's own list of the files that make a TPM, without its platform, and with our checks around one file.

@@ -29,19 +29,33 @@ check_hash() {
     fail "$1 is not the file it should be: SHA-256 $got, sources.lock says $wanted. Get it again, or give the right folder with --sources."
 }
 
+# check_inputs DIR: both inputs are there, and are what sources.lock says.
+check_inputs() {
+  [ -d "$1" ] || fail "no folder $1"
+  [ -f "$1/$tpm_file" ] || fail "$1 has no $tpm_file"
+  check_hash "$1/$tpm_file"
+  if [ -f "$1/$openssl_part_file" ]; then
+    check_hash "$1/$openssl_part_file"
+  elif [ -f "$1/$openssl_file" ]; then
+    check_hash "$1/$openssl_file"
+  else
+    fail "$1 has neither $openssl_file nor $openssl_part_file"
+  fi
+}
+
 # debian_mirror LABEL: the address this machine's apt uses for Debian's archive of that label.
 debian_mirror() {
   apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Origin: Debian' "Label: $1" | head -n 1
 }
 
-# fetch_inputs DIR: gets both from Debian through an apt configuration of its own; the machine's stays as it is.
+# fetch_inputs DIR APT: gets both from Debian through an apt configuration of its own in the folder APT; the
+# machine's stays as it is.
 fetch_inputs() {
-  local dir=$1 apt main security
+  local dir=$1 apt=$2 main security
   command -v apt-get >/dev/null || fail "this is no Debian; give a folder that holds $tpm_file and $openssl_file with --sources"
   main=$(debian_mirror Debian)
   security=$(debian_mirror Debian-Security)
   [ -n "$main" ] || fail "this machine's apt has no Debian mirror; give a folder with --sources"
-  apt=$(mktemp -d)
   mkdir -p "$apt/lists/partial" "$apt/archives/partial" "$apt/parts"
   {
     echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $main sid main"
@@ -64,7 +78,6 @@ fetch_inputs() {
     apt-get "${options[@]}" download "$tpm_package=$tpm_version"
     [ -n "$source" ] && apt-get "${options[@]}" --download-only --tar-only source "openssl=$source"
   ) || true
-  rm -rf "$apt"
   [ -f "$dir/$tpm_file" ] || fail "Debian's mirror no longer has $tpm_package $tpm_version; give a folder that holds $tpm_file with --sources"
   [ -f "$dir/$openssl_file" ] || fail "Debian's mirror no longer has the source of openssl $openssl_version; give a folder that holds $openssl_file with --sources"
 }
