@@ -1,5 +1,10 @@
 // The hash that formats/ asks for.
 import { hash as nodeHash } from 'node:crypto';
-import type { Hash } from '../../formats/tpm2/hash.ts';
+import { digestSize, type Hash } from '../../formats/tpm2/hash.ts';
 
-export const hash: Hash = (algorithm, data) => nodeHash(algorithm, data, 'buffer');
+/** By way of a string: Node makes one in half the time of a buffer, and a replay is nothing but small hashes. */
+export const hash: Hash = (algorithm, data) => {
+  const digest = Buffer.allocUnsafe(digestSize(algorithm));
+  digest.write(nodeHash(algorithm, data, 'binary'), 'latin1');
+  return digest;
+};

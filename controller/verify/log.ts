@@ -122,7 +122,7 @@ function difference({ pcr, reason, quoted, replayed, event }: PcrDifference, ban
 /** The log replays and its words were changed: nobody does that by accident. */
 function editedData(log: CheckedLog): Finding[] {
   return log.events
-    .filter((event) => alwaysCovered(event) && event.vouched !== 'data')
+    .filter((event) => event.vouched !== 'data' && alwaysCovered(event))
     .map((event: CheckedEvent) => ({
       code: 'evidence.log.data-edited',
       text: `The data of an event was edited: every ${eventTypeName(event.type)} is measured, and the digest is of other data`,

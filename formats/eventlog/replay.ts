@@ -1,9 +1,10 @@
 // A log is believed only where replaying it leads to PCR values that a TPM signed. Checked and unchecked are different
 // types: nobody but checkLog makes a CheckedLog.
-import { digestSize, type Hash, type HashName } from '../tpm2/hash.ts';
+import { concat, digestSize, type Hash, type HashName } from '../tpm2/hash.ts';
 import { type PcrValues, pcrCount } from '../tpm2/pcrs.ts';
 import { type Cover, coverOf } from './covers.ts';
 import type { EventLog, LogEvent } from './parse.ts';
+import { quirks } from './quirks.ts';
 import { equal } from './reader.ts';
 import { EventType } from './types.ts';
 
@@ -68,7 +69,7 @@ export function initialPcr(pcr: number, bank: HashName, startupLocality = 0): Ui
 
 /** An event that leads to a signed PCR value: its digest is true. */
 class CheckedEvent {
-  /** Position in the logs of the boot, counted through all of them, as they were sent. */
+  /** Position in the logs of the boot, counted through all of them as they were sent; -1 if a quirk supplied it. */
   readonly index: number;
   readonly pcr: number;
   /** A hint: no digest covers it. */
@@ -79,7 +80,13 @@ class CheckedEvent {
   readonly #hash: Hash;
   #cover: Cover | undefined | null = null;
 
-  constructor(index: number, event: LogEvent, digest: Uint8Array, bank: HashName, hash: Hash) {
+  constructor(
+    index: number,
+    event: Pick<LogEvent, 'pcr' | 'type' | 'data'>,
+    digest: Uint8Array,
+    bank: HashName,
+    hash: Hash,
+  ) {
     this.index = index;
     this.pcr = event.pcr;
     this.type = event.type;
@@ -149,12 +156,16 @@ export function checkLog(logs: readonly EventLog[], quoted: PcrValues, bank: Has
   const { pcrs, unmeasured, startupLocality } = replay(logs, bank, hash);
 
   const differing: PcrDifference[] = [];
+  const supplied: CheckedEvent[] = [];
   for (const [pcr, value] of quoted) {
     const replayed = pcrs.get(pcr) ?? initialPcr(pcr, bank, startupLocality);
     const missing = unmeasured.get(pcr);
     if (missing) differing.push({ pcr, reason: 'bank', quoted: value, replayed, event: missing.index });
-    else if (!equal(value, replayed))
-      differing.push({ pcr, reason: pcrs.has(pcr) ? 'mismatch' : 'no-events', quoted: value, replayed });
+    else if (!equal(value, replayed)) {
+      const tail = missingTail(pcr, replayed, value, bank, hash);
+      if (tail) supplied.push(...tail);
+      else differing.push({ pcr, reason: pcrs.has(pcr) ? 'mismatch' : 'no-events', quoted: value, replayed });
+    }
   }
   if (differing.length > 0) return { ok: false, differing };
 
@@ -167,7 +178,26 @@ export function checkLog(logs: readonly EventLog[], quoted: PcrValues, bank: Has
     }
     base += log.events.length;
   }
-  return { ok: true, log: new CheckedLog(bank, events, quoted) };
+  return { ok: true, log: new CheckedLog(bank, [...events, ...supplied], quoted) };
+}
+
+/** The events of a quirk, if exactly these lead from the end of the log to the quoted value. */
+function missingTail(
+  pcr: number,
+  replayed: Uint8Array,
+  quoted: Uint8Array,
+  bank: HashName,
+  hash: Hash,
+): CheckedEvent[] | undefined {
+  for (const { missing } of quirks.filter((quirk) => quirk.pcr === pcr)) {
+    const digests = missing.map(({ data }) => hash(bank, data));
+    const end = digests.reduce((value, digest) => hash(bank, concat(value, digest)), replayed);
+    if (equal(end, quoted))
+      return missing.map(
+        (event, i) => new CheckedEvent(-1, { pcr, ...event }, digests[i] as Uint8Array, bank, hash),
+      );
+  }
+  return undefined;
 }
 
 // Types alone: only checkLog makes them.

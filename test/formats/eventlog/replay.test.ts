@@ -13,7 +13,15 @@ import {
 import { EventType } from '../../../formats/eventlog/types.ts';
 import { headerEvent, startupLocalityEvent, writeLog } from '../../../formats/eventlog/write.ts';
 import type { HashName } from '../../../formats/tpm2/hash.ts';
-import { expectedLogs, expectedPcrs, hash, madeEvent, madeLog, readEventLog } from '../../kit/eventlogs.ts';
+import {
+  expectedLogs,
+  expectedPcrs,
+  hash,
+  type MadeEvent,
+  madeEvent,
+  madeLog,
+  readEventLog,
+} from '../../kit/eventlogs.ts';
 
 const separator = { pcr: 0, type: EventType.EV_SEPARATOR, data: new Uint8Array(4) };
 const hex = (values: ReadonlyMap<number, Uint8Array>) =>
@@ -169,6 +177,30 @@ test('[N28] an event without a digest in the bank is a difference of its own, wi
   const { pcrs } = replay([parseLog(bytes)], 'sha256', hash);
   const [difference] = differencesOf([bytes], pcrs);
   assert.equal([difference?.reason, difference?.event], ['bank', 2]);
+});
+
+test('[N29] what ExitBootServices measured after the log was taken is supplied, if it leads to the quoted value', () => {
+  const action = (text: string) => ({ pcr: 5, type: EventType.EV_EFI_ACTION, data: text });
+  const [first, second] = [
+    action('Exit Boot Services Invocation'),
+    action('Exit Boot Services Returned with Success'),
+  ];
+  const gpt = { pcr: 5, type: EventType.EV_EFI_GPT_EVENT, data: 'gpt' };
+  const leadsTo = (...events: MadeEvent[]) => replay([parseLog(madeLog(events))], 'sha256', hash).pcrs;
+  const log = parseLog(madeLog([gpt]));
+  const check = checkLog([log], leadsTo(gpt, first, second), 'sha256', hash);
+  assert.ok(check.ok);
+  if (check.ok)
+    assert.equal(
+      check.log.events.map(({ index, vouched }) => [index, vouched]),
+      [
+        [1, 'data'],
+        [-1, 'data'],
+        [-1, 'data'],
+      ],
+    );
+  for (const other of [leadsTo(gpt, first), leadsTo(gpt, second, first), leadsTo(first, second)])
+    assert.not.ok(checkLog([log], other, 'sha256', hash).ok);
 });
 
 test('values that are none of the bank are a mistake of the caller', () => {
