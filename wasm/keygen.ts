@@ -33,7 +33,7 @@ export function takesLong(command: Uint8Array): boolean {
     case TPM_CC_CreatePrimary:
     case TPM_CC_Create:
     case TPM_CC_CreateLoaded: {
-      // One handle, the authorizations, then inSensitive and inPublic, whose first field is the type (Part 3, 12.1).
+      // One handle, the authorizations, then inSensitive and inPublic, whose first field is the type (Part 3, TPM2_Create).
       if (view.getUint16(0) !== TPM_ST_SESSIONS || command.length < 18) return false;
       const inSensitive = 18 + view.getUint32(14);
       if (inSensitive + 2 > command.length) return false;

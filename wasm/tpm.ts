@@ -37,7 +37,7 @@ export class WasmTpmError extends Error {
   }
 }
 
-/** Thrown by the `fail` import to leave the module's stack; the TPM is then in failure mode (Part 1, 12.4). */
+/** Thrown by the `fail` import to leave the module's stack; the TPM is then in failure mode (Part 1, Failure Mode). */
 class FailureMode extends Error {}
 
 // TPM_ST_NO_SESSIONS, size, TPM_RC_COMMAND_SIZE.
@@ -165,7 +165,7 @@ export class WasmTpm {
     return this.#bytes(this.#tpm.tpm_response(), size).slice();
   }
 
-  /** _TPM_Hash_Start: opens the D-RTM event sequence and resets PCR 17 to 22 (Part 1, 34.3). */
+  /** _TPM_Hash_Start: opens the D-RTM event sequence and resets PCR 17 to 22 (Part 1, Dynamic Root of Trust Measurement). */
   hashStart(): void {
     this.#ready();
     this.#guard(() => this.#tpm.tpm_hash_start());

@@ -11,7 +11,7 @@ export interface PoweredTpm extends Transport {
   setLocality(locality: number): void;
   /** Physical presence of the commands sent from now on. */
   setPhysicalPresence(asserted: boolean): void;
-  /** The D-RTM event sequence (TPM 2.0 Part 1, 34.3). */
+  /** The D-RTM event sequence (TPM 2.0 Part 1, Dynamic Root of Trust Measurement). */
   hashStart(): Promise<void>;
   hashData(data: Uint8Array): Promise<void>;
   hashEnd(): Promise<void>;

@@ -426,6 +426,37 @@ test('random and mutated commands trap nothing', () => {
   }
 });
 
+test('thousands of commands leave its memory as large as it was', () => {
+  const tpm = fresh();
+  const size = () => {
+    const memory = tpm.goAway();
+    tpm.comeBack(memory);
+    return memory.byteLength;
+  };
+  const before = size();
+  const ak = primary(tpm, t.RH.endorsement, t.template.ak());
+  for (let round = 0; round < 400; round++) {
+    ok(tpm, t.quote(ak, Buffer.alloc(20), 0));
+    ok(tpm, t.flush(primary(tpm)));
+    ok(tpm, t.flush(t.handleOf(ok(tpm, t.startPolicy()))));
+    // A point that is not on the curve.
+    assert.is.not(
+      t.rc(
+        tpm.execute(
+          t.command(
+            0x154,
+            [ak],
+            t.sized(t.cat(t.sized(Buffer.alloc(32, 1)), t.sized(Buffer.alloc(32, 1)))),
+            t.password,
+          ),
+        ),
+      ),
+      0,
+    );
+  }
+  assert.is(size(), before);
+});
+
 test('the D-RTM sequence resets and extends PCR 17', () => {
   const tpm = fresh();
   tpm.hashStart();

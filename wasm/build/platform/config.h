@@ -18,7 +18,7 @@
 #define FAIL_TRACE 1
 
 // Without it each power loss counts as a failed authorization, and three of them lock the TPM out. With it the
-// first use of a DA-protected object after Startup answers TPM_RC_RETRY (Part 1, 19.8.4), as other TPMs do.
+// first use of a DA-protected object after Startup answers TPM_RC_RETRY (Part 1, Dictionary Attack Protection), as other TPMs do.
 #define USE_DA_USED 1
 // TPM_PT_MODES must not claim FIPS 140-2.
 #define FIPS_COMPLIANT 0

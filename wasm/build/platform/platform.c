@@ -20,7 +20,7 @@ static uint8_t s_response[MAX_RESPONSE_SIZE];
 static uint8_t s_locality;
 static bool s_physicalPresence;
 
-// Time (Part 1, 36.3): ms since the last power on, at a rate that commands can adjust.
+// Time (Part 1, Timing Components): ms since the last power on, at a rate that commands can adjust.
 static double s_hostTime;
 static uint64_t s_tpmTime;
 static uint64_t s_ticksLeft;
@@ -149,7 +149,7 @@ EXPORT("tpm_execute") uint32_t tpm_execute(uint32_t size, uint32_t locality, uin
   return responseSize;
 }
 
-// The D-RTM event sequence (Part 1, 34.3): locality 4, data from tpm_command().
+// The D-RTM event sequence (Part 1, Dynamic Root of Trust Measurement): locality 4, data from tpm_command().
 EXPORT("tpm_hash_start") void tpm_hash_start(void) {
   s_locality = 4;
   _TPM_Hash_Start();
