@@ -10,7 +10,7 @@ import { hash } from './hash.ts';
 import type { Tpm } from './tpm.ts';
 
 export interface QuoteOptions {
-  /** At most 64 bytes; the verifier's nonce, or a digest over it and what else the quote vouches for. */
+  /** The verifier's nonce, or a digest over it and what else the quote vouches for. At most 34 bytes fit every TPM. */
   qualifyingData: Uint8Array;
   bank: HashName;
   pcrs: readonly number[];

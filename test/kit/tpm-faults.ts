@@ -1,6 +1,9 @@
 // What can stand between a Tpm and its transport: an ear, a hand, a broken wire.
+
+import type { Tpm } from '../../device/tpm/tpm.ts';
 import { type Transport, TransportError } from '../../device/tpm/transport.ts';
 import { TPM_CC } from '../../formats/tpm2/constants.ts';
+import { type TpmSetup, withTpm } from './tpm.ts';
 
 export type CommandName = keyof typeof TPM_CC;
 
@@ -95,4 +98,23 @@ export function refusing(name: CommandName, code: number, times: number): Fault 
     }
     return send(command);
   };
+}
+
+/** A test on a TPM behind a faulty wire. Its pauses are written down instead of waited for. */
+export function withFaults(
+  test: (tpm: Tpm, wire: FaultyTransport, pauses: number[]) => Promise<void>,
+  setup: TpmSetup = {},
+): Promise<void> {
+  let wire: FaultyTransport | undefined;
+  const pauses: number[] = [];
+  return withTpm((tpm) => test(tpm, wire as FaultyTransport, pauses), {
+    ...setup,
+    wrap: (transport) => {
+      wire = new FaultyTransport(transport);
+      return wire;
+    },
+    sleep: async (ms) => {
+      pauses.push(ms);
+    },
+  });
 }

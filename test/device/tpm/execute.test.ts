@@ -13,7 +13,8 @@ import { commandOf } from '../../../formats/tpm2/commands.ts';
 import { TPM_ALG, TPM_CAP, TPM_CC, TPM_HT, TPM_RH } from '../../../formats/tpm2/constants.ts';
 import { decodeCommand } from '../../../formats/tpm2/message.ts';
 import { storageRootKey } from '../../../formats/tpm2/templates.ts';
-import { leftovers, someDigest, type TpmSetup, withTpm } from '../../kit/tpm.ts';
+import { rejects } from '../../kit/rejects.ts';
+import { leftovers, someDigest, withTpm } from '../../kit/tpm.ts';
 import {
   changed,
   errorResponse,
@@ -21,41 +22,8 @@ import {
   isCommand,
   refusing,
   responseLost,
+  withFaults,
 } from '../../kit/tpm-faults.ts';
-
-/** A TPM behind a wire that can be made faulty; its pauses are written down instead of waited for. */
-function withFaults(
-  run: (tpm: Tpm, wire: FaultyTransport, pauses: number[]) => Promise<void>,
-  setup: TpmSetup = {},
-): Promise<void> {
-  let wire: FaultyTransport | undefined;
-  const pauses: number[] = [];
-  return withTpm((tpm) => run(tpm, wire as FaultyTransport, pauses), {
-    ...setup,
-    wrap: (transport) => {
-      wire = new FaultyTransport(transport);
-      return wire;
-    },
-    sleep: async (ms) => {
-      pauses.push(ms);
-    },
-  });
-}
-
-async function rejects<E extends Error>(
-  promise: Promise<unknown>,
-  kind: new (...args: never[]) => E,
-  check: (error: E) => boolean,
-): Promise<void> {
-  try {
-    await promise;
-  } catch (error) {
-    assert.instance(error, kind, String(error));
-    assert.ok(check(error as E), String(error));
-    return;
-  }
-  assert.unreachable(`should have been refused with ${kind.name}`);
-}
 
 const primary = {
   primaryHandle: TPM_RH.OWNER,
