@@ -2,7 +2,7 @@
 import { concat } from '../tpm2/hash.ts';
 import type { Gpt, Partition } from './gpt.ts';
 
-/** UEFI_VARIABLE_DATA [PFP 10.2.6]. */
+/** UEFI_VARIABLE_DATA [PFP 10.2]. */
 export function variableData(guid: string, name: string, data: Uint8Array): Uint8Array {
   return concat(guidBytes(guid), u64(BigInt(name.length)), u64(BigInt(data.length)), text16(name), data);
 }
@@ -16,23 +16,23 @@ export function bootOrderData(order: readonly number[]): Uint8Array {
   return concat(...order.map(u16));
 }
 
-/** UEFI_IMAGE_LOAD_EVENT [PFP 10.2.3]. */
+/** UEFI_IMAGE_LOAD_EVENT [PFP 10.2]. */
 export function imageLoadData(address: bigint, length: bigint, path: Uint8Array): Uint8Array {
   return concat(u64(address), u64(length), u64(0n), u64(BigInt(path.length)), path);
 }
 
-/** UEFI_PLATFORM_FIRMWARE_BLOB [PFP 10.2.4]. */
+/** UEFI_PLATFORM_FIRMWARE_BLOB [PFP 10.2]. */
 export function firmwareBlobData(base: bigint, length: bigint): Uint8Array {
   return concat(u64(base), u64(length));
 }
 
-/** UEFI_HANDOFF_TABLE_POINTERS2 with one table [PFP 10.2.5]. */
+/** UEFI_HANDOFF_TABLE_POINTERS2 with one table [PFP 10.2]. */
 export function handoffTableData(description: string, guid: string, address: bigint): Uint8Array {
   const name = new TextEncoder().encode(`${description}\0`);
   return concat(Uint8Array.of(name.length), name, u64(1n), guidBytes(guid), u64(address));
 }
 
-/** UEFI_GPT_DATA; the header's checksums are those of the UEFI specification [PFP 10.2.7, UEFI 2.10 section 5.3.2]. */
+/** UEFI_GPT_DATA; the header's checksums are those of the UEFI specification [PFP 10.2, UEFI 2.10 section 5.3.2]. */
 export function gptData(gpt: Gpt, blocks: bigint): Uint8Array {
   const entries = gpt.partitions.map(partitionEntry);
   // The table on disk has room for 128 entries; its checksum covers the empty ones as well.

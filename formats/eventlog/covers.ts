@@ -108,7 +108,7 @@ export function ipl(
   return undefined;
 }
 
-/** VariableData of a UEFI_VARIABLE_DATA: GUID, two 64-bit lengths, CHAR16 name, data [PFP 10.2.6]. */
+/** VariableData of a UEFI_VARIABLE_DATA: GUID, two 64-bit lengths, CHAR16 name, data [PFP 10.2]. */
 function variableData(data: Uint8Array): Uint8Array | undefined {
   if (data.length < 32) return undefined;
   const view = new DataView(data.buffer, data.byteOffset, data.byteLength);

@@ -10,7 +10,7 @@ import { readVariable, type Variable } from './variables.ts';
 export type EventData =
   | { kind: 'header' }
   | { kind: 'startup-locality'; locality: number }
-  /** `error`: the firmware says that it could not measure [PFP 2.3.2]. */
+  /** `error`: the firmware says that it could not measure [PFP 10.4.1]. */
   | { kind: 'separator'; error: boolean }
   | { kind: 'action'; text: string }
   /** EVE's measure-config; no `contentHash` where only the existence of the file is measured. */

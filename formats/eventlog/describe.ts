@@ -10,7 +10,16 @@ export function describeEvent(event: {
   readonly type: number;
   readonly data: Uint8Array;
 }): string {
-  return describeData(readEventData(event)) ?? `${eventTypeName(event.type)}, ${event.data.length} bytes`;
+  return shorten(
+    describeData(readEventData(event)) ?? `${eventTypeName(event.type)}, ${event.data.length} bytes`,
+  );
+}
+
+const longest = 2000;
+
+/** Texts end up in replies, databases and terminals; an event may hold half a megabyte of them. */
+export function shorten(text: string): string {
+  return text.length <= longest ? text : `${text.slice(0, longest)}… (${text.length} characters)`;
 }
 
 export function describeData(data: EventData): string | undefined {

@@ -1,7 +1,7 @@
 // What changed between two boots, in plain words: the answer to "why is this device not trusted any more?".
 import { align } from './align.ts';
 import { readEventData } from './data.ts';
-import { describeEvent } from './describe.ts';
+import { describeEvent, shorten } from './describe.ts';
 import { describeChange, type FindingCode } from './findings.ts';
 import { hex } from './reader.ts';
 import type { CheckedEvent, CheckedLog } from './replay.ts';
@@ -43,7 +43,7 @@ export function diffLogs(baseline: CheckedLog, current: CheckedLog): LogFinding[
   const findings: LogFinding[] = [];
   for (const { pcr, hunks } of differences(baseline, current)) {
     const changes = hunks.flatMap(({ removed, added }) => pair(removed, added));
-    findings.push(...mergeSlots(changes.map((change) => finding(pcr, change))));
+    findings.push(...mergeSlots(changes.map((change) => finding(pcr, change))).map(short));
   }
   return findings;
 }
@@ -138,6 +138,17 @@ function finding(pcr: number, { before, after }: Change): LogFinding {
     ...(was === undefined ? {} : { before: was }),
     ...(is === undefined ? {} : { after: is }),
     vouched: (before?.vouched ?? 'data') === 'data' && (after?.vouched ?? 'data') === 'data',
+  };
+}
+
+/** Only when everything was compared: what differs may be beyond the end of a short text. */
+function short(finding: LogFinding): LogFinding {
+  const { text, before, after } = finding;
+  return {
+    ...finding,
+    text: shorten(text),
+    ...(before === undefined ? {} : { before: shorten(before) }),
+    ...(after === undefined ? {} : { after: shorten(after) }),
   };
 }
 

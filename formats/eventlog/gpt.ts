@@ -1,4 +1,4 @@
-// UEFI_GPT_DATA: the partition table as the firmware saw it [PFP 10.2.7, UEFI 2.10 section 5.3].
+// UEFI_GPT_DATA: the partition table as the firmware saw it [PFP 10.2, UEFI 2.10 section 5.3].
 import { Reader, utf16 } from './reader.ts';
 
 export interface Gpt {

@@ -27,8 +27,8 @@ export const logLimits: LogLimits = {
 const known: readonly HashName[] = ['sha1', 'sha256', 'sha384', 'sha512'];
 
 /**
- * - `crypto-agile`: a header event, then TCG_PCR_EVENT2 records [PFP 10.2.2];
- * - `sha1`: TCG_PCR_EVENT records, one SHA-1 digest each [PFP 10.2.1];
+ * - `crypto-agile`: a header event, then TCG_PCR_EVENT2 records [PFP 10.2];
+ * - `sha1`: TCG_PCR_EVENT records, one SHA-1 digest each [PFP 10.2];
  * - `headerless`: TCG_PCR_EVENT2 records alone, as EVE's measure-config writes them for PCR 14.
  */
 export type LogFormat = 'crypto-agile' | 'sha1' | 'headerless';

@@ -17,7 +17,7 @@ export interface Replay {
 }
 
 /**
- * Extends the events of one boot, log after log, as the TPM did: PCR := H(PCR ‖ digest) [TPM2 P1 17.2.2].
+ * Extends the events of one boot, log after log, as the TPM did: PCR := H(PCR ‖ digest) [TPM2 Part 1, 17].
  *
  * @param logs one boot in order: the firmware's log, then what the operating system logged (EVE: PCR 14)
  */
@@ -46,7 +46,7 @@ const localitySignature = new TextEncoder().encode('StartupLocality\0');
 
 /**
  * The locality that PCR 0 starts from: stated by an EV_NO_ACTION before PCR 0 is first extended, or 4 where an H-CRTM
- * measured first, else 0 [PFP 10.4.5.3, TPM2 P1 34.3]. A lie about it leads to another PCR 0.
+ * measured first, else 0 [PFP 10.4.5.3, TPM2 Part 1, 34.3]. A lie about it leads to another PCR 0.
  */
 export function startupLocalityOf(logs: readonly EventLog[]): number {
   for (const log of logs)

@@ -1,4 +1,4 @@
-// UEFI_VARIABLE_DATA and the variables that decide how a machine boots [PFP 10.2.6, UEFI 2.10 sections 3 and 32].
+// UEFI_VARIABLE_DATA and the variables that decide how a machine boots [PFP 10.2, UEFI 2.10 sections 3 and 32].
 import { devicePathLength, devicePathText } from './device-path.ts';
 import { Reader, utf16 } from './reader.ts';
 

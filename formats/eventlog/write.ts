@@ -54,7 +54,7 @@ export function startupLocalityEvent(locality: number, used: readonly HashName[]
   };
 }
 
-/** One TCG_PCR_EVENT2 [PFP 10.2.2]. */
+/** One TCG_PCR_EVENT2 [PFP 10.2]. */
 export function writeEvent({ pcr, type, digests, data }: EventFields): Uint8Array {
   const digestBytes = digests.reduce((sum, { digest }) => sum + 2 + digest.length, 0);
   const bytes = new Uint8Array(16 + digestBytes + data.length);
@@ -73,7 +73,7 @@ export function writeEvent({ pcr, type, digests, data }: EventFields): Uint8Arra
   return bytes;
 }
 
-/** One TCG_PCR_EVENT [PFP 10.2.1]. Throws TypeError unless it has exactly a SHA-1 digest. */
+/** One TCG_PCR_EVENT [PFP 10.2]. Throws TypeError unless it has exactly a SHA-1 digest. */
 export function writeEvent1({ pcr, type, digests, data }: EventFields): Uint8Array {
   const sha1 = digests[0]?.digest;
   if (digests.length !== 1 || sha1?.length !== digestSize('sha1'))

@@ -215,6 +215,13 @@ test('a slot is merged only where nothing else of the command changed', () => {
   ]);
 });
 
+test('texts are short, and what differs beyond their end still counts', () => {
+  const long = (slot: string, end: string) => command(`linux (hd0,${slot})/k ${'a'.repeat(5000)}${end}`);
+  const [finding] = diffLogs(checkedLog([long('gpt2', 'x')]), checkedLog([long('gpt3', 'y')]));
+  assert.is(finding?.code, 'log.grub-command-changed');
+  for (const text of [finding?.text, finding?.before, finding?.after]) assert.ok((text ?? '').length < 2100);
+});
+
 test('long lists that have nothing in common are compared in bounded time and memory', () => {
   const list = (name: string) => checkedLog(Array.from({ length: 5000 }, (_, i) => command(`${name}${i}`)));
   const { added, removed } = differingEntries(list('a'), list('b'));
