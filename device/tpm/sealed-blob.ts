@@ -2,7 +2,7 @@
 
 import { FormatError } from '../../formats/format-error.ts';
 import { decode, encode, list, struct, u8, u16, u32 } from '../../formats/tpm2/codec.ts';
-import { type HashName, hashId, hashName } from '../../formats/tpm2/hash.ts';
+import { digestSize, type HashName, hashId, hashName } from '../../formats/tpm2/hash.ts';
 import { type PcrValues, pcrCount } from '../../formats/tpm2/pcrs.ts';
 import {
   TPM_ALG_ID,
@@ -56,5 +56,7 @@ export function decodeSealedBlob(bytes: Uint8Array): SealedBlob {
   const pcrs = new Map(fields.pcrs.map(({ pcr, value }) => [pcr, value]));
   if (pcrs.size !== fields.pcrs.length || [...pcrs.keys()].some((pcr) => pcr >= pcrCount))
     throw new FormatError('SealedBlob.pcrs', 8, 'names a PCR twice, or one that does not exist');
+  if ([...pcrs.values()].some((value) => value.length !== digestSize(bank)))
+    throw new FormatError('SealedBlob.pcrs', 8, `has a value that is no ${bank} digest`);
   return { version, public: fields.public, privateBytes: fields.private, bank, pcrs };
 }

@@ -11,6 +11,7 @@ import { FormatError } from '../../../formats/format-error.ts';
 import * as commands from '../../../formats/tpm2/commands.ts';
 import { commandOf } from '../../../formats/tpm2/commands.ts';
 import { TPM_ALG, TPM_CAP, TPM_CC, TPM_HT, TPM_RH } from '../../../formats/tpm2/constants.ts';
+import { commandName, explainCommand, explainResponse } from '../../../formats/tpm2/explain.ts';
 import { decodeCommand } from '../../../formats/tpm2/message.ts';
 import { storageRootKey } from '../../../formats/tpm2/templates.ts';
 import { rejects } from '../../kit/rejects.ts';
@@ -370,5 +371,42 @@ test('no secret in an error: only names and numbers', () =>
     );
     assert.is(decodeCommand(wire.commands[0] as Uint8Array).command.name, 'CreatePrimary');
   }));
+
+test('every command and response of a device can be explained, to the last byte', () =>
+  withFaults(
+    async (tpm, wire) => {
+      const { srk, ak } = await provisionKeys(tpm);
+      await tpm.capabilities();
+      await quote(tpm, ak, { qualifyingData: new Uint8Array(32), bank: 'sha256', pcrs: [0, 4] });
+      await unseal(tpm, srk, await seal(tpm, srk, new Uint8Array(32), { pcrs: [0, 4] }));
+      await rejects(tpm.execute(commands.ReadPublic, { objectHandle: 0x81001234 }), TpmError);
+      assert.ok(wire.commands.length > 40);
+      for (const [i, command] of wire.commands.entries()) {
+        const { code, sessions } = decodeCommand(command);
+        const response = wire.responses[i] as Uint8Array;
+        for (const [bytes, { fields, problem }] of [
+          [command, explainCommand(command)],
+          [response, explainResponse(response, code, sessions.length)],
+        ] as const) {
+          assert.is(problem, undefined);
+          const covered = fields.toSorted((a, b) => a.offset - b.offset);
+          let end = 0;
+          for (const { path, offset, length } of covered) {
+            assert.is(offset, end, path);
+            end += length;
+          }
+          assert.is(end, bytes.length, commandName(code));
+        }
+      }
+    },
+    { extended: [0, 4] },
+  ));
+
+test('a test that leaves something in its TPM fails', async () => {
+  const careless = withTpm(async (tpm) => {
+    await tpm.execute(commands.CreatePrimary, primary);
+  });
+  await rejects(careless, Error, (e) => e.message === 'left behind in the TPM: 0x80000000');
+});
 
 test.run();

@@ -273,6 +273,7 @@ test('a blob at rest: same bytes again; every truncation and any change of the f
     refused(12, 200, 'SealedBlob.pcrs at byte 8: names a PCR twice, or one that does not exist');
     refused(12, 1, 'SealedBlob.pcrs at byte 8: names a PCR twice, or one that does not exist');
     refused(11, 25, 'SealedBlob.pcrs at byte 8: count is 25, at most 24');
+    refused(7, 0x04, 'SealedBlob.pcrs at byte 8: has a value that is no sha1 digest');
     fc.assert(
       fc.property(fc.nat(bytes.length - 1), fc.nat(255), (at, value) => {
         try {

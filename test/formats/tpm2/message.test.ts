@@ -1,3 +1,4 @@
+import fc from 'fast-check';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { FormatError } from '../../../formats/format-error.ts';
@@ -186,6 +187,34 @@ test('what is encrypted is said to be', () => {
   });
   const command = encodeCommand({ code: Quote.code, handles: [0x81000004], sessions: [session], parameters });
   assert.match(format(explainCommand(command), command), /the first of these parameters is encrypted/);
+});
+
+test('random and changed frames never do worse than a FormatError', () => {
+  const parameters = encode(GetRandom.parameters, { bytesRequested: 16 });
+  const command = encodeCommand({ code: GetRandom.code, handles: [], sessions: [password], parameters });
+  const response = hex('8002 0000001b 00000000 00000004 00021122 0000 01 0004 aabbccdd');
+  const changedByte = (bytes: Uint8Array) =>
+    fc.tuple(fc.nat(bytes.length - 1), fc.nat(255)).map(([at, value]) => bytes.with(at, value));
+  const tolerated = (run: () => unknown) => {
+    try {
+      run();
+    } catch (error) {
+      assert.instance(error, FormatError);
+    }
+  };
+  fc.assert(
+    fc.property(
+      fc.oneof(fc.uint8Array({ maxLength: 64 }), changedByte(command), changedByte(response)),
+      (bytes) => {
+        tolerated(() => decodeCommand(bytes));
+        for (const sessions of [0, 1, 2]) tolerated(() => decodeResponse(bytes, ['objectHandle'], sessions));
+        // Explaining never throws at all.
+        format(explainCommand(bytes), bytes);
+        format(explainResponse(bytes, GetRandom.code, 1), bytes);
+      },
+    ),
+    { numRuns: 5000 },
+  );
 });
 
 test.run();
