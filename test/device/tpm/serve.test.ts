@@ -1,7 +1,7 @@
 import { spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
-import { connect, createServer, type Socket } from 'node:net';
+import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'uvu';
@@ -337,11 +337,25 @@ test('more connections than allowed are closed, and room comes back', () =>
     assert.is(t.rc((await clients[1]?.tpm(t.getRandom(4))) as Buffer), 0);
   }));
 
+/** A server on some port, below which another port is free. */
+async function takeUpperPort(): Promise<{ taken: Server; port: number }> {
+  for (;;) {
+    const taken = createServer().listen(0, '127.0.0.1');
+    await once(taken, 'listening');
+    const { port } = taken.address() as AddressInfo;
+    const probe = createServer().listen(port - 1, '127.0.0.1');
+    const free = await new Promise<boolean>((resolve) => {
+      probe.on('listening', () => probe.close(() => resolve(true)));
+      probe.on('error', () => resolve(false));
+    });
+    if (free) return { taken, port };
+    taken.close();
+  }
+}
+
 test('a port in use is named, and nothing stays open', async () => {
   const tpm = await openWasmTpm();
-  const taken = createServer().listen(0, '127.0.0.1');
-  await once(taken, 'listening');
-  const { port } = taken.address() as { port: number };
+  const { taken, port } = await takeUpperPort();
   for (const first of [port, port - 1])
     try {
       await serveTpm(tpm, { protocol: 'swtpm', port: first });
