@@ -1,5 +1,5 @@
 // Two lists of events of one PCR side by side: what stayed, and between that what came and went.
-import { equal } from './reader.ts';
+import { equal, hex } from './reader.ts';
 import type { CheckedEvent } from './replay.ts';
 
 /** A place where the lists differ: events of the old list, and the events of the new one that stand there instead. */
@@ -9,7 +9,7 @@ export interface Hunk {
 }
 
 /** Cells of the table below; beyond it the lists are so long and so different that one hunk says as much. */
-const maxCells = 4_000_000;
+const maxCells = 2_000_000;
 
 /** Longest common subsequence over digests: data that differs under an equal digest is no difference. */
 export function align(before: readonly CheckedEvent[], after: readonly CheckedEvent[]): Hunk[] {
@@ -29,15 +29,24 @@ export function align(before: readonly CheckedEvent[], after: readonly CheckedEv
   if (rows === 0 || columns === 0 || rows * columns > maxCells)
     return [{ removed: before.slice(start, start + rows), added: after.slice(start, start + columns) }];
 
+  const ids = new Map<string, number>();
+  const idOf = ({ digest }: CheckedEvent) => {
+    const key = hex(digest);
+    const id = ids.get(key) ?? ids.size;
+    ids.set(key, id);
+    return id;
+  };
+  const old = before.slice(start, start + rows).map(idOf);
+  const now = after.slice(start, start + columns).map(idOf);
+
   // lengths[i][j]: longest common subsequence of before[i…] and after[j…].
   const width = columns + 1;
   const lengths = new Uint32Array((rows + 1) * width);
   const at = (i: number, j: number) => lengths[i * width + j] as number;
   for (let i = rows - 1; i >= 0; i--)
     for (let j = columns - 1; j >= 0; j--)
-      lengths[i * width + j] = same(start + i, start + j)
-        ? at(i + 1, j + 1) + 1
-        : Math.max(at(i + 1, j), at(i, j + 1));
+      lengths[i * width + j] =
+        old[i] === now[j] ? at(i + 1, j + 1) + 1 : Math.max(at(i + 1, j), at(i, j + 1));
 
   const hunks: Hunk[] = [];
   let removed: CheckedEvent[] = [];
@@ -50,7 +59,7 @@ export function align(before: readonly CheckedEvent[], after: readonly CheckedEv
   let i = 0;
   let j = 0;
   while (i < rows || j < columns) {
-    if (i < rows && j < columns && same(start + i, start + j)) {
+    if (i < rows && j < columns && old[i] === now[j]) {
       close();
       i++;
       j++;

@@ -90,15 +90,18 @@ interface Change {
 
 /** Within a hunk, an event that went and one that came are a change if they speak of the same thing. */
 function pair(removed: readonly CheckedEvent[], added: readonly CheckedEvent[]): Change[] {
-  const left = added.map((event) => ({ event, subject: subjectOf(event) }));
-  const changes: Change[] = [];
-  for (const before of removed) {
-    const subject = subjectOf(before);
-    const match = left.findIndex((candidate) => candidate.subject === subject);
-    const after = match >= 0 ? left.splice(match, 1)[0]?.event : undefined;
-    changes.push(after ? { before, after } : { before });
+  const bySubject = new Map<string, CheckedEvent[]>();
+  for (const event of added.toReversed()) {
+    const subject = subjectOf(event);
+    const others = bySubject.get(subject);
+    if (others) others.push(event);
+    else bySubject.set(subject, [event]);
   }
-  changes.push(...left.map(({ event }) => ({ after: event })));
+  const changes: Change[] = removed.map((before) => {
+    const after = bySubject.get(subjectOf(before))?.pop();
+    return after ? { before, after } : { before };
+  });
+  for (const events of bySubject.values()) changes.push(...events.map((after) => ({ after })));
   const place = ({ before, after }: Change) => (after ?? before)?.index ?? 0;
   return changes.sort((a, b) => place(a) - place(b));
 }

@@ -191,16 +191,17 @@ function commandLineChange(was?: string, is?: string): ChangeWords {
   const code = 'log.kernel-cmdline-changed';
   if (was === undefined || is === undefined)
     return { code, text: change('A kernel command line', { was, is }), was, is };
-  const words = (text: string) => text.split(/\s+/);
-  const gone = words(was).filter((word) => !words(is).includes(word));
-  const come = words(is).filter((word) => !words(was).includes(word));
+  const before = new Set(was.split(/\s+/));
+  const after = new Set(is.split(/\s+/));
+  const gone = [...before].filter((word) => !after.has(word));
+  const come = [...after].filter((word) => !before.has(word));
   const parts = [
     ...(come.length > 0 ? [`now with ${come.join(' ')}`] : []),
     ...(gone.length > 0 ? [`no longer with ${gone.join(' ')}`] : []),
   ];
   return {
     code,
-    text: `The kernel command line changed: ${parts.join(', ') || 'the order of its words'}`,
+    text: `The kernel command line changed: ${parts.join(', ') || 'the same words in another order or number'}`,
     was,
     is,
   };

@@ -146,11 +146,14 @@ class LogParser {
   /** Digest sizes by TPM_ALG_ID: those of the header and, where it says nothing, the ones every reader knows. */
   readonly #sizes = new Map<number, number>(known.map((bank) => [hashId(bank), digestSize(bank)]));
   #shape: Shape = noShape;
+  /** Where the run of 0x00 or 0xff starts that ends the log: what follows an event from there on is padding. */
+  readonly #padding: number;
 
   constructor(log: Uint8Array, limits: LogLimits) {
     this.#log = log;
     this.#view = new DataView(log.buffer, log.byteOffset, log.byteLength);
     this.#limits = limits;
+    this.#padding = paddingOf(log);
   }
 
   parse(): EventLog {
@@ -160,7 +163,7 @@ class LogParser {
     let at = 0;
     try {
       while (at < this.#log.length) {
-        if (this.#isPadding(at)) {
+        if (at >= this.#padding) {
           if (at === 0) throw new FormatError('log', 0, 'holds no event');
           break;
         }
@@ -190,13 +193,6 @@ class LogParser {
       // Whatever is wrong with it will be said when it is read as what it is.
     }
     return this.#shape.parts.length > 0 ? 'headerless' : 'sha1';
-  }
-
-  #isPadding(at: number): boolean {
-    const fill = this.#log[at];
-    if (fill !== 0 && fill !== 0xff) return false;
-    for (let i = at; i < this.#log.length; i++) if (this.#log[i] !== fill) return false;
-    return true;
   }
 
   /** TCG_PCR_EVENT: pcrIndex, eventType, digest (SHA-1), eventDataSize, event. */
@@ -300,6 +296,13 @@ class LogParser {
   #bad(index: number, field: string, at: number, problem: string): FormatError {
     return new FormatError(`events[${index}].${field}`, at, problem);
   }
+}
+
+function paddingOf(log: Uint8Array): number {
+  const fill = log.at(-1);
+  let start = log.length;
+  if (fill === 0 || fill === 0xff) while (start > 0 && log[start - 1] === fill) start--;
+  return start;
 }
 
 /** The banks that a log without header has a digest for in each event. */

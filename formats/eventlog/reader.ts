@@ -94,7 +94,9 @@ const unprintable = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u202a-\u202e\u2066
 
 /** CHAR16 text without the NULs at its end; what cannot be shown becomes U+FFFD. */
 export function utf16(bytes: Uint8Array): string {
-  return decoder16.decode(bytes).replace(/\0+$/, '').replace(unprintable, '\ufffd');
+  let end = bytes.length - (bytes.length % 2);
+  while (end > 0 && bytes[end - 1] === 0 && bytes[end - 2] === 0) end -= 2;
+  return decoder16.decode(bytes.subarray(0, end)).replace(unprintable, '\ufffd');
 }
 
 /** UTF-8 text; what is no text or cannot be shown becomes U+FFFD. */

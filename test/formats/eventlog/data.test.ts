@@ -214,4 +214,24 @@ test('texts of a log cannot draw on a terminal', () => {
   assert.match(describeEvent({ pcr: 1, type: EventType.EV_EFI_VARIABLE_BOOT, data: option }), 'a\ufffdb');
 });
 
+test('half a megabyte of NULs, spaces or words is read in bounded time', () => {
+  const size = 512 * 1024;
+  for (const [type, data] of [
+    [
+      EventType.EV_S_CRTM_VERSION,
+      Buffer.alloc(size)
+        .fill(0)
+        .fill(1, size - 2),
+    ],
+    [EventType.EV_IPL, Buffer.concat([Buffer.alloc(2, 'a\0'), Buffer.alloc(size), Buffer.from('b\0')])],
+    [EventType.EV_EFI_ACTION, Buffer.alloc(size, 'file: exist:true exist:')],
+    [EventType.EV_EFI_ACTION, Buffer.alloc(size, 'file:')],
+    [
+      EventType.EV_EFI_VARIABLE_BOOT,
+      variableData(EFI_GLOBAL_VARIABLE, 'Boot0000', Buffer.alloc(size, '\x04\x04\x04\0')),
+    ],
+  ] as const)
+    assert.type(describeEvent({ pcr: 8, type, data }), 'string');
+});
+
 test.run();

@@ -207,4 +207,10 @@ test('[N35] a log of 100 MB is refused before it is read, one with too many even
   fails(many, /^log$/, /more than 20000 events/);
 });
 
+test('[N35] two megabytes that look like padding up to the last byte', () => {
+  const zeros = Buffer.alloc(logLimits.size - 1000);
+  zeros[zeros.length - 1] = 1;
+  fails(Buffer.concat([madeLog([separator]), zeros]), /^log$/, /more than 20000 events/);
+});
+
 test.run();
