@@ -9,7 +9,7 @@ import { fileURLToPath } from 'node:url';
 const root = dirname(fileURLToPath(import.meta.url));
 const out = join(root, 'dist');
 const folders = ['machines', 'formats', 'wasm', 'broker', 'device', 'controller'];
-const assets = /\.(wasm|bin|proto)$|^(LICENSE|sources\.lock)/;
+const assets = /\.(wasm|bin|proto)$|^(LICENSE|NOTICE\.md|sources\.lock)/;
 const compiler = join(root, 'node_modules/typescript/bin/tsc');
 
 /** Time of the newest file below a folder, in ms since the epoch. */

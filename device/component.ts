@@ -31,6 +31,7 @@ export type ComponentEvent =
   | { kind: 'event'; component: string; at: number; event: { type: string }; state: unknown }
   | { kind: 'ignored'; component: string; at: number; event: { type: string }; state: unknown }
   | { kind: 'state'; component: string; at: number; state: unknown; context: object }
+  | { kind: 'port'; component: string; at: number; port: string; phase: 'begins' | 'ends' | 'fails'; code?: string }
   | { kind: 'failed'; component: string; at: number; text: string };
 
 export interface ComponentOptions<Machine extends AnyStateMachine> {
@@ -73,11 +74,15 @@ export function startComponent<Machine extends AnyStateMachine>(
   };
   for (const [port, perform] of Object.entries(options.ports) as [string, PortFunction][]) {
     actors[port] = fromPromise<Answer<unknown>, unknown>(async ({ input, signal }) => {
+      watch({ kind: 'port', component: name, at: clock.now(), port, phase: 'begins' });
       try {
         const value = await perform(input, signal);
+        watch({ kind: 'port', component: name, at: clock.now(), port, phase: 'ends' });
         return { value, ...stamp() };
       } catch (error) {
-        throw { ...reasonOf(error), ...stamp() };
+        const reason = reasonOf(error);
+        watch({ kind: 'port', component: name, at: clock.now(), port, phase: 'fails', code: reason.code });
+        throw { ...reason, ...stamp() };
       }
     });
   }

@@ -195,7 +195,7 @@ export class EdgeNode {
       boot,
       identity: () => {
         identity ??= once(
-          deviceIdentity(this.#config, tpm, clock).then((found) => {
+          deviceIdentity(this.#config, this.#persist, tpm, clock).then((found) => {
             device = found.device;
             return found;
           }),

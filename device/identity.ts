@@ -15,8 +15,10 @@ export interface DeviceIdentity {
   certificatePem: string;
 }
 
-const certificateFile = 'device.cert.pem';
+// Not in /config, which is measured: a file that the first boot makes would be a change at the second.
+const certificateFile = 'certs/device.cert.pem';
 const serialFile = 'soft_serial';
+const madeSerialFile = 'status/soft_serial';
 const day = 24 * 3600 * 1000;
 const name = { commonName: 'EVE', organization: 'eve-attest' };
 
@@ -31,12 +33,12 @@ export async function deviceIdentity(
     const key = await tpm.devicePublicKey();
     const der = await keyCertificate(tpm, name, key.export({ type: 'spki', format: 'der' }), clock.now());
     text = Buffer.from(pem('CERTIFICATE', der));
-    config.write(certificateFile, text);
+    persist.write(certificateFile, text);
   }
-  let serial = config.read(serialFile);
+  let serial = config.read(serialFile) ?? persist.read(madeSerialFile);
   if (!serial) {
     serial = Buffer.from(`soft-${randomBytes(8).toString('hex')}`);
-    config.write(serialFile, serial);
+    persist.write(madeSerialFile, serial);
   }
   const certificate = new X509Certificate(text).raw;
   return {

@@ -479,17 +479,17 @@ export const deviceRecord = setup({
           }
         : {},
     ),
-    takeKey: assign(({ context, event }) =>
-      event.type === 'key.received'
-        ? {
-            escrow: [{ keyId: event.keyId, version: event.version, at: event.at }, ...context.escrow].slice(
-              0,
-              escrowLength,
-            ),
-            rotate: false,
-          }
-        : {},
-    ),
+    // The key that is held already, sent again after a reboot, changes nothing.
+    takeKey: assign(({ context, event }) => {
+      if (event.type !== 'key.received') return {};
+      const { keyId, version, at } = event;
+      const held = context.escrow[0]?.version === version;
+      return {
+        escrow: held ? context.escrow : [{ keyId, version, at }, ...context.escrow].slice(0, escrowLength),
+        // Only a new key fulfils the wish for one.
+        rotate: context.rotate && held,
+      };
+    }),
     takeInfo: assign(({ context, event }) =>
       event.type === 'info.received' ? { info: { ...context.info, [event.key]: event.body } } : {},
     ),

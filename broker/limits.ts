@@ -1,0 +1,97 @@
+// Limits of a connection. Aedes has none: it buffers a CONNECT of any size, and one subscriber that stops reading stalls
+// every publisher of its topics. Both are mended at the stream, where nobody gets around them.
+import type { Duplex } from 'node:stream';
+
+export interface Limits {
+  /** Largest packet, bytes. */
+  packet: number;
+  /** Largest CONNECT, bytes. */
+  connect: number;
+  /** Bytes that may wait for a slow reader before it is cut. */
+  backlog: number;
+  /** Packets a second, over ten seconds. */
+  rate: number;
+}
+
+export const defaultLimits: Limits = { packet: 640 * 1024, connect: 4096, backlog: 2 * 1024 * 1024, rate: 200 };
+
+export type LimitReason = 'limit.packet' | 'limit.connect' | 'limit.malformed' | 'limit.slow-reader' | 'limit.rate';
+
+const rateWindow = 10_000;
+
+/** Guards a connection; `onCut` says why it was ended. Returns the same stream. */
+export function guard(stream: Duplex, limits: Limits, onCut: (reason: LimitReason) => void): Duplex {
+  const cut = (reason: LimitReason) => {
+    if (stream.destroyed) return;
+    onCut(reason);
+    stream.destroy();
+  };
+  const scan = packetScanner(limits, cut);
+  const read = stream.read.bind(stream);
+  stream.read = (size?: number) => {
+    const chunk = read(size) as Buffer | null;
+    if (chunk && !scan(chunk)) return null;
+    return chunk;
+  };
+  const write = stream.write.bind(stream) as (...args: unknown[]) => boolean;
+  stream.write = ((...args: unknown[]) => {
+    write(...args);
+    if (stream.writableLength > limits.backlog) cut('limit.slow-reader');
+    // Never back-pressure: Aedes would make the publishers wait for this reader.
+    return true;
+  }) as typeof stream.write;
+  return stream;
+}
+
+/** Follows the fixed headers [MQTT 3.1.1, 2.2] through the bytes of a connection; false once it was cut. */
+function packetScanner(limits: Limits, cut: (reason: LimitReason) => void): (chunk: Uint8Array) => boolean {
+  let state: 'type' | 'length' | 'body' = 'type';
+  let length = 0;
+  let shift = 0;
+  let left = 0;
+  let first = true;
+  let windowStart = Date.now();
+  let packets = 0;
+
+  return (chunk) => {
+    for (let i = 0; i < chunk.length; ) {
+      if (state === 'body') {
+        const step = Math.min(left, chunk.length - i);
+        i += step;
+        left -= step;
+        if (left === 0) state = 'type';
+        continue;
+      }
+      const byte = chunk[i++] as number;
+      if (state === 'type') {
+        state = 'length';
+        length = 0;
+        shift = 0;
+        packets++;
+        continue;
+      }
+      length += (byte & 0x7f) * 2 ** shift;
+      shift += 7;
+      if (byte & 0x80) {
+        if (shift > 21) return refuse('limit.malformed');
+        continue;
+      }
+      if (length > (first ? limits.connect : limits.packet)) return refuse(first ? 'limit.connect' : 'limit.packet');
+      first = false;
+      left = length;
+      state = length === 0 ? 'type' : 'body';
+    }
+    const now = Date.now();
+    if (now - windowStart > rateWindow) {
+      windowStart = now;
+      packets = 0;
+    }
+    if (packets > limits.rate * (rateWindow / 1000)) return refuse('limit.rate');
+    return true;
+  };
+
+  function refuse(reason: LimitReason): false {
+    cut(reason);
+    return false;
+  }
+}

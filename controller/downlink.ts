@@ -1,0 +1,413 @@
+// Requests in, replies and pushes out: the wire on one side, events and effects of the record on the other.
+import { createHash, createHmac, createPublicKey, type KeyObject, randomBytes, randomUUID, verify, X509Certificate } from 'node:crypto';
+import { create, type DescMessage, type MessageInitShape, type MessageShape, toBinary } from '@bufbuild/protobuf';
+import { decode } from '../formats/tpm2/codec.ts';
+import { objectName } from '../formats/tpm2/names.ts';
+import { TPMT_PUBLIC } from '../formats/tpm2/structures.ts';
+import { encloseMessage, openContainer, readMessage, type Unverified } from '../formats/wire/envelope.ts';
+import {
+  CertsRequestSchema,
+  ConfigRequestSchema,
+  PushSchema,
+  UuidRequestSchema,
+  type ZAttestReq,
+  ZAttestReqSchema,
+  ZAttestReqType,
+  type ZCert,
+  ZCertMetaDataType,
+  ZCertType,
+  ZInfoMsgSchema,
+  ZAttestQuoteSchema,
+  ZRegisterMsgSchema,
+} from '../formats/wire/eve_pb.ts';
+import { decodeFrame, encodeFrame } from '../formats/wire/frame.ts';
+import { formatTopic, parseTopic, type Topic } from '../formats/wire/topics.ts';
+import { WireError } from '../formats/wire/wire-error.ts';
+import type { Clock } from '../machines/clock.ts';
+import type { Identity, Reply, RequestRef } from '../machines/device-record.ts';
+import { openBox } from './box.ts';
+import { makeCredential } from './enrol/credential.ts';
+import { admitDevice, certificateId, EnrolmentRefused, type RegisteredDevice } from './enrol/onboarding.ts';
+import { presentedOf } from './evidence.ts';
+import { type Pki, signerOf } from './pki.ts';
+import type { RecordRunner } from './record/runner.ts';
+import { certificatesMessage, problemMessage, replyMessage, statusOf } from './replies.ts';
+import { type Store, StoreError } from './store/store.ts';
+import { readClaims } from './verify/freshness.ts';
+import { hash } from './verify/hash.ts';
+import { attestationKey } from './verify/quote.ts';
+
+export interface DownlinkOptions {
+  store: Store;
+  runner(): RecordRunner;
+  pki: Pki;
+  clock: Clock;
+  publish(topic: string, bytes: Uint8Array): Promise<void>;
+  /** A message that was not answered, and why. */
+  onRefused?(topic: string, code: string, text: string): void;
+}
+
+const sha256 = (bytes: Uint8Array) => createHash('sha256').update(bytes).digest();
+const longestSerial = 100;
+const largestInfo = 32 * 1024;
+const certificateCache = 10_000;
+
+/** What became of a request before any record saw it. */
+class RequestRefused extends Error {
+  readonly status: number;
+  readonly code: string;
+  constructor(status: number, code: string, text: string) {
+    super(text);
+    this.name = 'RequestRefused';
+    this.status = status;
+    this.code = code;
+  }
+}
+
+export class Downlink {
+  readonly #options: DownlinkOptions;
+  /** Public keys of devices; parsing one costs more than a signature. */
+  readonly #keys = new Map<string, KeyObject>();
+
+  constructor(options: DownlinkOptions) {
+    this.#options = options;
+  }
+
+  /** Takes one message of a device. Never throws: what is wrong with it is answered, or dropped with a reason. */
+  async receive(text: string, payload: Uint8Array): Promise<void> {
+    let topic: Topic;
+    try {
+      topic = parseTopic(text);
+    } catch (error) {
+      this.#dropped(text, error);
+      return;
+    }
+    try {
+      const frame = decodeFrame(payload);
+      if (frame.kind !== 'request') throw new WireError('wire.frame', 'a device sends requests');
+      // Nobody waits for this answer any more, and the work would be for nothing.
+      if (frame.deadline > 0 && frame.deadline < this.#options.clock.now()) return;
+      await this.#handle(topic, text, openContainer(frame.container));
+    } catch (error) {
+      await this.#answerError(topic, text, error);
+    }
+  }
+
+  /** Sends the reply that a record decided on. */
+  async reply(device: string, reply: Reply): Promise<void> {
+    const { store, pki } = this.#options;
+    const topic = formatTopic({ device, direction: 'down', endpoint: reply.request.endpoint, request: reply.request.id });
+    const { schema, message } = await replyMessage(reply, {
+      nonceOf: (salt) => nonceOf(pki.secret, device, salt),
+      escrowed: (version) => store.escrowed(device, version),
+    });
+    const retryAfter = reply.body?.kind === 'verdict' ? reply.body.retryAfter : 0;
+    await this.#publish(topic, schema, message, { kind: 'reply', status: statusOf(reply.status), retryAfter });
+  }
+
+  async push(device: string, what: string): Promise<void> {
+    const request = randomBytes(6).toString('hex');
+    const topic = formatTopic({ device, direction: 'down', endpoint: 'push', request });
+    await this.#publish(topic, PushSchema, create(PushSchema, { what }), { kind: 'push', status: 0, retryAfter: 0 });
+  }
+
+  async #handle(topic: Topic, text: string, opened: Unverified): Promise<void> {
+    const { device, endpoint, request } = topic;
+    const where = { topic: text, status: 0 };
+    if (endpoint === 'certs') {
+      // Public, and asked for before EVC knows the device: the answer carries its own proof.
+      readMessage(CertsRequestSchema, opened.payload, where);
+      return this.#sendCertificates(topic);
+    }
+    const ref: RequestRef = { endpoint: endpoint as RequestRef['endpoint'], id: request };
+    if (endpoint === 'register') return this.#register(device, ref, opened, text);
+    await this.#authenticate(device, opened);
+    const runner = this.#options.runner();
+    switch (endpoint) {
+      case 'uuid':
+        readMessage(UuidRequestSchema, opened.payload, where);
+        await runner.send(device, { type: 'uuid.requested', request: ref });
+        return;
+      case 'attest':
+        return this.#attest(device, ref, readMessage(ZAttestReqSchema, opened.payload, where));
+      case 'config': {
+        const message = readMessage(ConfigRequestSchema, opened.payload, where);
+        const version = Number(message.configHash);
+        await runner.send(device, {
+          type: 'config.requested',
+          request: ref,
+          tokenHash: this.#tokenHash(device, message.integrityToken),
+          version: Number.isSafeInteger(version) ? version : 0,
+        });
+        return;
+      }
+      case 'info': {
+        const { key, body } = readMessage(ZInfoMsgSchema, opened.payload, where);
+        await runner.send(device, { type: 'info.received', request: ref, key: key.slice(0, 100), body: readInfo(body) });
+        return;
+      }
+      default:
+        throw new WireError('wire.topic', `no request goes to ${endpoint}`);
+    }
+  }
+
+  async #register(device: string, ref: RequestRef, opened: Unverified, text: string): Promise<void> {
+    const { store, clock } = this.#options;
+    const key = certificateOf(opened.senderCertificate, 'onboarding');
+    checkSignature(opened, key.publicKey);
+    const message = readMessage(ZRegisterMsgSchema, opened.payload, { topic: text, status: 0 });
+    const certificate = certificateOf(Buffer.from(Buffer.from(message.pemCert).toString(), 'base64'), 'device');
+    if (certificateId(certificate.raw) !== device) {
+      throw new RequestRefused(403, 'enrol.other-device', 'the certificate is not that of the device that sends it');
+    }
+    if (!certificate.verify(certificate.publicKey)) {
+      throw new RequestRefused(403, 'enrol.certificate', 'the device certificate is not signed by its own key');
+    }
+    const serial = message.serial.trim();
+    if (serial.length === 0 || serial.length > longestSerial) {
+      throw new RequestRefused(422, 'wire.malformed', `a serial number of 1 to ${longestSerial} characters`);
+    }
+    const account = await admitDevice(store, clock.now(), { key: key.raw, device, serial });
+    const known = await store.get<RegisteredDevice>('device', device);
+    const uuid = known?.uuid ?? randomUUID();
+    if (!known) {
+      const registered = { certificate: certificate.raw.toString('base64'), serial, account: account.id, uuid };
+      await store.put('device', device, registered satisfies RegisteredDevice);
+    }
+    const settings = { hostname: `eve-${uuid.slice(0, 8)}`, account: account.id };
+    await this.#options.runner().send(device, { type: 'device.registered', request: ref, uuid, serial, account, settings });
+  }
+
+  async #attest(device: string, ref: RequestRef, message: ZAttestReq): Promise<void> {
+    const { clock, pki, store } = this.#options;
+    const runner = this.#options.runner();
+    switch (message.reqType) {
+      case ZAttestReqType.ATTEST_REQ_CERT: {
+        const identity = identityOf(message.certs);
+        const challenge = randomUUID();
+        const secret = secretOf(pki.secret, 'challenge', device, challenge);
+        const { credentialBlob, encryptedSecret } = makeCredential({
+          ekPublic: identity.ekPublic,
+          akName: Buffer.from(identity.akName, 'hex'),
+          secret,
+        });
+        const proof = createHmac('sha256', secret).update(challenge).digest();
+        await runner.send(device, {
+          type: 'certificate.received',
+          request: ref,
+          identity: identity.identity,
+          challenge: {
+            id: challenge,
+            credentialBlob: Buffer.from(credentialBlob).toString('base64'),
+            encryptedSecret: Buffer.from(encryptedSecret).toString('base64'),
+          },
+          proofHash: sha256(proof).toString('hex'),
+        });
+        return;
+      }
+      case ZAttestReqType.ATTEST_REQ_PROOF: {
+        const { challenge = '', proof = new Uint8Array() } = message.proof ?? {};
+        await runner.send(device, {
+          type: 'proof.received',
+          request: ref,
+          challenge: challenge.slice(0, 100),
+          proofHash: sha256(proof).toString('hex'),
+        });
+        return;
+      }
+      case ZAttestReqType.ATTEST_REQ_NONCE: {
+        const salt = randomBytes(16).toString('hex');
+        const nonceHash = sha256(nonceOf(pki.secret, device, salt)).toString('hex');
+        await runner.send(device, { type: 'nonce.requested', request: ref, salt, nonceHash });
+        return;
+      }
+      case ZAttestReqType.ATTEST_REQ_QUOTE: {
+        const { quote } = message;
+        if (!quote) throw new WireError('wire.malformed', 'a quote request without a quote');
+        // Read once before it counts: evidence that cannot be read does not use the nonce up.
+        const presented = presentedOf(quote);
+        const claims = presented.claims ? readClaims(presented.claims) : null;
+        const id = randomUUID();
+        const attempt = {
+          id,
+          nonceHash: sha256(presented.nonce).toString('hex'),
+          tokenHash: claims?.tokenHash ?? '',
+          request: ref,
+          at: clock.now(),
+        };
+        const bytes = toBinary(ZAttestQuoteSchema, quote);
+        await runner.send(device, { type: 'quote.received', attempt }, { evidence: { id, bytes } });
+        return;
+      }
+      case ZAttestReqType.ATTEST_REQ_STORE_KEYS: {
+        const { integrityToken = new Uint8Array(), keys = [] } = message.storageKeys ?? {};
+        const [key] = keys;
+        if (!key || keys.length > 1) throw new WireError('wire.malformed', 'one key is escrowed at a time');
+        const box = openBox(pki.exchange.key, key.key, 'vault key in transit', device);
+        const keyId = key.keyId.slice(0, 64);
+        const { escrow = [] } = (await runner.read(device))?.context ?? {};
+        // The same key again, after a reboot or a lost receipt, keeps its version.
+        const held = escrow[0]?.keyId === keyId ? escrow[0].version : 0;
+        const version = held || (await store.lastEscrow(device)) + 1;
+        const row = { device, version, keyId, box, at: clock.now() };
+        await runner.send(
+          device,
+          {
+            type: 'key.received',
+            request: ref,
+            tokenHash: this.#tokenHash(device, integrityToken) ?? '',
+            keyId,
+            version,
+          },
+          held ? {} : { escrow: row },
+        );
+        return;
+      }
+      default:
+        throw new WireError('wire.malformed', `no attest request has the type ${message.reqType}`);
+    }
+  }
+
+  /** The hash of the token in a box, null when there is none; a box that is not ours counts as a wrong token. */
+  #tokenHash(device: string, box: Uint8Array): string | null {
+    if (box.length === 0) return null;
+    return sha256(openBox(this.#options.pki.exchange.key, box, 'integrity token', device)).toString('hex');
+  }
+
+  async #authenticate(device: string, opened: Unverified): Promise<void> {
+    let key = this.#keys.get(device);
+    if (!key) {
+      const registered = await this.#options.store.get<RegisteredDevice>('device', device);
+      if (!registered) {
+        throw new RequestRefused(400, 'enrol.unknown-device', 'EVC does not know this device; it has to register first');
+      }
+      key = createPublicKey(new X509Certificate(Buffer.from(registered.certificate, 'base64')).publicKey.export({ type: 'spki', format: 'pem' }));
+      if (this.#keys.size >= certificateCache) this.#keys.clear();
+      this.#keys.set(device, key);
+    }
+    checkSignature(opened, key);
+  }
+
+  async #sendCertificates({ device, request }: Topic): Promise<void> {
+    const topic = formatTopic({ device, direction: 'down', endpoint: 'certs', request });
+    const { schema, message } = certificatesMessage(this.#options.pki);
+    await this.#publish(topic, schema, message, { kind: 'reply', status: 200, retryAfter: 0 });
+  }
+
+  async #answerError(topic: Topic, text: string, error: unknown): Promise<void> {
+    const { status, code, message, retryAfter } = describe(error);
+    this.#options.onRefused?.(text, code, message);
+    if (topic.direction !== 'up' || topic.endpoint === 'push') return;
+    const down = formatTopic({ ...topic, direction: 'down' });
+    const problem = problemMessage({ code, text: message });
+    await this.#publish(down, problem.schema, problem.message, { kind: 'reply', status, retryAfter }).catch(() => undefined);
+  }
+
+  #dropped(topic: string, error: unknown): void {
+    const { code, message } = describe(error);
+    this.#options.onRefused?.(topic, code, message);
+  }
+
+  async #publish<Desc extends DescMessage>(
+    topic: string,
+    schema: Desc,
+    message: MessageInitShape<Desc> | MessageShape<Desc>,
+    frame: { kind: 'reply' | 'push'; status: number; retryAfter: number },
+  ): Promise<void> {
+    const { pki, clock, publish } = this.#options;
+    const container = await encloseMessage(
+      schema,
+      create(schema, message as MessageInitShape<Desc>),
+      { topic, status: frame.status, at: clock.now() },
+      signerOf(pki.signing),
+      sha256,
+    );
+    await publish(topic, encodeFrame({ ...frame, deadline: 0, container }));
+  }
+}
+
+/** Derived, so that a nonce stands nowhere before its device has it, and a repeated effect sends the same one. */
+export function nonceOf(secret: Uint8Array, device: string, salt: string): Uint8Array {
+  return secretOf(secret, 'nonce', device, salt);
+}
+
+function secretOf(secret: Uint8Array, use: string, device: string, id: string): Uint8Array {
+  return createHmac('sha256', secret).update(`eve-attest ${use}\0${device}\0${id}`).digest();
+}
+
+function checkSignature(opened: Unverified, publicKey: KeyObject): void {
+  const key = { key: publicKey, dsaEncoding: 'ieee-p1363' as const };
+  if (publicKey.asymmetricKeyType !== 'ec' || !verify('sha256', opened.payload, key, opened.signature)) {
+    throw new RequestRefused(401, 'wire.signature', 'the message is not signed by the key that it claims');
+  }
+}
+
+function certificateOf(bytes: Uint8Array, what: string): X509Certificate {
+  try {
+    return new X509Certificate(bytes);
+  } catch {
+    throw new RequestRefused(422, 'wire.malformed', `the ${what} certificate cannot be read`);
+  }
+}
+
+/** The keys of a device as it sent them. Throws RequestRefused evidence.identity.key, wire.malformed. */
+function identityOf(certs: readonly ZCert[]): { identity: Identity; ekPublic: TPMT_PUBLIC; akName: string } {
+  const publicArea = (type: ZCertType, what: string) => {
+    const found = certs.filter((cert) => cert.type === type);
+    const item = found[0]?.metaDataItems.find(
+      (candidate) => candidate.type === ZCertMetaDataType.CERT_META_DATA_TYPE_TPM2_PUBLIC,
+    );
+    if (!item || found.length > 1) throw new RequestRefused(422, 'wire.malformed', `one ${what} with its public area belongs here`);
+    const bytes = Uint8Array.from(item.metaData);
+    return { bytes, area: decode(TPMT_PUBLIC, bytes) };
+  };
+  const ak = publicArea(ZCertType.CERT_TYPE_DEVICE_RESTRICTED_SIGNING, 'attestation key');
+  const ek = publicArea(ZCertType.CERT_TYPE_DEVICE_ENDORSEMENT_RSA, 'endorsement key');
+  const ecdh = publicArea(ZCertType.CERT_TYPE_DEVICE_ECDH_EXCHANGE, 'ECDH key');
+  try {
+    attestationKey(ak.area);
+  } catch (error) {
+    const why = error instanceof Error ? error.message : 'unusable';
+    throw new RequestRefused(422, 'evidence.identity.key', `the attestation key is ${why}`);
+  }
+  const name = (area: TPMT_PUBLIC) => Buffer.from(objectName(hash, area)).toString('hex');
+  const akName = name(ak.area);
+  return {
+    ekPublic: ek.area,
+    akName,
+    identity: {
+      akName,
+      akPublic: Buffer.from(ak.bytes).toString('hex'),
+      ekName: name(ek.area),
+      // No vendor's certificate was checked: what counts is that it is the same key from now on.
+      ekTrust: 'first-use',
+      ecdhPublic: Buffer.from(ecdh.bytes).toString('hex'),
+    },
+  };
+}
+
+function readInfo(body: string): Record<string, unknown> {
+  if (body.length > largestInfo) throw new WireError('wire.malformed', `a report of ${body.length} characters`);
+  try {
+    const value: unknown = JSON.parse(body);
+    if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value as Record<string, unknown>;
+  } catch {
+    // Said below.
+  }
+  throw new WireError('wire.malformed', 'a report is a JSON object');
+}
+
+/** An error as the device is told of it; what is not meant for it is only named. */
+function describe(error: unknown): { status: number; code: string; message: string; retryAfter: number } {
+  if (error instanceof RequestRefused || error instanceof EnrolmentRefused) {
+    return { status: error.status, code: error.code, message: error.message, retryAfter: 0 };
+  }
+  if (error instanceof WireError) return { status: 422, code: error.code, message: error.message, retryAfter: 0 };
+  if (error instanceof Error && error.name === 'FormatError') {
+    return { status: 422, code: 'wire.malformed', message: error.message, retryAfter: 0 };
+  }
+  if (error instanceof StoreError) {
+    return { status: 503, code: `store.${error.code}`, message: 'EVC cannot store anything at the moment', retryAfter: 5000 };
+  }
+  return { status: 503, code: 'internal.error', message: 'EVC failed on this request; try again', retryAfter: 5000 };
+}

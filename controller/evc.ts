@@ -1,0 +1,103 @@
+// EVC, whole: keys, store, record runner, downlink and timers. Where its messages come from and go to is the caller's
+// matter: the embedded broker, or any other.
+import { join } from 'node:path';
+import type { Clock } from '../machines/clock.ts';
+import { Downlink } from './downlink.ts';
+import { Catalogue } from './images/catalogue.ts';
+import { Operator } from './operator.ts';
+import { loadPki, type Pki } from './pki.ts';
+import { performer } from './record/effects.ts';
+import { RecordRunner, type RunnerEvent } from './record/runner.ts';
+import { runTimers } from './record/timers.ts';
+import { LibsqlStore } from './store/libsql.ts';
+import type { Store } from './store/store.ts';
+
+export interface EvcOptions {
+  /** EVC's data folder, as `evc init` made it. */
+  data: string;
+  clock: Clock;
+  /** Sends one message to a device. */
+  publish(topic: string, bytes: Uint8Array): Promise<void>;
+  /** Where devices fetch images: `https://host:port`. */
+  imageBase(): string;
+  watch?(event: RunnerEvent): void;
+  onRefused?(topic: string, code: string, text: string): void;
+}
+
+export class Evc {
+  readonly pki: Pki;
+  readonly store: Store;
+  readonly runner: RecordRunner;
+  readonly downlink: Downlink;
+  readonly catalogue: Catalogue;
+  readonly operator: Operator;
+  readonly #stopping = new AbortController();
+  readonly #working = new Set<Promise<unknown>>();
+  readonly #timers: Promise<void>;
+
+  private constructor(options: EvcOptions, store: Store) {
+    const { clock, data } = options;
+    this.pki = loadPki(join(data, 'pki'));
+    this.store = store;
+    this.downlink = new Downlink({
+      store,
+      runner: () => this.runner,
+      pki: this.pki,
+      clock,
+      publish: options.publish,
+      ...(options.onRefused ? { onRefused: options.onRefused } : {}),
+    });
+    this.catalogue = new Catalogue(store, this.pki, join(data, 'images'));
+    const perform = performer({ store, clock, catalogue: this.catalogue, downlink: this.downlink });
+    this.runner = new RecordRunner({ store, clock, perform, ...(options.watch ? { watch: options.watch } : {}) });
+    this.operator = new Operator({
+      store,
+      clock,
+      runner: this.runner,
+      catalogue: this.catalogue,
+      imageBase: options.imageBase,
+    });
+    this.#timers = runTimers(store, this.runner, clock, this.#stopping.signal);
+  }
+
+  /** Opens the data folder and finishes what an earlier life left behind. Throws StoreError. */
+  static async open(options: EvcOptions): Promise<Evc> {
+    const evc = new Evc(options, LibsqlStore.open(join(options.data, 'evc.db')));
+    await evc.runner.recover();
+    return evc;
+  }
+
+  /** A message of a device. */
+  receive(topic: string, payload: Uint8Array): void {
+    this.#track(this.downlink.receive(topic, payload));
+  }
+
+  /** A device connected, or its last connection ended. */
+  link(device: string, online: boolean): void {
+    this.#track(
+      this.store.get('device', device).then((known) => {
+        // Whoever only logged in is nobody yet: no record is made for it.
+        if (known) return this.runner.send(device, { type: 'link.changed', online });
+        return undefined;
+      }),
+    );
+  }
+
+  /** Resolves when nothing is under way. */
+  async settled(): Promise<void> {
+    while (this.#working.size > 0) await Promise.allSettled(this.#working);
+    await this.runner.settled();
+  }
+
+  async close(): Promise<void> {
+    this.#stopping.abort();
+    await this.#timers;
+    await this.settled();
+    await this.store.close();
+  }
+
+  #track(work: Promise<unknown>): void {
+    const tracked = work.catch(() => undefined).finally(() => this.#working.delete(tracked));
+    this.#working.add(tracked);
+  }
+}

@@ -1,0 +1,100 @@
+// What a record asked for, carried out. Each may be asked for again after a crash, and then does no harm: a reply that
+// nobody waits for is dropped by the device, a verdict that came twice is ignored by the record.
+import type { Attempt, DeviceRecordContext, Reply } from '../../machines/device-record.ts';
+import type { Verdict } from '../../machines/flow.ts';
+import type { Clock } from '../../machines/clock.ts';
+import type { Downlink } from '../downlink.ts';
+import { openEvidence } from '../evidence.ts';
+import type { Catalogue } from '../images/catalogue.ts';
+import type { Effect, Store } from '../store/store.ts';
+import { type Basis, verify } from '../verify/verify.ts';
+import type { RecordRunner } from './runner.ts';
+
+export interface EffectOptions {
+  store: Store;
+  clock: Clock;
+  catalogue: Catalogue;
+  downlink: Downlink;
+}
+
+export function performer({ store, clock, catalogue, downlink }: EffectOptions) {
+  return async (effect: Effect, runner: RecordRunner): Promise<void> => {
+    const { device } = effect;
+    switch (effect.type) {
+      case 'reply':
+        return downlink.reply(device, effect.params as Reply);
+      case 'push':
+        return downlink.push(device, (effect.params as { what: string }).what);
+      case 'verify':
+        return judge(device, (effect.params as { attempt: Attempt }).attempt, runner);
+      default:
+        throw new TypeError(`no effect is called ${effect.type}`);
+    }
+  };
+
+  async function judge(device: string, attempt: Attempt, runner: RecordRunner): Promise<void> {
+    const snapshot = await runner.read(device);
+    const bytes = await store.evidence(attempt.id);
+    if (!snapshot || !bytes) return;
+    const { context } = snapshot;
+    const verdict = await judgeEvidence(bytes, attempt, context);
+    await runner.send(device, { type: 'verdict.given', attempt: attempt.id, verdict, basis: context.basis, rotate: context.rotate });
+  }
+
+  async function judgeEvidence(
+    bytes: Uint8Array,
+    attempt: Attempt,
+    context: DeviceRecordContext,
+  ): Promise<Verdict> {
+    const evidence = openEvidence(bytes);
+    const firmware = evidence.versions.firmware;
+    const basis = await basisOf(attempt, context, firmware, store, catalogue);
+    const verdict = verify(evidence, basis, clock.now());
+    // Kept before the verdict counts: a baseline without the log that explains it would explain nothing.
+    if (verdict.genuine) for (const part of evidence.boot.logs) await store.putBlob(part.sha256, part.bytes);
+    return verdict;
+  }
+}
+
+/** What the record and the catalogue say that this evidence should show. */
+export async function basisOf(
+  attempt: Pick<Attempt, 'nonceHash'>,
+  context: DeviceRecordContext,
+  firmware: string,
+  store: Store,
+  catalogue: Catalogue,
+): Promise<Basis> {
+  const { baseline, upgrade, account, place, verdict, identity } = context;
+  const logs = await Promise.all((baseline?.logs ?? []).map((sha256) => store.blob(sha256)));
+  const locks = account !== null && account.kind !== 'manufacturing' && account.locationLock;
+  return {
+    nonceHash: attempt.nonceHash,
+    key: identity && { akName: identity.akName, akPublic: identity.akPublic },
+    software: {
+      baseline: baseline && {
+        pcrs: baseline.pcrs,
+        logs: logs.filter((log) => log !== null),
+        versions: baseline.versions,
+      },
+      acceptance: context.acceptance?.pcrs ?? null,
+      upgrade: upgrade && {
+        to: upgrade.to,
+        until: upgrade.until,
+        entries: await catalogue.entries(upgrade.to),
+      },
+      firmware: await catalogue.firmwareEntries(firmware),
+      former: context.history.map(({ versions }) => versions.image),
+      catalogue: await catalogue.versions(),
+    },
+    place: { locked: locks ? place.locked : null, radius: account?.radius ?? 0 },
+    lastClock:
+      verdict?.genuine && verdict.resetCount !== null && verdict.clock !== null
+        ? {
+            resetCount: verdict.resetCount,
+            restartCount: verdict.restartCount ?? 0,
+            clock: BigInt(verdict.clock),
+            firmware: BigInt(verdict.firmware ?? 0),
+          }
+        : null,
+  };
+}

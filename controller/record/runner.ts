@@ -1,0 +1,180 @@
+// The record runner: load the snapshot, make the pure transition, commit {snapshot, journal, effects, timers} in one
+// transaction, then carry the effects out. Nothing lives in memory that a `kill -9` may not take: what was committed and
+// not done is done at the next start.
+import { randomUUID } from 'node:crypto';
+import { initialTransition, transition } from 'xstate';
+import type { Clock } from '../../machines/clock.ts';
+import { type DeviceRecordEvent, type DeviceRecordSnapshot, deviceRecord } from '../../machines/device-record.ts';
+import { type Effect, type EscrowRow, type RecordSummary, type Step, StepConflict, type Store } from '../store/store.ts';
+
+/** An event as its sender knows it; the runner stamps it. */
+type Unstamped<Event> = Event extends unknown ? Omit<Event, 'at' | 'dice'> : never;
+export type RecordEvent = Unstamped<DeviceRecordEvent>;
+
+/** What is stored together with a step, when the record took it. */
+export interface StepExtras {
+  /** Stored if the record lists this version after the step. */
+  escrow?: EscrowRow;
+  evidence?: { id: string; bytes: Uint8Array };
+}
+
+export interface RunnerOptions {
+  store: Store;
+  clock: Clock;
+  /** Carries out one effect. May be called again for the same one. */
+  perform(effect: Effect, runner: RecordRunner): Promise<void>;
+  watch?(event: RunnerEvent): void;
+}
+
+/** One step of a record, for the story, the inspector and recordings. */
+export interface RunnerEvent {
+  device: string;
+  at: number;
+  event: RecordEvent;
+  before: unknown;
+  after: unknown;
+  ignored: boolean;
+  effects: readonly Effect[];
+  snapshot: DeviceRecordSnapshot;
+}
+
+/** Carried out by the runner itself, in the same transaction. */
+const timerEffects = new Set(['setTimer', 'clearTimer']);
+const outboxEffects = new Set(['reply', 'verify', 'push']);
+const conflictTries = 10;
+
+export class RecordRunner {
+  readonly #options: RunnerOptions;
+  /** The last step of each device: one at a time in this process, the store's versions among processes. */
+  readonly #turns = new Map<string, Promise<unknown>>();
+  readonly #performing = new Set<Promise<void>>();
+
+  constructor(options: RunnerOptions) {
+    this.#options = options;
+  }
+
+  /** The record as it stands; null for a device that nobody has seen. */
+  async read(device: string): Promise<DeviceRecordSnapshot | null> {
+    const row = await this.#options.store.load(device);
+    return row ? restore(row.snapshot) : null;
+  }
+
+  /** Steps a record, and sees its effects off. Resolves when the step is stored; effects go on. */
+  send(device: string, event: RecordEvent, extras: StepExtras = {}): Promise<DeviceRecordSnapshot> {
+    const turn = (this.#turns.get(device) ?? Promise.resolve())
+      .catch(() => undefined)
+      .then(() => this.#step(device, event, extras));
+    this.#turns.set(device, turn);
+    const forget = () => {
+      if (this.#turns.get(device) === turn) this.#turns.delete(device);
+    };
+    turn.then(forget, forget);
+    return turn;
+  }
+
+  /** Carries out what an earlier life left behind. */
+  async recover(): Promise<number> {
+    const left = await this.#options.store.pending(100_000);
+    for (const effect of left) this.#perform(effect);
+    return left.length;
+  }
+
+  /** Resolves when no effect is under way. */
+  async settled(): Promise<void> {
+    while (this.#performing.size > 0 || this.#turns.size > 0) {
+      await Promise.allSettled([...this.#performing, ...this.#turns.values()]);
+    }
+  }
+
+  async #step(device: string, event: RecordEvent, extras: StepExtras): Promise<DeviceRecordSnapshot> {
+    const { store, clock, watch } = this.#options;
+    for (let tries = 1; ; tries++) {
+      const row = await store.load(device);
+      const before = row ? restore(row.snapshot) : initialTransition(deviceRecord)[0];
+      const stamped = { ...event, at: clock.now(), dice: clock.random() } as DeviceRecordEvent;
+      const [after, actions] = transition(deviceRecord, before, stamped);
+      const named = actions as unknown as { type: string; params?: object }[];
+      const effects = named
+        .filter(({ type }) => outboxEffects.has(type))
+        .map(({ type, params }) => ({ id: randomUUID(), device, type, params: params ?? {} }));
+      const timers = named.filter(({ type }) => timerEffects.has(type));
+      const step: Step = {
+        device,
+        from: row?.version ?? 0,
+        snapshot: deviceRecord.getPersistedSnapshot(after) as object,
+        journal: { at: stamped.at, event: event.type, body: journalBody(event) },
+        effects,
+        setTimers: timers
+          .filter(({ type }) => type === 'setTimer')
+          .map(({ params }) => params as { timer: string; at: number }),
+        clearTimers: timers
+          .filter(({ type }) => type === 'clearTimer')
+          .map(({ params }) => (params as { timer: string }).timer),
+        summary: summaryOf(after),
+        ...extrasOf(extras, after, stamped.at),
+      };
+      try {
+        await store.commit(step);
+      } catch (error) {
+        if (error instanceof StepConflict && tries < conflictTries) continue;
+        throw error;
+      }
+      const ignored = named.some(({ type }) => type === 'ignored');
+      watch?.({ device, at: stamped.at, event, before: before.value, after: after.value, ignored, effects, snapshot: after });
+      for (const effect of effects) this.#perform(effect);
+      return after;
+    }
+  }
+
+  #perform(effect: Effect): void {
+    const { perform, store } = this.#options;
+    const work = perform(effect, this)
+      .then(() => store.done(effect.id))
+      // What failed stays in the store, and is tried again at the next start.
+      .catch(() => undefined)
+      .finally(() => this.#performing.delete(work));
+    this.#performing.add(work);
+  }
+}
+
+/** The trust of a device in one word, for lists. */
+export function trustOf(snapshot: DeviceRecordSnapshot): string {
+  const { enrolment, integrity, location } = snapshot.value as Record<string, string>;
+  if (enrolment === 'retired') return 'retired';
+  const { verdict, token } = snapshot.context;
+  // While a new attestation is under way, the verdict before it stands.
+  const standing =
+    integrity === 'challenged' || integrity === 'verifying'
+      ? verdict?.accepted && token
+        ? 'trusted'
+        : verdict?.accepted === false
+          ? 'uud'
+          : 'unattested'
+      : (integrity ?? 'unattested');
+  if (location === 'umd' && (standing === 'trusted' || verdict?.genuine)) return standing === 'trusted' ? 'umd' : standing;
+  return standing;
+}
+
+function summaryOf(snapshot: DeviceRecordSnapshot): RecordSummary {
+  const { serial, uuid, account, seen } = snapshot.context;
+  return { serial, uuid, account: account?.id ?? '', trust: trustOf(snapshot), seen };
+}
+
+function extrasOf(extras: StepExtras, after: DeviceRecordSnapshot, at: number): Partial<Step> {
+  const { escrow, evidence } = extras;
+  const taken = escrow && after.context.escrow.some(({ version }) => version === escrow.version);
+  const judged = evidence && after.context.attempt?.id === evidence.id;
+  return { ...(taken ? { escrow } : {}), ...(judged ? { evidence: { ...evidence, at } } : {}) };
+}
+
+/** What people read later: the event without what only machines need. */
+function journalBody(event: RecordEvent): object {
+  const { type: _, ...body } = event as { type: string } & Record<string, unknown>;
+  if (event.type !== 'verdict.given') return body;
+  const { accepted, genuine, grounds, findings, versions } = event.verdict;
+  return { attempt: event.attempt, accepted, genuine, grounds, findings, versions };
+}
+
+function restore(snapshot: object): DeviceRecordSnapshot {
+  return deviceRecord.restoreSnapshot(snapshot as never, {} as never) as DeviceRecordSnapshot;
+}

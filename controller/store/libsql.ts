@@ -1,0 +1,322 @@
+// The store in one SQLite file: write-ahead log, every commit on the disk before it counts.
+import { mkdirSync } from 'node:fs';
+import { dirname } from 'node:path';
+import Database from 'libsql';
+import {
+  type Document,
+  type DocumentKind,
+  type Effect,
+  type EscrowRow,
+  type JournalEntry,
+  type RecordRow,
+  type RecordSummary,
+  StepConflict,
+  type Step,
+  type Store,
+  StoreError,
+  type TimerRow,
+} from './store.ts';
+
+const version = 1;
+
+const schema = `
+create table records (
+  device text primary key, version integer not null, snapshot text not null,
+  serial text not null, uuid text not null, account text not null, trust text not null, seen integer not null);
+create index records_serial on records (serial);
+create table journal (
+  seq integer primary key autoincrement, device text not null, at integer not null, event text not null, body text not null);
+create index journal_device on journal (device, seq);
+create table effects (
+  seq integer primary key autoincrement, id text not null unique, device text not null, type text not null, params text not null);
+create table timers (device text not null, timer text not null, at integer not null, primary key (device, timer));
+create index timers_at on timers (at);
+create table escrow (
+  device text not null, version integer not null, key_id text not null, box blob not null, at integer not null,
+  primary key (device, version));
+create table evidence (id text primary key, device text not null, at integer not null, bytes blob not null);
+create index evidence_device on evidence (device, at);
+create table blobs (sha256 text primary key, bytes blob not null);
+create table documents (kind text not null, id text not null, body text not null, primary key (kind, id));
+`;
+
+/** Attempts whose evidence is kept, per device. */
+const evidenceKept = 20;
+
+type Row = Record<string, unknown>;
+
+export class LibsqlStore implements Store {
+  readonly #db: Database.Database;
+  readonly #statements = new Map<string, Database.Statement>();
+
+  private constructor(db: Database.Database) {
+    this.#db = db;
+  }
+
+  /** Opens the file, or makes it; `:memory:` for tests. Throws StoreError version, broken, taken. */
+  static open(path: string): LibsqlStore {
+    try {
+      if (path !== ':memory:') mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+      const db = new Database(path);
+      db.exec('pragma journal_mode = wal');
+      db.exec('pragma synchronous = full');
+      db.exec('pragma busy_timeout = 5000');
+      const found = Number((db.prepare('pragma user_version').get() as Row).user_version);
+      if (found > version) {
+        throw new StoreError('version', `${path} was written by a newer EVC (store ${found}, this one knows ${version}); run that one`);
+      }
+      if (found === 0) {
+        db.exec(`begin immediate; ${schema} pragma user_version = ${version}; commit`);
+      }
+      return new LibsqlStore(db);
+    } catch (error) {
+      throw storeError(path, error);
+    }
+  }
+
+  async load(device: string): Promise<RecordRow | null> {
+    const row = this.#get('select version, snapshot from records where device = ?', device);
+    return row ? { device, version: Number(row.version), snapshot: JSON.parse(String(row.snapshot)) as object } : null;
+  }
+
+  async commit(step: Step): Promise<void> {
+    this.#transaction(() => {
+      const { device, from, summary, journal } = step;
+      const { serial, uuid, account, trust, seen } = summary;
+      const values = [JSON.stringify(step.snapshot), serial, uuid, account, trust, seen];
+      const changed =
+        from === 0
+          ? this.#run(
+              'insert into records (version, snapshot, serial, uuid, account, trust, seen, device) values (1, ?, ?, ?, ?, ?, ?, ?) on conflict do nothing',
+              ...values,
+              device,
+            )
+          : this.#run(
+              'update records set version = version + 1, snapshot = ?, serial = ?, uuid = ?, account = ?, trust = ?, seen = ? where device = ? and version = ?',
+              ...values,
+              device,
+              from,
+            );
+      if (changed === 0) throw new StepConflict(device);
+      this.#run(
+        'insert into journal (device, at, event, body) values (?, ?, ?, ?)',
+        device,
+        journal.at,
+        journal.event,
+        JSON.stringify(journal.body),
+      );
+      for (const effect of step.effects) {
+        this.#run(
+          'insert into effects (id, device, type, params) values (?, ?, ?, ?)',
+          effect.id,
+          device,
+          effect.type,
+          JSON.stringify(effect.params),
+        );
+      }
+      for (const { timer, at } of step.setTimers) {
+        this.#run('insert or replace into timers (device, timer, at) values (?, ?, ?)', device, timer, at);
+      }
+      for (const timer of step.clearTimers) {
+        this.#run('delete from timers where device = ? and timer = ?', device, timer);
+      }
+      if (step.escrow) {
+        const { version: escrowVersion, keyId, box, at } = step.escrow;
+        this.#run(
+          'insert into escrow (device, version, key_id, box, at) values (?, ?, ?, ?, ?)',
+          device,
+          escrowVersion,
+          keyId,
+          Buffer.from(box),
+          at,
+        );
+      }
+      if (step.evidence) {
+        const { id, bytes, at } = step.evidence;
+        this.#run('insert into evidence (id, device, at, bytes) values (?, ?, ?, ?)', id, device, at, Buffer.from(bytes));
+        this.#run(
+          'delete from evidence where device = ? and id not in (select id from evidence where device = ? order by at desc limit ?)',
+          device,
+          device,
+          evidenceKept,
+        );
+      }
+    });
+  }
+
+  async done(effect: string): Promise<void> {
+    this.#run('delete from effects where id = ?', effect);
+  }
+
+  async pending(limit: number): Promise<Effect[]> {
+    const rows = this.#all('select id, device, type, params from effects order by seq limit ?', limit);
+    return rows.map((row) => ({
+      id: String(row.id),
+      device: String(row.device),
+      type: String(row.type),
+      params: JSON.parse(String(row.params)) as object,
+    }));
+  }
+
+  async due(now: number, limit: number): Promise<TimerRow[]> {
+    const rows = this.#all('select device, timer, at from timers where at <= ? order by at limit ?', now, limit);
+    return rows.map((row) => ({ device: String(row.device), timer: String(row.timer), at: Number(row.at) }));
+  }
+
+  async nextTimer(): Promise<number | null> {
+    const at = this.#get('select min(at) as at from timers')?.at;
+    return at === null || at === undefined ? null : Number(at);
+  }
+
+  async takeTimer({ device, timer, at }: TimerRow): Promise<boolean> {
+    return this.#run('delete from timers where device = ? and timer = ? and at = ?', device, timer, at) > 0;
+  }
+
+  async list(after: string, limit: number): Promise<(RecordSummary & { device: string })[]> {
+    const rows = this.#all(
+      'select device, serial, uuid, account, trust, seen from records where device > ? order by device limit ?',
+      after,
+      limit,
+    );
+    return rows.map((row) => ({
+      device: String(row.device),
+      serial: String(row.serial),
+      uuid: String(row.uuid),
+      account: String(row.account),
+      trust: String(row.trust),
+      seen: Number(row.seen),
+    }));
+  }
+
+  async bySerial(serial: string): Promise<string | null> {
+    const row = this.#get("select device from records where serial = ? and trust <> 'retired'", serial);
+    return row ? String(row.device) : null;
+  }
+
+  async journal(device: string, limit: number): Promise<(JournalEntry & { seq: number })[]> {
+    const rows = this.#all(
+      'select seq, at, event, body from journal where device = ? order by seq desc limit ?',
+      device,
+      limit,
+    );
+    return rows.map((row) => ({
+      seq: Number(row.seq),
+      at: Number(row.at),
+      event: String(row.event),
+      body: JSON.parse(String(row.body)) as object,
+    }));
+  }
+
+  async escrowed(device: string, wanted: number): Promise<EscrowRow | null> {
+    const row = this.#get('select key_id, box, at from escrow where device = ? and version = ?', device, wanted);
+    return row
+      ? { device, version: wanted, keyId: String(row.key_id), box: bytesOf(row.box), at: Number(row.at) }
+      : null;
+  }
+
+  async lastEscrow(device: string): Promise<number> {
+    return Number(this.#get('select max(version) as version from escrow where device = ?', device)?.version ?? 0);
+  }
+
+  async evidence(id: string): Promise<Uint8Array | null> {
+    const row = this.#get('select bytes from evidence where id = ?', id);
+    return row ? bytesOf(row.bytes) : null;
+  }
+
+  async putBlob(sha256: string, bytes: Uint8Array): Promise<void> {
+    this.#run('insert into blobs (sha256, bytes) values (?, ?) on conflict do nothing', sha256, Buffer.from(bytes));
+  }
+
+  async blob(sha256: string): Promise<Uint8Array | null> {
+    const row = this.#get('select bytes from blobs where sha256 = ?', sha256);
+    return row ? bytesOf(row.bytes) : null;
+  }
+
+  async put(kind: DocumentKind, id: string, body: object): Promise<void> {
+    this.#run('insert or replace into documents (kind, id, body) values (?, ?, ?)', kind, id, JSON.stringify(body));
+  }
+
+  async update<Body extends object>(
+    kind: DocumentKind,
+    id: string,
+    change: (body: Body | null) => Body,
+  ): Promise<Body> {
+    return this.#transaction(() => {
+      const row = this.#get('select body from documents where kind = ? and id = ?', kind, id);
+      const body = change(row ? (JSON.parse(String(row.body)) as Body) : null);
+      this.#run('insert or replace into documents (kind, id, body) values (?, ?, ?)', kind, id, JSON.stringify(body));
+      return body;
+    });
+  }
+
+  async get<Body>(kind: DocumentKind, id: string): Promise<Body | null> {
+    const row = this.#get('select body from documents where kind = ? and id = ?', kind, id);
+    return row ? (JSON.parse(String(row.body)) as Body) : null;
+  }
+
+  async all<Body>(kind: DocumentKind): Promise<Document<Body>[]> {
+    const rows = this.#all('select id, body from documents where kind = ? order by id', kind);
+    return rows.map((row) => ({ id: String(row.id), body: JSON.parse(String(row.body)) as Body }));
+  }
+
+  async close(): Promise<void> {
+    this.#statements.clear();
+    this.#db.close();
+  }
+
+  #transaction<Result>(work: () => Result): Result {
+    this.#db.exec('begin immediate');
+    try {
+      const result = work();
+      this.#db.exec('commit');
+      return result;
+    } catch (error) {
+      if (this.#db.inTransaction) this.#db.exec('rollback');
+      throw error instanceof StepConflict ? error : storeError('the store', error);
+    }
+  }
+
+  #statement(sql: string): Database.Statement {
+    let statement = this.#statements.get(sql);
+    if (!statement) {
+      statement = this.#db.prepare(sql);
+      this.#statements.set(sql, statement);
+    }
+    return statement;
+  }
+
+  #run(sql: string, ...values: unknown[]): number {
+    // One array: a lone Buffer as the first argument would be taken for named parameters, and end the process.
+    return this.#statement(sql).run(values).changes;
+  }
+
+  #get(sql: string, ...values: unknown[]): Row | undefined {
+    return this.#statement(sql).get(values) as Row | undefined;
+  }
+
+  #all(sql: string, ...values: unknown[]): Row[] {
+    return this.#statement(sql).all(values) as Row[];
+  }
+}
+
+function bytesOf(value: unknown): Uint8Array {
+  return new Uint8Array(value as Buffer);
+}
+
+function storeError(path: string, error: unknown): Error {
+  if (error instanceof StoreError) return error;
+  const { code = '', message = '' } = error as { code?: string; message?: string };
+  if (code === 'SQLITE_FULL') {
+    return new StoreError('full', `the disk under ${path} is full; free some space, what was stored is safe`, { cause: error });
+  }
+  if (code === 'SQLITE_NOTADB' || code.startsWith('SQLITE_CORRUPT')) {
+    return new StoreError('broken', `${path} is damaged; restore it from a backup`, { cause: error });
+  }
+  if (code === 'SQLITE_BUSY') {
+    return new StoreError('taken', `${path} is in use by another process; stop that one first`, { cause: error });
+  }
+  if (code === 'SQLITE_CANTOPEN' || code === 'EACCES' || code === 'ENOTDIR') {
+    return new StoreError('broken', `${path} cannot be opened; check the folder and its permissions`, { cause: error });
+  }
+  return error instanceof Error ? error : new Error(message);
+}

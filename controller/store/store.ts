@@ -1,0 +1,126 @@
+// What EVC keeps, and the one transaction that everything hangs on: the new snapshot of a record, its journal, its effects
+// and its timers are stored together or not at all.
+
+export interface RecordRow {
+  device: string;
+  /** Raised with each step; a step counts only on the version that it was made from. */
+  version: number;
+  /** Persisted snapshot of the record's chart. */
+  snapshot: object;
+}
+
+export interface JournalEntry {
+  at: number;
+  event: string;
+  /** JSON; never a secret. */
+  body: object;
+}
+
+/** Something that the record asked for, kept until it is done. */
+export interface Effect {
+  id: string;
+  device: string;
+  type: string;
+  params: object;
+}
+
+export interface TimerRow {
+  device: string;
+  timer: string;
+  /** ms since the epoch. */
+  at: number;
+}
+
+/** A key in escrow: encrypted for the device's TPM, so EVC cannot read it. */
+export interface EscrowRow {
+  device: string;
+  version: number;
+  keyId: string;
+  box: Uint8Array;
+  at: number;
+}
+
+export interface Step {
+  device: string;
+  /** Version that the step was made from, 0 for a new record. */
+  from: number;
+  snapshot: object;
+  journal: JournalEntry;
+  effects: readonly Effect[];
+  setTimers: readonly { timer: string; at: number }[];
+  clearTimers: readonly string[];
+  /** Shown in lists without reading snapshots. */
+  summary: RecordSummary;
+  escrow?: EscrowRow;
+  evidence?: { id: string; bytes: Uint8Array; at: number };
+}
+
+export interface RecordSummary {
+  serial: string;
+  uuid: string;
+  account: string;
+  trust: string;
+  seen: number;
+}
+
+/** Accounts, keys, images: things that people make, by kind and id. */
+export interface Document<Body> {
+  id: string;
+  body: Body;
+}
+
+export type DocumentKind =
+  | 'account'
+  | 'onboarding-key'
+  | 'device'
+  | 'image'
+  | 'firmware'
+  | 'setting'
+  | 'audit';
+
+/** Somebody else stepped this record meanwhile: load it again. */
+export class StepConflict extends Error {
+  constructor(device: string) {
+    super(`the record of ${device} changed meanwhile`);
+    this.name = 'StepConflict';
+  }
+}
+
+/** What the store is not: this version's, or in order. The message says what to do. */
+export class StoreError extends Error {
+  readonly code: 'version' | 'broken' | 'full' | 'taken';
+  constructor(code: StoreError['code'], message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.name = 'StoreError';
+    this.code = code;
+  }
+}
+
+export interface Store {
+  load(device: string): Promise<RecordRow | null>;
+  /** Throws StepConflict. */
+  commit(step: Step): Promise<void>;
+  /** An effect that was carried out. */
+  done(effect: string): Promise<void>;
+  /** Effects that were stored and never reported done, oldest first. */
+  pending(limit: number): Promise<Effect[]>;
+  due(now: number, limit: number): Promise<TimerRow[]>;
+  /** The next timer, null when there is none. */
+  nextTimer(): Promise<number | null>;
+  /** Takes a due timer away, unless it was set anew meanwhile. */
+  takeTimer(timer: TimerRow): Promise<boolean>;
+  list(after: string, limit: number): Promise<(RecordSummary & { device: string })[]>;
+  bySerial(serial: string): Promise<string | null>;
+  journal(device: string, limit: number): Promise<(JournalEntry & { seq: number })[]>;
+  escrowed(device: string, version: number): Promise<EscrowRow | null>;
+  lastEscrow(device: string): Promise<number>;
+  evidence(id: string): Promise<Uint8Array | null>;
+  putBlob(sha256: string, bytes: Uint8Array): Promise<void>;
+  blob(sha256: string): Promise<Uint8Array | null>;
+  put(kind: DocumentKind, id: string, body: object): Promise<void>;
+  /** Changes a document, or makes it, in one transaction; `change` gets null where there is none. */
+  update<Body extends object>(kind: DocumentKind, id: string, change: (body: Body | null) => Body): Promise<Body>;
+  get<Body>(kind: DocumentKind, id: string): Promise<Body | null>;
+  all<Body>(kind: DocumentKind): Promise<Document<Body>[]>;
+  close(): Promise<void>;
+}

@@ -1,0 +1,257 @@
+// EVC, its broker and devices in one process, real in every part but time and the network's wires.
+import { cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { duplexPair } from 'node:stream';
+import { setImmediate } from 'node:timers/promises';
+import { create as createTar } from 'tar';
+import { Broker } from '../../broker/broker.ts';
+import { Evc } from '../../controller/evc.ts';
+import type { DeviceView } from '../../controller/operator.ts';
+import { createPki } from '../../controller/pki.ts';
+import type { RunnerEvent } from '../../controller/record/runner.ts';
+import { SlotStore } from '../../device/baseos/slots.ts';
+import { createImage, type ImageOptions, imageFiles } from '../../device/boot/image.ts';
+import { EdgeNode, type NodeEvent } from '../../device/edge-node.ts';
+import { appliedConfig } from '../../device/ports/config-task.ts';
+import { Refusal } from '../../device/refusal.ts';
+import { StateFolder } from '../../device/state.ts';
+import { openWasmTpm } from '../../device/tpm/transports/wasm.ts';
+import type { Account } from '../../machines/device-record.ts';
+import type { Location } from '../../machines/flow.ts';
+import { SimulatedClock } from './clock.ts';
+
+/** Ports that do real work for a while: simulated time waits for them. */
+const realWork = new Set(['fetchImage', 'verifyImage', 'writeSlot']);
+const longest = 7 * 24 * 3600 * 1000;
+
+export const manufacturing: Account = {
+  id: 'factory',
+  kind: 'manufacturing',
+  locationLock: false,
+  radius: 100,
+  moved: 'report',
+};
+
+export interface WorldDevice {
+  node: EdgeNode;
+  /** Device id; known once it has logged in. */
+  id: string;
+  /** Everything that happened on it, in order. */
+  events: NodeEvent[];
+  folder: string;
+  location: { fix: Location | null };
+  /** Whether its link to EVC works. */
+  net: { up: boolean };
+}
+
+export class World {
+  readonly clock = new SimulatedClock();
+  readonly folder = mkdtempSync(join(tmpdir(), 'eve-attest-'));
+  readonly devices: WorldDevice[] = [];
+  /** Steps of records. */
+  readonly steps: RunnerEvent[] = [];
+  /** What broker or EVC refused. */
+  readonly refused: string[] = [];
+  evc!: Evc;
+  broker!: Broker;
+  #progress = 0;
+  #working = 0;
+  #pki!: Awaited<ReturnType<typeof createPki>>;
+
+  static async start(accounts: Account[] = [manufacturing]): Promise<World> {
+    const world = new World();
+    world.#pki = await createPki(join(world.folder, 'evc', 'pki'), ['localhost'], world.clock.now());
+    await world.startEvc();
+    for (const account of accounts) await world.evc.operator.addAccount(account);
+    return world;
+  }
+
+  async startEvc(): Promise<void> {
+    const { clock } = this;
+    this.broker = await Broker.start({
+      now: () => clock.now(),
+      onMessage: (topic, payload) => {
+        this.#progress++;
+        this.evc.receive(topic, payload);
+      },
+      onLink: (device, online) => this.evc.link(device, online),
+      onRefused: (what, reason) => this.refused.push(`${reason} ${what}`),
+    });
+    this.evc = await Evc.open({
+      data: join(this.folder, 'evc'),
+      clock,
+      publish: (topic, bytes) => this.broker.publish(topic, bytes),
+      imageBase: () => `file://${join(this.folder, 'evc')}`,
+      watch: (step) => {
+        this.#progress++;
+        this.steps.push(step);
+      },
+      onRefused: (_, code) => this.refused.push(code),
+    });
+  }
+
+  async stopEvc(): Promise<void> {
+    await this.broker.close();
+    await this.evc.close();
+  }
+
+  /** A board from the factory: image in its first slot, /config with the onboarding key and EVC's root. */
+  async addDevice(options: { account?: string; image?: ImageOptions; serial?: string } = {}): Promise<WorldDevice> {
+    const folder = join(this.folder, `device-${this.devices.length + 1}`);
+    const folders = { config: join(folder, 'config'), persist: join(folder, 'persist'), run: join(folder, 'run') };
+    for (const path of Object.values(folders)) mkdirSync(path, { recursive: true });
+    const key = await this.evc.operator.addKey({
+      name: 'test',
+      account: options.account ?? 'factory',
+      limit: 1,
+      expires: this.clock.now() + longest,
+    });
+    const serial = options.serial ?? `serial-${this.devices.length + 1}`;
+    writeFileSync(join(folders.config, 'onboard.cert.pem'), key.certificate);
+    writeFileSync(join(folders.config, 'onboard.key.pem'), key.key);
+    writeFileSync(join(folders.config, 'root-certificate.pem'), this.#pki.root.toString());
+    writeFileSync(join(folders.config, 'soft_serial'), serial);
+    const slots = new SlotStore(new StateFolder(folders.persist));
+    const image = options.image ?? { version: '1.0.0' };
+    await createImage(slots.directory('IMGA'), image);
+    slots.install(image.version);
+    const device = await this.#plug(folder);
+    this.devices.push(device);
+    return device;
+  }
+
+  /** Runs simulated time until something is so; fails with the state of everything when it never is. */
+  async until(what: string, condition: () => boolean | Promise<boolean>, limit = longest): Promise<void> {
+    const end = this.clock.now() + limit;
+    for (;;) {
+      await this.quiet();
+      if (await condition()) return;
+      const next = this.clock.next();
+      if (next === null || next > end) throw new Error(`never: ${what}\n${this.describe()}`);
+      this.clock.advanceTo(next);
+    }
+  }
+
+  /** Runs for a while, whatever happens. */
+  async run(ms: number): Promise<void> {
+    const end = this.clock.now() + ms;
+    for (;;) {
+      await this.quiet();
+      const next = this.clock.next();
+      if (next === null || next > end) {
+        this.clock.advanceTo(end);
+        await this.quiet();
+        return;
+      }
+      this.clock.advanceTo(next);
+    }
+  }
+
+  /** Resolves when nothing moves any more without time going on. */
+  async quiet(): Promise<void> {
+    for (let still = 0; still < 15; ) {
+      const before = this.#progress;
+      await setImmediate();
+      still = this.#progress === before && this.#working === 0 && !filesBusy() ? still + 1 : 0;
+    }
+  }
+
+  view(device: WorldDevice): Promise<DeviceView> {
+    return this.evc.operator.show(device.id);
+  }
+
+  async trust(device: WorldDevice): Promise<string> {
+    return (await this.evc.operator.list('', 1000)).find((row) => row.device === device.id)?.trust ?? 'unknown';
+  }
+
+  /** The image as a file that EVC offers, and its measurements from a reference boot. */
+  async offerImage(options: ImageOptions, extra: Record<string, string> = {}): Promise<void> {
+    const folder = join(this.folder, 'images', options.version);
+    await createImage(folder, options);
+    for (const [name, content] of Object.entries(extra)) writeFileSync(join(folder, name), content);
+    const file = join(this.folder, `${options.version}.tar`);
+    await createTar({ file, cwd: folder, portable: true }, [...imageFiles, 'image.json', ...Object.keys(extra)]);
+    const { logs } = await this.referenceBoot(folder);
+    await this.evc.operator.addImage(options.version, logs, { path: file });
+  }
+
+  /** Boots an image on a board of the laboratory and returns its logs. */
+  async referenceBoot(image: string): Promise<{ logs: Uint8Array[] }> {
+    const { referenceBoot } = await import('../../device/boot/reference.ts');
+    return referenceBoot({ image, slots: ['IMGA', 'IMGB'], config: this.devices[0] ? join(this.devices[0].folder, 'config') : this.folder });
+  }
+
+  async stop(): Promise<void> {
+    for (const { node } of this.devices) await node.powerOff();
+    await this.stopEvc();
+    rmSync(this.folder, { recursive: true, force: true });
+  }
+
+  describe(): string {
+    const lines = this.devices.flatMap((device, index) => {
+      const names = ['device-steps', 'client', 'vault-manager', 'tpm-manager', 'attest-task', 'info-task', 'config-task', 'base-os'] as const;
+      return names.map((name) => {
+        const component = device.node.component(name);
+        const context = component?.context() as { error?: unknown; waiting?: unknown } | undefined;
+        return `device ${index + 1} ${name}: ${JSON.stringify(component?.value())} ${JSON.stringify(context?.error)} ${JSON.stringify(context?.waiting)}`;
+      });
+    });
+    const last = this.steps.slice(-12).map((step) => `record ${step.event.type} → ${JSON.stringify(step.after)}`);
+    return [...lines, ...last, `refused: ${this.refused.slice(-10).join(' · ')}`].join('\n');
+  }
+
+  async #plug(folder: string): Promise<WorldDevice> {
+    const folders = { config: join(folder, 'config'), persist: join(folder, 'persist'), run: join(folder, 'run') };
+    const tpm = await openWasmTpm({ startup: false, now: () => this.clock.now() });
+    const events: NodeEvent[] = [];
+    const location = { fix: null as Location | null };
+    const net = { up: true };
+    const node = new EdgeNode({
+      folders,
+      clock: this.clock,
+      tpm,
+      dial: async () => {
+        if (!net.up) throw new Refusal('link.down', 'no network');
+        const [near, far] = duplexPair();
+        near.on('close', () => far.destroy());
+        far.on('close', () => near.destroy());
+        this.broker.accept(far);
+        return { stream: near, channel: null };
+      },
+      locate: async () => location.fix,
+      watch: (event) => {
+        this.#progress++;
+        events.push(event);
+        if (event.kind === 'port' && realWork.has(event.port)) this.#working += event.phase === 'begins' ? 1 : -1;
+      },
+    });
+    const device: WorldDevice = { node, id: '', events, folder, location, net };
+    await node.powerOn();
+    await this.until('the device has an identity', async () => {
+      const identity = await node.node?.identity();
+      device.id = identity?.device ?? '';
+      return device.id !== '';
+    });
+    return device;
+  }
+}
+
+export function stateOf(device: WorldDevice, component: Parameters<EdgeNode['component']>[0]): unknown {
+  return device.node.component(component)?.value();
+}
+
+export function configOf(device: WorldDevice) {
+  const { node } = device.node;
+  return node ? appliedConfig(node) : null;
+}
+
+export function copyFolder(from: string, to: string): void {
+  mkdirSync(dirname(to), { recursive: true });
+  cpSync(from, to, { recursive: true });
+}
+
+/** File operations that run on other threads. */
+function filesBusy(): boolean {
+  return process.getActiveResourcesInfo().some((name) => name.startsWith('FSReq') || name === 'Zlib');
+}
