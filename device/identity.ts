@@ -25,10 +25,11 @@ const name = { commonName: 'EVE', organization: 'eve-attest' };
 /** The certificate of the device key; made once, as EVE does: self-signed, twenty years, backdated one day. */
 export async function deviceIdentity(
   config: StateFolder,
+  persist: StateFolder,
   tpm: DeviceTpm,
   clock: Clock,
 ): Promise<DeviceIdentity> {
-  let text = config.read(certificateFile);
+  let text = persist.read(certificateFile);
   if (!text) {
     const key = await tpm.devicePublicKey();
     const der = await keyCertificate(tpm, name, key.export({ type: 'spki', format: 'der' }), clock.now());

@@ -991,7 +991,11 @@ export const deviceRecord = setup({
       states: {
         offline: {
           description: 'Not connected.',
-          on: { 'link.changed': { guard: 'online', target: 'online', actions: 'seen' } },
+          on: {
+            'link.changed': { guard: 'online', target: 'online', actions: 'seen' },
+            // It connected before it was anybody.
+            'device.registered': { target: 'online' },
+          },
         },
         online: {
           description: 'Connected.',
