@@ -1,6 +1,8 @@
 // EVC, its broker and devices in one process, real in every part but time and the network's wires.
-import { cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, createReadStream, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
+import https from 'node:https';
+import type { AddressInfo } from 'node:net';
 import { dirname, join } from 'node:path';
 import { duplexPair } from 'node:stream';
 import { setImmediate } from 'node:timers/promises';
@@ -12,6 +14,7 @@ import { createPki } from '../../controller/pki.ts';
 import type { RunnerEvent } from '../../controller/record/runner.ts';
 import { SlotStore } from '../../device/baseos/slots.ts';
 import { createImage, type ImageOptions, imageFiles } from '../../device/boot/image.ts';
+import { referenceBoot } from '../../device/boot/reference.ts';
 import { EdgeNode, type NodeEvent } from '../../device/edge-node.ts';
 import { appliedConfig } from '../../device/ports/config-task.ts';
 import { Refusal } from '../../device/refusal.ts';
@@ -23,6 +26,7 @@ import { SimulatedClock } from './clock.ts';
 
 /** Ports that do real work for a while: simulated time waits for them. */
 const realWork = new Set(['fetchImage', 'verifyImage', 'writeSlot']);
+const attestLimit = 10 * 60_000;
 const longest = 7 * 24 * 3600 * 1000;
 
 export const manufacturing: Account = {
@@ -55,13 +59,17 @@ export class World {
   readonly refused: string[] = [];
   evc!: Evc;
   broker!: Broker;
+  #images: https.Server | null = null;
+  #imagePort = 0;
   #progress = 0;
   #working = 0;
   #pki!: Awaited<ReturnType<typeof createPki>>;
 
   static async start(accounts: Account[] = [manufacturing]): Promise<World> {
     const world = new World();
-    world.#pki = await createPki(join(world.folder, 'evc', 'pki'), ['localhost'], world.clock.now());
+    // Certificates are checked by TLS against the time outside.
+    world.#pki = await createPki(join(world.folder, 'evc', 'pki'), ['localhost'], Date.now());
+    world.clock.advanceTo(Date.now());
     await world.startEvc();
     for (const account of accounts) await world.evc.operator.addAccount(account);
     return world;
@@ -82,7 +90,7 @@ export class World {
       data: join(this.folder, 'evc'),
       clock,
       publish: (topic, bytes) => this.broker.publish(topic, bytes),
-      imageBase: () => `file://${join(this.folder, 'evc')}`,
+      imageBase: () => `https://localhost:${this.#imagePort}`,
       watch: (step) => {
         this.#progress++;
         this.steps.push(step);
@@ -97,14 +105,14 @@ export class World {
   }
 
   /** A board from the factory: image in its first slot, /config with the onboarding key and EVC's root. */
-  async addDevice(options: { account?: string; image?: ImageOptions; serial?: string } = {}): Promise<WorldDevice> {
+  async addDevice(options: { account?: string; image?: ImageOptions; recorded?: Uint8Array; serial?: string; limit?: number } = {}): Promise<WorldDevice> {
     const folder = join(this.folder, `device-${this.devices.length + 1}`);
     const folders = { config: join(folder, 'config'), persist: join(folder, 'persist'), run: join(folder, 'run') };
     for (const path of Object.values(folders)) mkdirSync(path, { recursive: true });
     const key = await this.evc.operator.addKey({
       name: 'test',
       account: options.account ?? 'factory',
-      limit: 1,
+      limit: options.limit ?? 1,
       expires: this.clock.now() + longest,
     });
     const serial = options.serial ?? `serial-${this.devices.length + 1}`;
@@ -115,10 +123,20 @@ export class World {
     const slots = new SlotStore(new StateFolder(folders.persist));
     const image = options.image ?? { version: '1.0.0' };
     await createImage(slots.directory('IMGA'), image);
+    if (options.recorded) writeFileSync(join(slots.directory('IMGA'), 'recorded.bin'), options.recorded);
     slots.install(image.version);
     const device = await this.#plug(folder);
     this.devices.push(device);
     return device;
+  }
+
+  /** Runs until a device is attested, its key escrowed and its full configuration applied. */
+  attested(device: WorldDevice): Promise<void> {
+    const done = () =>
+      stateOf(device, 'attest-task') === 'complete' &&
+      stateOf(device, 'config-task') === 'idle' &&
+      stateOf(device, 'info-task') === 'idle';
+    return this.until('the device is attested and configured', done, attestLimit);
   }
 
   /** Runs simulated time until something is so; fails with the state of everything when it never is. */
@@ -166,24 +184,43 @@ export class World {
   }
 
   /** The image as a file that EVC offers, and its measurements from a reference boot. */
-  async offerImage(options: ImageOptions, extra: Record<string, string> = {}): Promise<void> {
+  async offerImage(options: ImageOptions, extra: Record<string, string | Uint8Array> = {}): Promise<void> {
+    await this.#serveImages();
     const folder = join(this.folder, 'images', options.version);
     await createImage(folder, options);
     for (const [name, content] of Object.entries(extra)) writeFileSync(join(folder, name), content);
     const file = join(this.folder, `${options.version}.tar`);
     await createTar({ file, cwd: folder, portable: true }, [...imageFiles, 'image.json', ...Object.keys(extra)]);
-    const { logs } = await this.referenceBoot(folder);
+    const recorded = extra['recorded.bin'];
+    const logs = recorded instanceof Uint8Array ? [recorded] : (await this.referenceBoot(folder)).logs;
     await this.evc.operator.addImage(options.version, logs, { path: file });
+  }
+
+  async #serveImages(): Promise<void> {
+    if (this.#images) return;
+    const { key, certificate } = this.#pki.server;
+    const pem = key.export({ type: 'pkcs8', format: 'pem' });
+    const server = https.createServer({ key: pem, cert: certificate.toString() }, (request, response) => {
+      createReadStream(this.evc.catalogue.file((request.url ?? '').slice('/images/'.length)))
+        .on('error', () => response.writeHead(404).end())
+        .pipe(response);
+    });
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+    this.#imagePort = (server.address() as AddressInfo).port;
+    this.#images = server;
   }
 
   /** Boots an image on a board of the laboratory and returns its logs. */
   async referenceBoot(image: string): Promise<{ logs: Uint8Array[] }> {
-    const { referenceBoot } = await import('../../device/boot/reference.ts');
-    return referenceBoot({ image, slots: ['IMGA', 'IMGB'], config: this.devices[0] ? join(this.devices[0].folder, 'config') : this.folder });
+    const config = join(this.folder, 'reference-config');
+    mkdirSync(config, { recursive: true });
+    return referenceBoot({ image, slots: ['IMGA', 'IMGB'], config });
   }
 
   async stop(): Promise<void> {
     for (const { node } of this.devices) await node.powerOff();
+    this.#images?.closeAllConnections();
+    this.#images?.close();
     await this.stopEvc();
     rmSync(this.folder, { recursive: true, force: true });
   }
@@ -234,6 +271,16 @@ export class World {
       return device.id !== '';
     });
     return device;
+  }
+}
+
+/** Runs a test in a world of its own, and ends that world whatever happens. */
+export async function inWorld(work: (world: World) => Promise<void>, accounts?: Account[]): Promise<void> {
+  const world = await World.start(accounts);
+  try {
+    await work(world);
+  } finally {
+    await world.stop();
   }
 }
 
