@@ -78,6 +78,7 @@ export const configTask = setup({
     })),
     unchanged: assign(({ context }) => ({ source: 'evc' as const, full: context.full + 1, error: null })),
     appliedPartial: assign(({ context }) => ({
+      source: 'none' as const,
       baseOs: context.reply?.baseOs ?? null,
       error: context.reply?.why ?? null,
       reply: null,
@@ -156,7 +157,11 @@ export const configTask = setup({
       invoke: {
         id: 'requestConfig',
         src: 'requestConfig',
-        input: ({ context }) => ({ tokenHash: context.tokenHash, version: context.version }),
+        // What is in force is what EVC sent in this boot: a checkpoint says nothing about how this boot was judged.
+        input: ({ context }) => ({
+          tokenHash: context.tokenHash,
+          version: context.source === 'evc' ? context.version : 0,
+        }),
         onDone: [
           {
             guard: { type: 'older', params: ({ event }) => event.output.value },

@@ -55,14 +55,31 @@ export function loadCertificates(
   const stored = state.restore<{ signing: string; exchange: string }>(file);
   if (!stored) return null;
   try {
-    return {
-      signing: checkCertificate(new X509Certificate(stored.signing), root, now, 'signing'),
-      exchange: checkCertificate(new X509Certificate(stored.exchange), root, now, 'key exchange'),
-    };
+    const signing = chained(stored.signing, root, 'signing');
+    const exchange = chained(stored.exchange, root, 'key exchange');
+    checkValidity(signing, now, 'signing');
+    checkValidity(exchange, now, 'key exchange');
+    return { signing, exchange };
   } catch (error) {
     if (error instanceof Refusal) return null;
     throw error;
   }
+}
+
+/** Every message needs these two; checking a chain costs more than the signature of the message. */
+const chains = new Map<string, X509Certificate>();
+const chainsKept = 1000;
+
+function chained(text: string, root: X509Certificate, what: string): X509Certificate {
+  const id = `${root.fingerprint256} ${text}`;
+  let certificate = chains.get(id);
+  if (!certificate) {
+    certificate = parse(Buffer.from(text));
+    checkChain(certificate, root, what);
+    if (chains.size >= chainsKept) chains.clear();
+    chains.set(id, certificate);
+  }
+  return certificate;
 }
 
 /** The uncompressed point of a P-256 public key, 65 bytes. */
@@ -85,14 +102,22 @@ function checkCertificate(
   now: number,
   what: string,
 ): X509Certificate {
+  checkChain(certificate, root, what);
+  checkValidity(certificate, now, what);
+  return certificate;
+}
+
+function checkChain(certificate: X509Certificate, root: X509Certificate, what: string): void {
   if (!certificate.checkIssued(root) || !certificate.verify(root.publicKey)) {
     throw new Refusal('certs.untrusted', `EVC’s ${what} certificate is not signed by this device’s root`);
   }
-  if (now < Date.parse(certificate.validFrom) || now > Date.parse(certificate.validTo)) {
-    throw new Refusal(
-      'certs.expired',
-      `EVC’s ${what} certificate is valid from ${certificate.validFrom} to ${certificate.validTo}, and the clock of this device says ${new Date(now).toISOString()}`,
-    );
-  }
-  return certificate;
+}
+
+function checkValidity(certificate: X509Certificate, now: number, what: string): void {
+  const { validFrom, validTo } = certificate;
+  if (now >= Date.parse(validFrom) && now <= Date.parse(validTo)) return;
+  throw new Refusal(
+    'certs.expired',
+    `EVC’s ${what} certificate is valid from ${validFrom} to ${validTo}, and the clock of this device says ${new Date(now).toISOString()}`,
+  );
 }

@@ -40,6 +40,7 @@ test('S2: a normal restart is approved, and the key and the token come back', ()
     assert.equal(view.baseline, first.baseline);
     // The same key again is no new version.
     assert.is(view.escrow.length, 1);
+    assert.is(configOf(device)?.partial, false);
     const { unlockedBy } = device.node.component('vault-manager')?.context() as { unlockedBy: string };
     assert.is(unlockedBy, 'tpm');
     const { key } = device.node.component('attest-task')?.context() as { key: { keyId: string; version: number } };
