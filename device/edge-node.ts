@@ -1,41 +1,27 @@
-// One device, whole: board, bus, link and the eight charts, from power on to power off.
+// One device, whole and in one process: board, bus, link and the eight charts, from power on to power off.
 import { rmSync } from 'node:fs';
 import { Bus, type BusServer, startBus } from '../broker/bus.ts';
-import { attestTask, attestTaskPublications } from '../machines/attest-task.ts';
-import { baseOs, baseOsPublications } from '../machines/base-os.ts';
-import { client, clientPublications } from '../machines/client.ts';
 import type { Clock } from '../machines/clock.ts';
-import { configTask, configTaskPublications } from '../machines/config-task.ts';
-import { type Component, deviceSteps, deviceStepsPublications } from '../machines/device-steps.ts';
+import type { Component } from '../machines/device-steps.ts';
 import type { Location } from '../machines/flow.ts';
-import { infoTask, infoTaskPublications } from '../machines/info-task.ts';
-import { tpmManager, tpmManagerPublications } from '../machines/tpm-manager.ts';
-import { vaultManager, vaultManagerPublications } from '../machines/vault-manager.ts';
 import { minute } from '../machines/waiting.ts';
+import { type Assembly, assemble } from './assembly.ts';
 import { SlotStore } from './baseos/slots.ts';
 import { bootBoard } from './board.ts';
-import { type ComponentEvent, type RunningComponent, startComponent } from './component.ts';
-import { type DeviceIdentity, deviceIdentity } from './identity.ts';
-import { login } from './link/dial.ts';
-import { Evc } from './link/evc.ts';
-import { Outbox } from './link/outbox.ts';
-import { type Dialled, Uplink } from './link/uplink.ts';
-import { type Boot, controllerCertificates, type Node, rootCertificate } from './node.ts';
-import { attestTaskPorts, certifiedName } from './ports/attest-task.ts';
-import { baseOsPorts, selfTestOf } from './ports/base-os.ts';
-import { clientPorts } from './ports/client.ts';
-import { configTaskPorts } from './ports/config-task.ts';
-import { infoTaskPorts } from './ports/info-task.ts';
-import { tpmManagerPorts } from './ports/tpm-manager.ts';
-import { vaultManagerPorts } from './ports/vault-manager.ts';
+import type { ComponentEvent, RunningComponent } from './component.ts';
+import {
+  type ComponentName,
+  catchUp,
+  deliver,
+  startDeviceComponent,
+  startDeviceSteps,
+} from './components.ts';
+import type { Dialled } from './link/uplink.ts';
+import type { Boot, Node } from './node.ts';
+import { selfTestOf } from './ports/base-os.ts';
 import { type Folders, StateFolder } from './state.ts';
-import { Tokens } from './tokens.ts';
-import { DeviceTpm } from './tpm/device-tpm.ts';
 import type { PoweredTpm } from './tpm/powered.ts';
 import { Tpm } from './tpm/tpm.ts';
-import { DeviceVault } from './vault/device-vault.ts';
-import { FileVault } from './vault/file.ts';
-import { eventOf } from './wiring.ts';
 
 export interface EdgeNodeOptions {
   folders: Folders;
@@ -57,18 +43,17 @@ export type NodeEvent =
   | { kind: 'link'; at: number; up: boolean; why: string | null };
 
 /** An image that hangs starts no component; the board's watchdog resets it after this time, ms. */
-const watchdog = 2 * minute;
+export const watchdog = 2 * minute;
 
 export class EdgeNode {
   readonly #options: EdgeNodeOptions;
   readonly #config: StateFolder;
   readonly #persist: StateFolder;
-  readonly #components = new Map<Component | 'device-steps', RunningComponent>();
+  readonly #components = new Map<ComponentName, RunningComponent>();
   readonly slots: SlotStore;
   #life = new AbortController();
-  #node: Node | null = null;
+  #assembly: Assembly | null = null;
   #busServer: BusServer | null = null;
-  #uplink: Uplink | null = null;
   #turning: Promise<void> = Promise.resolve();
   #off = false;
 
@@ -81,10 +66,10 @@ export class EdgeNode {
 
   /** The running node; null while the power is off. */
   get node(): Node | null {
-    return this.#node;
+    return this.#assembly?.node ?? null;
   }
 
-  component(name: Component | 'device-steps'): RunningComponent | undefined {
+  component(name: ComponentName): RunningComponent | undefined {
     return this.#components.get(name);
   }
 
@@ -131,12 +116,11 @@ export class EdgeNode {
     }
     this.#busServer = await startBus(this.#options.busSocket ? { socket: this.#options.busSocket } : {});
     const bus = await Bus.open(this.#busServer.connect);
-    const node = this.#makeNode(run, bus, boot);
-    this.#node = node;
+    this.#assembly = this.#assemble(run, bus, boot);
     bus.listen((topic, body) => {
-      for (const component of this.#components.values()) this.#deliver(component, topic, body);
+      for (const component of this.#components.values()) deliver(component, topic, body);
     });
-    this.#start('device-steps', node);
+    this.#startSteps(this.#assembly.node);
   }
 
   async #halt(reason: string): Promise<void> {
@@ -144,12 +128,10 @@ export class EdgeNode {
     this.#life.abort();
     for (const component of this.#components.values()) component.stop();
     this.#components.clear();
-    await this.#uplink?.close();
-    this.#uplink = null;
-    this.#node?.vault.lock();
-    await this.#node?.bus.close();
+    await this.#assembly?.close();
+    await this.#assembly?.node.bus.close();
     await this.#busServer?.close();
-    this.#node = null;
+    this.#assembly = null;
     this.#busServer = null;
     await this.#options.tpm.powerOff();
     watch?.({ kind: 'power', at: clock.now(), on: false, reason });
@@ -163,214 +145,62 @@ export class EdgeNode {
       .catch(() => undefined);
   }
 
-  #makeNode(run: StateFolder, bus: Bus, boot: Boot): Node {
-    const { clock, tpm: chip } = this.#options;
-    const tpm = new DeviceTpm(new Tpm(chip, { sole: true }), this.#persist);
-    let device = '';
-    let identity: Promise<DeviceIdentity> | null = null;
-    let link: Promise<Uplink> | null = null;
-    let evc: Promise<Evc> | null = null;
-    const once = <Value>(value: Promise<Value>, forget: () => void) =>
-      value.catch((error) => {
-        forget();
-        throw error;
-      });
-    const vault = new DeviceVault({
-      backend: new FileVault(this.#persist),
-      tpm,
-      state: this.#persist,
-      device: () => device,
-    });
-    const node: Node = {
+  #assemble(run: StateFolder, bus: Bus, boot: Boot): Assembly {
+    const { clock, tpm, dial, locate, watch } = this.#options;
+    return assemble({
       config: this.#config,
       persist: this.#persist,
       run,
       clock,
       bus,
-      tpm,
-      vault,
+      tpm: new Tpm(tpm, { sole: true }),
       slots: this.slots,
-      outbox: new Outbox(this.#persist),
-      tokens: new Tokens(run),
       boot,
-      identity: () => {
-        identity ??= once(
-          deviceIdentity(this.#config, this.#persist, tpm, clock).then((found) => {
-            device = found.device;
-            return found;
-          }),
-          () => {
-            identity = null;
-          },
-        );
-        return identity;
-      },
-      uplink: () => {
-        link ??= once(this.#openLink(node), () => {
-          link = null;
-        });
-        return link;
-      },
-      evc: () => {
-        evc ??= once(this.#openEvc(node), () => {
-          evc = null;
-        });
-        return evc;
-      },
-      locate: this.#options.locate ?? (() => Promise.resolve(null)),
-    };
-    return node;
-  }
-
-  async #openLink(node: Node): Promise<Uplink> {
-    const { clock, dial, watch } = this.#options;
-    const identity = await node.identity();
-    const uplink = new Uplink({
-      device: identity.device,
       name: 'eve',
       dial,
-      login: (channel) => login(identity, channel, (payload) => node.tpm.sign(payload), clock),
-      clock,
-      onPush: (topic, frame) => {
-        void node.evc().then(
-          (evc) => this.#pushed(evc.readPush(topic, frame)),
-          () => undefined,
-        );
+      ...(locate ? { locate } : {}),
+      tell: (components, event) => {
+        for (const name of components) this.#components.get(name)?.send(event);
       },
-      onLink: (up, why) => {
-        watch?.({ kind: 'link', at: clock.now(), up, why });
-        if (up) this.#tell(['client', 'info-task', 'config-task'], { type: 'link.up' });
-      },
+      onLink: (up, why) => watch?.({ kind: 'link', at: clock.now(), up, why }),
       ...(watch
         ? {
-            watch: (direction: 'up' | 'down', topic: string, bytes: Uint8Array) =>
+            onMessage: (direction: 'up' | 'down', topic: string, bytes: Uint8Array) =>
               watch({ kind: 'message', at: clock.now(), direction, topic, bytes }),
           }
         : {}),
     });
-    this.#uplink = uplink;
-    return uplink;
   }
 
-  async #openEvc(node: Node): Promise<Evc> {
-    const identity = await node.identity();
-    return new Evc({
-      uplink: await node.uplink(),
-      clock: node.clock,
-      device: identity.device,
-      root: rootCertificate(node.config).certificate,
-      signer: { certificate: identity.certificate, sign: (payload) => node.tpm.sign(payload) },
-      certificates: () => controllerCertificates(node),
-    });
-  }
-
-  #pushed(what: string): void {
-    if (what === 'attest') this.#tell(['attest-task'], { type: 'restart' });
-    if (what === 'config') this.#tell(['config-task'], { type: 'config.pushed' });
-    if (what === 'certificates') this.#tell(['client'], { type: 'certificates.stale' });
-  }
-
-  #tell(names: Component[], event: { type: string }): void {
-    for (const name of names) this.#components.get(name)?.send(event);
-  }
-
-  #deliver(component: RunningComponent, topic: string, body: unknown): void {
-    const event = eventOf(component.name as Component | 'device-steps', topic, body);
-    if (event) component.send(event);
-  }
-
-  #start(name: Component | 'device-steps', node: Node): void {
-    if (this.#components.has(name)) return;
-    const { clock, watch } = this.#options;
-    const shared = { bus: node.bus, clock, ...(watch ? { watch } : {}) };
-    const component = this.#make(name, node, shared);
-    this.#components.set(name, component);
-    // What was published before this component was there is part of what it knows.
-    for (const topic of node.bus.topics()) this.#deliver(component, topic, node.bus.latest(topic));
-  }
-
-  #make(
-    name: Component | 'device-steps',
-    node: Node,
-    shared: Pick<Parameters<typeof startComponent>[0], 'bus' | 'clock' | 'watch'>,
-  ): RunningComponent {
-    switch (name) {
-      case 'device-steps':
-        return startComponent({
-          ...shared,
-          name,
-          chart: deviceSteps,
-          publications: deviceStepsPublications,
-          ports: {
-            startComponents: ({ components }) => {
-              for (const component of components) this.#start(component, node);
-              return null;
-            },
-            reboot: ({ reason }) => {
-              // Not awaited: this very chart goes down with the machine.
-              void this.reboot(reason);
-              return null;
-            },
+  #startSteps(node: Node): void {
+    this.#add(
+      node,
+      startDeviceSteps(
+        node,
+        {
+          startComponents: ({ components }) => {
+            for (const name of components) this.#start(name, node);
+            return null;
           },
-        });
-      case 'client':
-        return startComponent({
-          ...shared,
-          name,
-          chart: client,
-          ports: clientPorts(node),
-          publications: clientPublications,
-        });
-      case 'vault-manager':
-        return startComponent({
-          ...shared,
-          name,
-          chart: vaultManager,
-          ports: vaultManagerPorts(node),
-          publications: vaultManagerPublications,
-        });
-      case 'tpm-manager':
-        return startComponent({
-          ...shared,
-          name,
-          chart: tpmManager,
-          ports: tpmManagerPorts(node),
-          publications: tpmManagerPublications,
-        });
-      case 'attest-task':
-        return startComponent({
-          ...shared,
-          name,
-          chart: attestTask,
-          ports: attestTaskPorts(node),
-          input: { certified: certifiedName(node) },
-          publications: attestTaskPublications,
-        });
-      case 'info-task':
-        return startComponent({
-          ...shared,
-          name,
-          chart: infoTask,
-          ports: infoTaskPorts(node),
-          publications: infoTaskPublications,
-        });
-      case 'config-task':
-        return startComponent({
-          ...shared,
-          name,
-          chart: configTask,
-          ports: configTaskPorts(node),
-          publications: configTaskPublications,
-        });
-      case 'base-os':
-        return startComponent({
-          ...shared,
-          name,
-          chart: baseOs,
-          ports: baseOsPorts(node),
-          publications: baseOsPublications,
-        });
-    }
+          reboot: ({ reason }) => {
+            // Not awaited: this very chart goes down with the machine.
+            void this.reboot(reason);
+            return null;
+          },
+        },
+        this.#options.watch,
+      ),
+    );
+  }
+
+  #start(name: Component, node: Node): void {
+    if (this.#components.has(name)) return;
+    this.#add(node, startDeviceComponent(name, node, this.#options.watch));
+  }
+
+  #add(node: Node, component: RunningComponent): void {
+    this.#components.set(component.name as ComponentName, component);
+    catchUp(component, node);
   }
 
   #inTurn(work: () => Promise<void>): Promise<void> {
