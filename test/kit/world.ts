@@ -45,8 +45,8 @@ export interface WorldDevice {
   events: NodeEvent[];
   folder: string;
   location: { fix: Location | null };
-  /** Whether its link to EVC works. */
-  net: { up: boolean };
+  /** Whether its link to EVC works, and the image whose boot cuts it. */
+  net: { up: boolean; cutAtImage?: string };
 }
 
 export class World {
@@ -184,7 +184,11 @@ export class World {
   }
 
   /** The image as a file that EVC offers, and its measurements from a reference boot. */
-  async offerImage(options: ImageOptions, extra: Record<string, string | Uint8Array> = {}): Promise<void> {
+  async offerImage(
+    options: ImageOptions,
+    extra: Record<string, string | Uint8Array> = {},
+    how: { keepEntries?: boolean } = {},
+  ): Promise<void> {
     await this.#serveImages();
     const folder = join(this.folder, 'images', options.version);
     await createImage(folder, options);
@@ -193,7 +197,9 @@ export class World {
     await createTar({ file, cwd: folder, portable: true }, [...imageFiles, 'image.json', ...Object.keys(extra)]);
     const recorded = extra['recorded.bin'];
     const logs = recorded instanceof Uint8Array ? [recorded] : (await this.referenceBoot(folder)).logs;
-    await this.evc.operator.addImage(options.version, logs, { path: file });
+    const known = how.keepEntries ? await this.evc.catalogue.get(options.version) : null;
+    const added = await this.evc.operator.addImage(options.version, logs, { path: file });
+    if (known) await this.evc.store.put('image', options.version, { ...added, entries: known.entries });
   }
 
   async #serveImages(): Promise<void> {
@@ -243,7 +249,7 @@ export class World {
     const tpm = await openWasmTpm({ startup: false, now: () => this.clock.now() });
     const events: NodeEvent[] = [];
     const location = { fix: null as Location | null };
-    const net = { up: true };
+    const net: WorldDevice['net'] = { up: true };
     const node = new EdgeNode({
       folders,
       clock: this.clock,
@@ -260,6 +266,7 @@ export class World {
       watch: (event) => {
         this.#progress++;
         events.push(event);
+        if (event.kind === 'boot' && event.boot.image === net.cutAtImage) net.up = false;
         if (event.kind === 'port' && realWork.has(event.port)) this.#working += event.phase === 'begins' ? 1 : -1;
       },
     });
