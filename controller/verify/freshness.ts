@@ -21,6 +21,8 @@ export type FreshnessCheck =
 
 const largest = 2048;
 const longestVersion = 200;
+/** Metres. A wider circle says nothing of a place: locked, it would hold everything, and it would clear any movement. */
+const coarsestFix = 100_000;
 
 /** `claims` as sent; null for a quote that carries the nonce alone. Never throws. */
 export function verifyFreshness(
@@ -67,7 +69,7 @@ function readLocation({ location }: WireClaims): Location | null {
   if (location?.gpsInput !== AttestGPSInput.ATTEST_GPS_INPUT_PRESENT) return null;
   const { latitude, longitude, accuracy, at } = location;
   const onEarth =
-    Math.abs(latitude) <= 90 && Math.abs(longitude) <= 180 && accuracy >= 0 && Number.isFinite(accuracy);
+    Math.abs(latitude) <= 90 && Math.abs(longitude) <= 180 && accuracy >= 0 && accuracy <= coarsestFix;
   return onEarth ? { latitude, longitude, accuracy, at: Number(at) } : null;
 }
 

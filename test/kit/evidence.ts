@@ -42,7 +42,10 @@ export interface ClaimOptions {
   tokenHash?: Uint8Array;
 }
 
-export const labNonce = Buffer.from('5f3c1e0b9a7d24486c8e1f2037465b5a92a1b3c4d5e6f708192a3b4c5d6e7f80', 'hex');
+export const labNonce = Buffer.from(
+  '5f3c1e0b9a7d24486c8e1f2037465b5a92a1b3c4d5e6f708192a3b4c5d6e7f80',
+  'hex',
+);
 
 /** A board with a TPM that can be booted as often as a test likes. */
 export class LabBoard {
@@ -50,12 +53,14 @@ export class LabBoard {
   readonly tpm: Tpm;
   readonly config: string;
   readonly #folder: string;
+  readonly #time: { ms: number };
   #keys: Keys | null = null;
   #versions: Versions = { image: '', firmware: '' };
   #logs: LogPart[] = [];
 
-  private constructor(chip: WasmTransport, folder: string) {
+  private constructor(chip: WasmTransport, folder: string, time: { ms: number }) {
     this.chip = chip;
+    this.#time = time;
     this.tpm = new Tpm(chip, { sole: true });
     this.#folder = folder;
     this.config = mkdtempSync(join(folder, 'config-'));
@@ -63,13 +68,29 @@ export class LabBoard {
   }
 
   static async open(): Promise<LabBoard> {
-    const chip = await openWasmTpm();
-    return new LabBoard(chip, mkdtempSync(join(tmpdir(), 'eve-lab-')));
+    const time = { ms: Date.UTC(2026, 0, 1) };
+    const chip = await openWasmTpm({ now: () => time.ms });
+    return new LabBoard(chip, mkdtempSync(join(tmpdir(), 'eve-lab-')), time);
   }
 
   async close(): Promise<void> {
     await this.chip.close();
     rmSync(this.#folder, { recursive: true, force: true });
+  }
+
+  /** Time goes on for the TPM. */
+  pass(ms: number): void {
+    this.#time.ms += ms;
+  }
+
+  /**
+   * TPM2_Shutdown, once the TPM is sure of its clock again: after a power cut it is when it has stored a later time than
+   * any before [TPM2 Part 2, TPMS_CLOCK_INFO].
+   */
+  async shutdown(): Promise<void> {
+    this.pass(24 * 3600 * 1000);
+    await this.tpm.random(1);
+    await this.tpm.shutdown();
   }
 
   /** Power off, power on, and everything measured. */
@@ -96,7 +117,11 @@ export class LabBoard {
     return this.#keys;
   }
 
-  claims({ location = null, versions = {}, tokenHash = sha256(Buffer.from('token')) }: ClaimOptions = {}): Uint8Array {
+  claims({
+    location = null,
+    versions = {},
+    tokenHash = sha256(Buffer.from('token')),
+  }: ClaimOptions = {}): Uint8Array {
     const { image, firmware } = { ...this.#versions, ...versions };
     const message = create(ClaimsSchema, {
       versions: [
@@ -137,7 +162,14 @@ export class LabBoard {
         akName: Buffer.from(ak.name).toString('hex'),
         akPublic: Buffer.from(ak.publicBytes).toString('hex'),
       },
-      software: { baseline: null, acceptance: null, upgrade: null, firmware: new Set(), former: [], catalogue: [] },
+      software: {
+        baseline: null,
+        acceptance: null,
+        upgrade: null,
+        firmware: new Set(),
+        former: [],
+        catalogue: [],
+      },
       place: { locked: null, radius: 100 },
       lastClock: null,
     };
@@ -158,7 +190,9 @@ export class LabBoard {
 /** The state that evidence shows, as a baseline. */
 export function baselineOf({ pcrs, boot, versions }: Presented): NonNullable<Basis['software']['baseline']> {
   return {
-    pcrs: Object.fromEntries(evePolicyPcrs.map((pcr) => [String(pcr), Buffer.from(pcrs.get(pcr) ?? []).toString('hex')])),
+    pcrs: Object.fromEntries(
+      evePolicyPcrs.map((pcr) => [String(pcr), Buffer.from(pcrs.get(pcr) ?? []).toString('hex')]),
+    ),
     logs: boot.logs.map(({ bytes }) => bytes),
     versions,
   };
