@@ -202,6 +202,11 @@ export class World {
     if (known) await this.evc.store.put('image', options.version, { ...added, entries: known.entries });
   }
 
+  /** Somebody with hands on the disk puts another image into the running slot. */
+  async replaceImage(device: WorldDevice, options: ImageOptions): Promise<void> {
+    await createImage(device.node.slots.directory(device.node.slots.read().current.label), options);
+  }
+
   async #serveImages(): Promise<void> {
     if (this.#images) return;
     const { key, certificate } = this.#pki.server;
