@@ -1,0 +1,118 @@
+// `eve`: the command of a device.
+import { Command, CommanderError, Option } from 'commander';
+import { exitCodes, explain } from './cli/failure.ts';
+import { createImageFolder, installImage, measureImage, packImage } from './cli/image.ts';
+import { runDevice } from './cli/run.ts';
+import { readStatus, statusText } from './cli/status.ts';
+import { serveTpmUntilEnded } from './cli/tpm.ts';
+
+const program = new Command('eve')
+  .description('The agent of an edge node: measured boot, attestation, vault and upgrades.')
+  .showHelpAfterError('(eve --help shows what there is)')
+  .exitOverride()
+  .addHelpText(
+    'after',
+    `
+Examples:
+  eve image create ./image-1.0.0 --version 1.0.0
+  eve install --image ./image-1.0.0 --state ./device-1
+  eve run --state ./device-1
+
+Exit codes: 0 done, 1 failed (the reason and a hint are on standard error), 2 wrong usage.`,
+  );
+
+function withFolders(command: Command): Command {
+  return command
+    .option('--config <dir>', 'what the device was installed with (default: /config)')
+    .option('--persist <dir>', 'what outlives a reboot (default: /persist)')
+    .option('--run <dir>', 'what does not (default: /run/eve)')
+    .option('--state <dir>', 'one folder that holds all three');
+}
+
+withFolders(program.command('run'))
+  .description('Runs a device until SIGTERM or Ctrl-C; SIGHUP reboots it, as if the plug were pulled.')
+  .option('--tpm <spec>', 'wasm:FILE, or swtpm:host=HOST,port=PORT (default: wasm:PERSIST/tpm.nv)')
+  .option('--location <place>', 'LATITUDE,LONGITUDE[,ACCURACY IN METRES]: where the device stands')
+  .option('--json', 'prints everything that happens as lines of JSON')
+  .addOption(new Option('--with-parent', 'ends when standard input does').hideHelp())
+  .action((options) => runDevice(options));
+
+withFolders(program.command('install'))
+  .description('Puts an image into the first slot, as the factory does.')
+  .requiredOption('--image <dir>', 'folder of the image')
+  .action(async ({ image, ...options }) => {
+    const { version } = await installImage(image, options);
+    say(`image ${version} is installed in slot IMGA and boots next`);
+  });
+
+withFolders(program.command('status'))
+  .description('Shows what a running device does and waits for.')
+  .option('--json', 'everything that the components publish, as JSON')
+  .action(async ({ json, ...options }) => {
+    const status = await readStatus(options);
+    say(json ? JSON.stringify(status) : statusText(status));
+  });
+
+const image = program.command('image').description('Makes, packs and measures images of the base OS.');
+
+image
+  .command('create')
+  .description('Makes a small image as a folder: the same bytes for the same options.')
+  .argument('<dir>')
+  .requiredOption('--version <version>', 'version of the image')
+  .option('--firmware <version>', 'version of the firmware of the board (default: 1.0.0)')
+  .option('--cmdline <text>', 'kernel command line')
+  .option('--selftest <result>', 'what its own test says: passes, fails or hangs')
+  .option('--recorded <name>', 'boots as the EVE node did that left this log: update.before, …')
+  .action(async (dir, options) => {
+    const { version, directory } = await createImageFolder(dir, options);
+    say(`image ${version} is in ${directory}`);
+  });
+
+image
+  .command('pack')
+  .description('Packs an image into one file for `evc image add`; the same bytes for the same image.')
+  .argument('<dir>')
+  .requiredOption('-o, --output <file>', 'the file')
+  .action(async (dir, { output }) => {
+    const { version } = await packImage(dir, output);
+    say(`image ${version} is packed in ${output}`);
+  });
+
+image
+  .command('measure')
+  .description('Boots an image in the laboratory and writes the logs, for `evc image add --log`.')
+  .argument('<dir>')
+  .requiredOption('-o, --output <dir>', 'folder for the logs')
+  .action(async (dir, { output }) => {
+    for (const path of await measureImage(dir, output)) say(path);
+  });
+
+program
+  .command('tpm')
+  .description('Works with TPMs.')
+  .command('serve')
+  .description('Serves a WebAssembly TPM on two ports (commands, and control above it), for tpm2-tools.')
+  .option('--state <file>', 'keeps the TPM in this file (default: a new one that ends with the process)')
+  .option('--protocol <name>', 'swtpm or mssim', 'swtpm')
+  .option('--host <address>', 'where to listen; nobody is authenticated', '127.0.0.1')
+  .option('--port <number>', 'port for commands; 0 takes a free one', '2321')
+  .option('--json', 'prints where it listens as JSON')
+  .addOption(new Option('--with-parent', 'ends when standard input does').hideHelp())
+  .action((options) => serveTpmUntilEnded(options));
+
+try {
+  await program.parseAsync();
+} catch (error) {
+  if (error instanceof CommanderError)
+    process.exitCode = error.exitCode === 0 ? exitCodes.done : exitCodes.usage;
+  else {
+    const { code, text, hint, exitCode } = explain(error);
+    process.stderr.write(`eve: ${text}  [${code}]\n${hint === '' ? '' : `hint: ${hint}\n`}`);
+    process.exitCode = exitCode;
+  }
+}
+
+function say(line: string): void {
+  process.stdout.write(`${line}\n`);
+}
