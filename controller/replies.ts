@@ -104,6 +104,15 @@ export async function replyMessage(
           escrowVersion: body.version,
         },
       });
+    case 'notStored':
+      return encodable(ZAttestResponseSchema, {
+        respType: ZAttestRespType.ATTEST_RESP_STORE_KEYS,
+        storageKeysResp: {
+          response: AttestStorageKeysResponseCode.ITOKEN_MISMATCH,
+          keyId: body.keyId,
+          problem: { code: body.why.code, text: body.why.text },
+        },
+      });
     case 'noted':
       return encodable(InfoResponseSchema, {});
     case 'refused':

@@ -878,7 +878,11 @@ export const deviceRecord = setup({
             actions: {
               type: 'reply',
               params: ({ context, event }) =>
-                refuse(event.request, 'forbidden', tokenWhy(context, event.tokenHash, event.at)),
+                ok(event.request, {
+                  kind: 'notStored',
+                  keyId: event.keyId,
+                  why: tokenWhy(context, event.tokenHash, event.at),
+                }),
             },
           },
         ],
@@ -1040,6 +1044,7 @@ export type ReplyBody =
       why: Why | null;
     }
   | { kind: 'stored'; keyId: string; version: number }
+  | { kind: 'notStored'; keyId: string; why: Why }
   | { kind: 'noted' }
   | { kind: 'refused'; why: Why };
 

@@ -5,6 +5,7 @@ import { gzipSync } from 'node:zlib';
 import { create, type DescMessage, type MessageInitShape, type MessageShape } from '@bufbuild/protobuf';
 import { encloseMessage, openContainer, readMessage, type Signer } from '../../formats/wire/envelope.ts';
 import {
+  AttestStorageKeysResponseCode,
   AttestVersionType,
   AttestVolumeKeyType,
   CertsRequestSchema,
@@ -246,6 +247,10 @@ export class Evc {
       signal,
     );
     const { storageKeysResp } = this.#open(ZAttestResponseSchema, reply);
+    if (storageKeysResp?.response === AttestStorageKeysResponseCode.ITOKEN_MISMATCH) {
+      const { code = 'token.wrong', text = 'EVC does not take the key with this token' } = storageKeysResp.problem ?? {};
+      throw new Refusal(code, text);
+    }
     if (!storageKeysResp || storageKeysResp.keyId !== key.keyId) {
       throw new Refusal('wire.malformed', 'EVC’s receipt is for another key');
     }
