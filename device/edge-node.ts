@@ -19,6 +19,7 @@ import {
 import type { Dialled } from './link/uplink.ts';
 import type { Boot, Node } from './node.ts';
 import { selfTestOf } from './ports/base-os.ts';
+import { reasonOf } from './refusal.ts';
 import { type Folders, StateFolder } from './state.ts';
 import type { PoweredTpm } from './tpm/powered.ts';
 import { Tpm } from './tpm/tpm.ts';
@@ -81,7 +82,16 @@ export class EdgeNode {
   reboot(reason: string): Promise<void> {
     return this.#inTurn(async () => {
       await this.#halt(reason);
-      if (!this.#off) await this.#boot(reason);
+      if (this.#off) return;
+      try {
+        await this.#boot(reason);
+      } catch (error) {
+        // Nobody is there to tell but the watchdog: a slot on trial that does not boot is not tried again.
+        const { code, text } = reasonOf(error);
+        const at = this.#options.clock.now();
+        this.#options.watch?.({ kind: 'failed', component: 'board', at, text: `${code}: ${text}` });
+        this.#afterWatchdog();
+      }
     });
   }
 
@@ -195,7 +205,21 @@ export class EdgeNode {
 
   #start(name: Component, node: Node): void {
     if (this.#components.has(name)) return;
-    this.#add(node, startDeviceComponent(name, node, this.#options.watch));
+    this.#add(
+      node,
+      startDeviceComponent(name, node, (event) => this.#saw(name, event)),
+    );
+  }
+
+  /** A chart that failed is gone; device-steps decides when it starts again. */
+  #saw(name: Component, event: ComponentEvent): void {
+    this.#options.watch?.(event);
+    if (event.kind !== 'failed') return;
+    this.#components.delete(name);
+    const why = { code: 'internal.component-failed', text: event.text };
+    this.#components
+      .get('device-steps')
+      ?.send({ type: 'component.failed', component: name, why } as { type: string });
   }
 
   #add(node: Node, component: RunningComponent): void {

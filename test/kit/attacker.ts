@@ -91,11 +91,19 @@ export class Attacker {
     const qualifyingData = createHash('sha256').update(nonce).update(claims).digest();
     const { tpm } = plan.quoteOf?.node.node ?? node;
     const { ak } = await tpm.keys();
-    const made: QuoteResult = await quote(tpm.tpm, ak, { qualifyingData, bank: 'sha256', pcrs: plan.pcrs ?? eveQuotePcrs });
+    const made: QuoteResult = await quote(tpm.tpm, ak, {
+      qualifyingData,
+      bank: 'sha256',
+      pcrs: plan.pcrs ?? eveQuotePcrs,
+    });
     const draft: Draft = {
       nonce,
       claims,
-      quote: { attest: Uint8Array.from(made.attest), signature: Uint8Array.from(made.signature), pcrs: new Map(made.pcrs) },
+      quote: {
+        attest: Uint8Array.from(made.attest),
+        signature: Uint8Array.from(made.signature),
+        pcrs: new Map(made.pcrs),
+      },
       logs: node.boot.logs.map((part) => ({ ...part, bytes: Uint8Array.from(part.bytes) })),
       versions,
       tokenHash,

@@ -5,7 +5,9 @@ import type { World, WorldDevice } from './world.ts';
 export function portsOf(device: WorldDevice, from = 0): string[] {
   return device.events
     .slice(from)
-    .flatMap((event) => (event.kind === 'port' && event.phase === 'begins' ? [`${event.component} ${event.port}`] : []));
+    .flatMap((event) =>
+      event.kind === 'port' && event.phase === 'begins' ? [`${event.component} ${event.port}`] : [],
+    );
 }
 
 /** Events that the record of a device took, in order. */
@@ -18,7 +20,8 @@ export function missingInOrder(found: readonly string[], wanted: readonly string
   let at = 0;
   for (const entry of wanted) {
     const next = found.indexOf(entry, at);
-    if (next < 0) return `${entry} (after: ${found.slice(Math.max(0, at - 3), at).join(', ') || 'the start'})`;
+    if (next < 0)
+      return `${entry} (after: ${found.slice(Math.max(0, at - 3), at).join(', ') || 'the start'})`;
     at = next + 1;
   }
   return null;

@@ -1,8 +1,8 @@
 // EVC, its broker and devices in one process, real in every part but time and the network's wires.
 import { cpSync, createReadStream, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
 import https from 'node:https';
 import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { duplexPair } from 'node:stream';
 import { setImmediate } from 'node:timers/promises';
@@ -47,6 +47,8 @@ export interface WorldDevice {
   location: { fix: Location | null };
   /** Whether its link to EVC works, and the image whose boot cuts it. */
   net: { up: boolean; cutAtImage?: string };
+  /** Called when the other slot is staged, before the reboot. */
+  onStaged?(): void;
 }
 
 export class World {
@@ -105,9 +107,21 @@ export class World {
   }
 
   /** A board from the factory: image in its first slot, /config with the onboarding key and EVC's root. */
-  async addDevice(options: { account?: string; image?: ImageOptions; recorded?: Uint8Array; serial?: string; limit?: number } = {}): Promise<WorldDevice> {
+  async addDevice(
+    options: {
+      account?: string;
+      image?: ImageOptions;
+      recorded?: Uint8Array;
+      serial?: string;
+      limit?: number;
+    } = {},
+  ): Promise<WorldDevice> {
     const folder = join(this.folder, `device-${this.devices.length + 1}`);
-    const folders = { config: join(folder, 'config'), persist: join(folder, 'persist'), run: join(folder, 'run') };
+    const folders = {
+      config: join(folder, 'config'),
+      persist: join(folder, 'persist'),
+      run: join(folder, 'run'),
+    };
     for (const path of Object.values(folders)) mkdirSync(path, { recursive: true });
     const key = await this.evc.operator.addKey({
       name: 'test',
@@ -180,7 +194,9 @@ export class World {
   }
 
   async trust(device: WorldDevice): Promise<string> {
-    return (await this.evc.operator.list('', 1000)).find((row) => row.device === device.id)?.trust ?? 'unknown';
+    return (
+      (await this.evc.operator.list('', 1000)).find((row) => row.device === device.id)?.trust ?? 'unknown'
+    );
   }
 
   /** The image as a file that EVC offers, and its measurements from a reference boot. */
@@ -194,7 +210,11 @@ export class World {
     await createImage(folder, options);
     for (const [name, content] of Object.entries(extra)) writeFileSync(join(folder, name), content);
     const file = join(this.folder, `${options.version}.tar`);
-    await createTar({ file, cwd: folder, portable: true }, [...imageFiles, 'image.json', ...Object.keys(extra)]);
+    await createTar({ file, cwd: folder, portable: true }, [
+      ...imageFiles,
+      'image.json',
+      ...Object.keys(extra),
+    ]);
     const recorded = extra['recorded.bin'];
     const logs = recorded instanceof Uint8Array ? [recorded] : (await this.referenceBoot(folder)).logs;
     const known = how.keepEntries ? await this.evc.catalogue.get(options.version) : null;
@@ -238,23 +258,39 @@ export class World {
 
   describe(): string {
     const lines = this.devices.flatMap((device, index) => {
-      const names = ['device-steps', 'client', 'vault-manager', 'tpm-manager', 'attest-task', 'info-task', 'config-task', 'base-os'] as const;
+      const names = [
+        'device-steps',
+        'client',
+        'vault-manager',
+        'tpm-manager',
+        'attest-task',
+        'info-task',
+        'config-task',
+        'base-os',
+      ] as const;
       return names.map((name) => {
         const component = device.node.component(name);
         const context = component?.context() as { error?: unknown; waiting?: unknown } | undefined;
         return `device ${index + 1} ${name}: ${JSON.stringify(component?.value())} ${JSON.stringify(context?.error)} ${JSON.stringify(context?.waiting)}`;
       });
     });
-    const last = this.steps.slice(-12).map((step) => `record ${step.event.type} → ${JSON.stringify(step.after)}`);
+    const last = this.steps
+      .slice(-12)
+      .map((step) => `record ${step.event.type} → ${JSON.stringify(step.after)}`);
     return [...lines, ...last, `refused: ${this.refused.slice(-10).join(' · ')}`].join('\n');
   }
 
   async #plug(folder: string): Promise<WorldDevice> {
-    const folders = { config: join(folder, 'config'), persist: join(folder, 'persist'), run: join(folder, 'run') };
+    const folders = {
+      config: join(folder, 'config'),
+      persist: join(folder, 'persist'),
+      run: join(folder, 'run'),
+    };
     const tpm = await openWasmTpm({ startup: false, now: () => this.clock.now() });
     const events: NodeEvent[] = [];
     const location = { fix: null as Location | null };
     const net: WorldDevice['net'] = { up: true };
+    const device = { id: '', events, folder, location, net } as WorldDevice;
     const node = new EdgeNode({
       folders,
       clock: this.clock,
@@ -272,10 +308,13 @@ export class World {
         this.#progress++;
         events.push(event);
         if (event.kind === 'boot' && event.boot.image === net.cutAtImage) net.up = false;
-        if (event.kind === 'port' && realWork.has(event.port)) this.#working += event.phase === 'begins' ? 1 : -1;
+        if (event.kind === 'port' && event.port === 'stageSlot' && event.phase === 'ends')
+          device.onStaged?.();
+        if (event.kind === 'port' && realWork.has(event.port))
+          this.#working += event.phase === 'begins' ? 1 : -1;
       },
     });
-    const device: WorldDevice = { node, id: '', events, folder, location, net };
+    device.node = node;
     await node.powerOn();
     await this.until('the device has an identity', async () => {
       const identity = await node.node?.identity();

@@ -15,17 +15,29 @@ async function bootAs(device: WorldDevice, name: RecordedBoot): Promise<void> {
   await device.node.reboot('test');
 }
 
-async function uud(world: World, device: WorldDevice): Promise<{ pcrs: number[]; codes: string[]; texts: string }> {
+async function uud(
+  world: World,
+  device: WorldDevice,
+): Promise<{ pcrs: number[]; codes: string[]; texts: string }> {
   await world.until('the device is UUD', async () => (await world.trust(device)) === 'uud', 10 * minute);
   const { findings = [], genuine } = (await world.view(device)).verdict ?? {};
   assert.is(genuine, true);
-  const pcrs = findings.flatMap(({ code, pcr }) => (code === 'policy.pcr.unexpected' && pcr !== undefined ? [pcr] : []));
-  return { pcrs, codes: findings.map(({ code }) => code), texts: findings.map(({ text, seen }) => `${text} ${seen}`).join('\n') };
+  const pcrs = findings.flatMap(({ code, pcr }) =>
+    code === 'policy.pcr.unexpected' && pcr !== undefined ? [pcr] : [],
+  );
+  return {
+    pcrs,
+    codes: findings.map(({ code }) => code),
+    texts: findings.map(({ text, seen }) => `${text} ${seen}`).join('\n'),
+  };
 }
 
 test('an update that EVC did not push is UUD: PCRs 5, 8, 9, 13 and the new root file system', () =>
   inWorld(async (world) => {
-    const device = await world.addDevice({ image: { version: '12.1.0' }, recorded: await readRecordedBoot('update.before') });
+    const device = await world.addDevice({
+      image: { version: '12.1.0' },
+      recorded: await readRecordedBoot('update.before'),
+    });
     await world.attested(device);
     assert.is(await world.trust(device), 'trusted');
     await bootAs(device, 'update.after');
@@ -38,11 +50,25 @@ test('an update that EVC did not push is UUD: PCRs 5, 8, 9, 13 and the new root 
 
 test('the same update, in the catalogue and assigned, is an approved upgrade', () =>
   inWorld(async (world) => {
-    const device = await world.addDevice({ image: { version: '12.1.0' }, recorded: await readRecordedBoot('update.before') });
+    const device = await world.addDevice({
+      image: { version: '12.1.0' },
+      recorded: await readRecordedBoot('update.before'),
+    });
     await world.attested(device);
-    await world.offerImage({ version: '12.2.0' }, { [recordedLogFile]: await readRecordedBoot('update.after') });
-    await world.evc.operator.assignUpgrade(device.id, { version: '12.2.0', window: 60 * minute, testWindow: minute });
-    await world.until('it is committed', async () => (await world.view(device)).upgraded?.how === 'committed', 60 * minute);
+    await world.offerImage(
+      { version: '12.2.0' },
+      { [recordedLogFile]: await readRecordedBoot('update.after') },
+    );
+    await world.evc.operator.assignUpgrade(device.id, {
+      version: '12.2.0',
+      window: 60 * minute,
+      testWindow: minute,
+    });
+    await world.until(
+      'it is committed',
+      async () => (await world.view(device)).upgraded?.how === 'committed',
+      60 * minute,
+    );
     await world.attested(device);
     const view = await world.view(device);
     assert.is(view.trust, 'trusted');
@@ -52,7 +78,10 @@ test('the same update, in the catalogue and assigned, is an approved upgrade', (
 
 test('somebody was in the BIOS setup, turned a getty on and changed two files: UUD names PCRs 1, 8 and 14', () =>
   inWorld(async (world) => {
-    const device = await world.addDevice({ image: { version: '12.1.0' }, recorded: await readRecordedBoot('bios-setup.before') });
+    const device = await world.addDevice({
+      image: { version: '12.1.0' },
+      recorded: await readRecordedBoot('bios-setup.before'),
+    });
     await world.attested(device);
     await bootAs(device, 'bios-setup.after');
     const { pcrs, codes, texts } = await uud(world, device);
@@ -64,7 +93,10 @@ test('somebody was in the BIOS setup, turned a getty on and changed two files: U
 
 test('a log with four banks, from firmware that starts from another locality, is explained as well', () =>
   inWorld(async (world) => {
-    const device = await world.addDevice({ image: { version: '12.1.0' }, recorded: await readRecordedBoot('four-banks') });
+    const device = await world.addDevice({
+      image: { version: '12.1.0' },
+      recorded: await readRecordedBoot('four-banks'),
+    });
     await world.attested(device);
     assert.is(await world.trust(device), 'trusted');
     await device.node.reboot('test');

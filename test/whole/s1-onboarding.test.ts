@@ -29,7 +29,14 @@ test('S1: a new device is onboarded, and its boot becomes the baseline', () =>
       'info-task storeKey',
     ];
     assert.is(missingInOrder(portsOf(device), order), null);
-    assert.is(missingInOrder(portsOf(device), ['tpm-manager makeKeys', 'tpm-manager certifyKeys', 'attest-task sendCertificate']), null);
+    assert.is(
+      missingInOrder(portsOf(device), [
+        'tpm-manager makeKeys',
+        'tpm-manager certifyKeys',
+        'attest-task sendCertificate',
+      ]),
+      null,
+    );
     assert.is(
       missingInOrder(recordEvents(world, device), [
         'device.registered',
@@ -69,7 +76,10 @@ test('S1.14: config requests fail until the token is confirmed, and work with it
     const device = await world.addDevice();
     await world.attested(device);
     const answers = device.events.flatMap((event) =>
-      event.kind === 'port' && event.component === 'config-task' && event.port === 'requestConfig' && event.phase !== 'begins'
+      event.kind === 'port' &&
+      event.component === 'config-task' &&
+      event.port === 'requestConfig' &&
+      event.phase !== 'begins'
         ? [event.phase === 'fails' ? event.code : 'answered']
         : [],
     );

@@ -31,7 +31,12 @@ test('S2: a normal restart is approved, and the key and the token come back', ()
       null,
     );
     // The certificates and the attestation key are known on both sides already.
-    for (const port of ['client fetchCertificates', 'client register', 'attest-task sendCertificate', 'vault-manager createVault']) {
+    for (const port of [
+      'client fetchCertificates',
+      'client register',
+      'attest-task sendCertificate',
+      'vault-manager createVault',
+    ]) {
       assert.not(ports.includes(port), port);
     }
     const view = await world.view(device);
@@ -43,7 +48,9 @@ test('S2: a normal restart is approved, and the key and the token come back', ()
     assert.is(configOf(device)?.partial, false);
     const { unlockedBy } = device.node.component('vault-manager')?.context() as { unlockedBy: string };
     assert.is(unlockedBy, 'tpm');
-    const { key } = device.node.component('attest-task')?.context() as { key: { keyId: string; version: number } };
+    const { key } = device.node.component('attest-task')?.context() as {
+      key: { keyId: string; version: number };
+    };
     assert.is(key.version, 1);
   }));
 
@@ -53,11 +60,26 @@ test('S2.7: EVC asks for a new master key; it is escrowed before the old one is 
     await world.attested(device);
     const before = await world.view(device);
     await world.evc.operator.rotateKey(device.id);
-    await world.until('a second key is escrowed', async () => (await world.view(device)).escrow.length === 2, 10 * minute);
-    await world.until('the rotation is finished', () => device.node.node?.vault.backend.keys().length === 1, 10 * minute);
+    await world.until(
+      'a second key is escrowed',
+      async () => (await world.view(device)).escrow.length === 2,
+      10 * minute,
+    );
+    await world.until(
+      'the rotation is finished',
+      () => device.node.node?.vault.backend.keys().length === 1,
+      10 * minute,
+    );
     await world.attested(device);
     const ports = portsOf(device);
-    assert.is(missingInOrder(ports, ['vault-manager rotateKey', 'info-task storeKey', 'vault-manager finishRotation']), null);
+    assert.is(
+      missingInOrder(ports, [
+        'vault-manager rotateKey',
+        'info-task storeKey',
+        'vault-manager finishRotation',
+      ]),
+      null,
+    );
     const after = await world.view(device);
     assert.is.not(after.escrow[0]?.keyId, before.escrow[0]?.keyId);
     assert.is(ports.filter((port) => port === 'vault-manager rotateKey').length, 1);
@@ -86,9 +108,20 @@ test('S2b: EVC out of reach; the vault opens and the last configuration applies,
     const from = device.events.length;
     device.net.up = true;
     await world.attested(device);
-    assert.is(missingInOrder(portsOf(device, from), ['attest-task requestNonce', 'tpm-manager makeQuote', 'attest-task sendQuote']), null);
+    assert.is(
+      missingInOrder(portsOf(device, from), [
+        'attest-task requestNonce',
+        'tpm-manager makeQuote',
+        'attest-task sendQuote',
+      ]),
+      null,
+    );
     assert.is(await world.trust(device), 'trusted');
-    await world.until('the client knows EVC again', () => stateOf(device, 'client') === 'provisioned', 30 * minute);
+    await world.until(
+      'the client knows EVC again',
+      () => stateOf(device, 'client') === 'provisioned',
+      30 * minute,
+    );
   }));
 
 test('S2b: EVC itself is stopped, and comes back with all that it knew', () =>
@@ -110,7 +143,11 @@ test('trust has an end: the device attests again by itself before it comes', () 
     const device = await world.addDevice();
     await world.attested(device);
     const first = (await world.view(device)).verdict?.at ?? 0;
-    await world.until('a second verdict', async () => ((await world.view(device)).verdict?.at ?? 0) > first, 24 * 60 * minute);
+    await world.until(
+      'a second verdict',
+      async () => ((await world.view(device)).verdict?.at ?? 0) > first,
+      24 * 60 * minute,
+    );
     await world.attested(device);
     assert.is(await world.trust(device), 'trusted');
   }));
@@ -121,7 +158,11 @@ test('a device that goes silent becomes stale, and clears itself when it comes b
     await world.attested(device);
     device.net.up = false;
     await device.node.reboot('test');
-    await world.until('the device is stale', async () => (await world.trust(device)) === 'stale', 48 * 60 * minute);
+    await world.until(
+      'the device is stale',
+      async () => (await world.trust(device)) === 'stale',
+      48 * 60 * minute,
+    );
     device.net.up = true;
     await world.attested(device);
     assert.is(await world.trust(device), 'trusted');

@@ -19,7 +19,11 @@ async function tamper(device: WorldDevice): Promise<void> {
 
 async function untrusted(world: World, device: WorldDevice): Promise<void> {
   await world.until('the device is UUD', async () => (await world.trust(device)) === 'uud', 10 * minute);
-  await world.until('the partial configuration is there', () => configOf(device)?.partial === true, 10 * minute);
+  await world.until(
+    'the partial configuration is there',
+    () => configOf(device)?.partial === true,
+    10 * minute,
+  );
 }
 
 test('S3: unknown software is UUD with PCR, event, seen and allowed; the vault stays locked and only the base OS is configured', () =>
@@ -125,7 +129,11 @@ test('S3.9: healed by a good image that EVC pushes, with the vault locked', () =
     await device.node.reboot('test');
     await untrusted(world, device);
     await world.offerImage({ version: '1.0.1' });
-    await world.evc.operator.assignUpgrade(device.id, { version: '1.0.1', window: 60 * minute, testWindow: minute });
+    await world.evc.operator.assignUpgrade(device.id, {
+      version: '1.0.1',
+      window: 60 * minute,
+      testWindow: minute,
+    });
     await world.until(
       'the upgrade is committed',
       async () => (await world.view(device)).upgraded?.how === 'committed',
@@ -145,7 +153,9 @@ test('a file of /config is changed: UUD names PCR 14 and the file', () =>
     writeFileSync(join(device.folder, 'config', 'authorized_keys'), 'ssh-ed25519 AAAA');
     await device.node.reboot('test');
     await untrusted(world, device);
-    const finding = (await world.view(device)).verdict?.findings.find(({ code }) => code === 'log.config-file-added');
+    const finding = (await world.view(device)).verdict?.findings.find(
+      ({ code }) => code === 'log.config-file-added',
+    );
     assert.is(finding?.pcr, 14);
     assert.match(finding?.text ?? '', '/config/authorized_keys');
   }));

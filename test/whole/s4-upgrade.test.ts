@@ -7,7 +7,9 @@ const minute = 60_000;
 const wish = { version: '2.0.0', window: 60 * minute, testWindow: 2 * minute };
 
 function boots(device: WorldDevice): string[] {
-  return device.events.flatMap((event) => (event.kind === 'boot' ? [`${event.boot.slot} ${event.boot.image}`] : []));
+  return device.events.flatMap((event) =>
+    event.kind === 'boot' ? [`${event.boot.slot} ${event.boot.image}`] : [],
+  );
 }
 
 async function outcome(world: World, device: WorldDevice): Promise<string> {
@@ -23,7 +25,11 @@ test('S4: EVC drives an upgrade; the new state is the baseline once it is commit
     await world.offerImage({ version: '2.0.0' });
     const [from, steps] = [device.events.length, world.steps.length];
     await world.evc.operator.assignUpgrade(device.id, wish);
-    await world.until('the new image is approved', async () => (await world.view(device)).verdict?.grounds === 'upgrade', 30 * minute);
+    await world.until(
+      'the new image is approved',
+      async () => (await world.view(device)).verdict?.grounds === 'upgrade',
+      30 * minute,
+    );
     await world.until('the vault is open', () => device.node.node?.vault.unlocked === true, 10 * minute);
     // Approved and not committed: the baseline is the old one, and both seals are there.
     const trial = await world.view(device);
@@ -31,7 +37,11 @@ test('S4: EVC drives an upgrade; the new state is the baseline once it is commit
     assert.ok(device.node.node?.persist.has('sealed/previous'));
     assert.is((trial.states as Record<string, string>).software, 'testing');
 
-    await world.until('the upgrade is committed', async () => (await outcome(world, device)) === 'committed', 30 * minute);
+    await world.until(
+      'the upgrade is committed',
+      async () => (await outcome(world, device)) === 'committed',
+      30 * minute,
+    );
     await world.attested(device);
     assert.is(
       missingInOrder(portsOf(device, from), [
@@ -54,7 +64,13 @@ test('S4: EVC drives an upgrade; the new state is the baseline once it is commit
       null,
     );
     assert.is(
-      missingInOrder(recordEvents(world, device, steps), ['upgrade.assigned', 'config.requested', 'quote.received', 'verdict.given', 'info.received']),
+      missingInOrder(recordEvents(world, device, steps), [
+        'upgrade.assigned',
+        'config.requested',
+        'quote.received',
+        'verdict.given',
+        'info.received',
+      ]),
       null,
     );
     assert.equal(boots(device), ['IMGA 1.0.0', 'IMGB 2.0.0']);
@@ -64,7 +80,11 @@ test('S4: EVC drives an upgrade; the new state is the baseline once it is commit
     assert.is.not(view.baseline?.pcrs['9'], before.baseline?.pcrs['9']);
     assert.is(view.upgrade, null);
     assert.is(Buffer.from(device.node.node?.vault.backend.get('data') ?? []).toString(), 'precious');
-    await world.until('one seal is left', () => device.node.node?.persist.has('sealed/previous') === false, 10 * minute);
+    await world.until(
+      'one seal is left',
+      () => device.node.node?.persist.has('sealed/previous') === false,
+      10 * minute,
+    );
 
     await device.node.reboot('test');
     await world.attested(device);
@@ -134,7 +154,11 @@ test('S4.8: the image measures something that is not its own: UUD, and a fall-ba
     await world.attested(device);
     await world.offerImage({ version: '2.0.0' });
     // Somebody changes the kernel of the image after its reference boot, and signs it again: EVC's own file server is theirs.
-    await world.offerImage({ version: '2.0.0', cmdline: 'console=tty0 init=/bin/sh' }, {}, { keepEntries: true });
+    await world.offerImage(
+      { version: '2.0.0', cmdline: 'console=tty0 init=/bin/sh' },
+      {},
+      { keepEntries: true },
+    );
     await world.evc.operator.assignUpgrade(device.id, wish);
     await world.until('the device is UUD', async () => (await world.trust(device)) === 'uud', 30 * minute);
     const { findings = [] } = (await world.view(device)).verdict ?? {};
@@ -156,7 +180,10 @@ test('an image that was changed on its way is refused by hash, and another signa
     const { signature } = (await world.evc.catalogue.get('2.0.0')) ?? { signature: '' };
     const image = await world.evc.catalogue.get('2.0.0');
     assert.ok(image);
-    await world.evc.store.put('image', '2.0.0', { ...image, signature: signature.replace(/^.{8}/, 'AAAAAAAA') });
+    await world.evc.store.put('image', '2.0.0', {
+      ...image,
+      signature: signature.replace(/^.{8}/, 'AAAAAAAA'),
+    });
     await world.evc.operator.assignUpgrade(device.id, wish);
     await world.until('the image is refused', () => stateOf(device, 'base-os') === 'refused', 30 * minute);
     const { error } = device.node.component('base-os')?.context() as { error: { code: string } };
@@ -172,7 +199,11 @@ test('the window has an end: an upgrade that the device never takes up is closed
     device.net.up = false;
     await device.node.reboot('test');
     await world.evc.operator.assignUpgrade(device.id, wish);
-    await world.until('the window is closed', async () => (await outcome(world, device)) === 'rolledBack', 120 * minute);
+    await world.until(
+      'the window is closed',
+      async () => (await outcome(world, device)) === 'rolledBack',
+      120 * minute,
+    );
     assert.is((await world.view(device)).upgraded?.why?.code, 'policy.upgrade.window-closed');
   }));
 

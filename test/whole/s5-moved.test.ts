@@ -56,8 +56,15 @@ test('S5: an account that blocks gives a moved device no configuration and no ke
     await reboot(world, device);
     move(world, device, paris);
     await device.node.reboot('test');
-    await world.until('the partial configuration is there', () => configOf(device)?.partial === true, 10 * minute);
-    const { error, key } = device.node.component('attest-task')?.context() as { error: { code: string }; key: unknown };
+    await world.until(
+      'the partial configuration is there',
+      () => configOf(device)?.partial === true,
+      10 * minute,
+    );
+    const { error, key } = device.node.component('attest-task')?.context() as {
+      error: { code: string };
+      key: unknown;
+    };
     assert.is(error.code, 'policy.location.moved');
     assert.is(key, null);
     await world.evc.operator.acceptPlace(device.id, 'tester', 'it was sold to Paris');

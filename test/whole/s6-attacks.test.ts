@@ -2,11 +2,11 @@
 import { randomBytes } from 'node:crypto';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { encodeFrame } from '../../formats/wire/frame.ts';
-import { formatTopic } from '../../formats/wire/topics.ts';
 import { parseLog } from '../../formats/eventlog/parse.ts';
 import { writeLog } from '../../formats/eventlog/write.ts';
 import { attestationKey, deviceKey } from '../../formats/tpm2/templates.ts';
+import { encodeFrame } from '../../formats/wire/frame.ts';
+import { formatTopic } from '../../formats/wire/topics.ts';
 import type { QuoteReply } from '../../machines/attest-task.ts';
 import { Attacker, type Plan } from '../kit/attacker.ts';
 import { inWorld, type World, type WorldDevice } from '../kit/world.ts';
@@ -20,7 +20,13 @@ async function victim(world: World): Promise<{ device: WorldDevice; attacker: At
 }
 
 /** Refused, for this reason, with no key, no trust and no configuration for the token that was proposed. */
-async function refused(world: World, device: WorldDevice, attacker: Attacker, reply: QuoteReply, code: string): Promise<void> {
+async function refused(
+  world: World,
+  device: WorldDevice,
+  attacker: Attacker,
+  reply: QuoteReply,
+  code: string,
+): Promise<void> {
   assert.is(reply.why?.code, code);
   assert.is.not(reply.code, 'success');
   assert.is(reply.key, null);
@@ -87,7 +93,13 @@ test('a nonce after its time: evidence.nonce.none, since it is taken back', () =
 test('a nonce that was never handed out: evidence.nonce.none', () =>
   inWorld(async (world) => {
     const { device, attacker } = await victim(world);
-    await refused(world, device, attacker, await attacker.attempt({ nonce: randomBytes(32) }), 'evidence.nonce.none');
+    await refused(
+      world,
+      device,
+      attacker,
+      await attacker.attempt({ nonce: randomBytes(32) }),
+      'evidence.nonce.none',
+    );
   }));
 
 test('a quote of another TPM: evidence.quote.signature', () =>
@@ -95,7 +107,13 @@ test('a quote of another TPM: evidence.quote.signature', () =>
     const { device, attacker } = await victim(world);
     const other = await world.addDevice();
     await world.attested(other);
-    await refused(world, device, attacker, await attacker.attempt({ quoteOf: other }), 'evidence.quote.signature');
+    await refused(
+      world,
+      device,
+      attacker,
+      await attacker.attempt({ quoteOf: other }),
+      'evidence.quote.signature',
+    );
   }));
 
 test('a signature key that is not in the endorsement key’s TPM: enrol.proof-wrong, and a third try changes nothing', () =>
@@ -113,12 +131,24 @@ test('a signature key that is not in the endorsement key’s TPM: enrol.proof-wr
     const { challenge } = await attacker.during(evc.sendCertificate(mixed, signal));
     assert.ok(challenge);
     const opened = await attacker.node.tpm
-      .activate(Buffer.from(challenge.credentialBlob, 'base64'), Buffer.from(challenge.encryptedSecret, 'base64'))
-      .then(() => 'opened', (error: Error & { rcName?: string }) => error.rcName ?? error.name);
+      .activate(
+        Buffer.from(challenge.credentialBlob, 'base64'),
+        Buffer.from(challenge.encryptedSecret, 'base64'),
+      )
+      .then(
+        () => 'opened',
+        (error: Error & { rcName?: string }) => error.rcName ?? error.name,
+      );
     assert.is.not(opened, 'opened');
     for (let tries = 0; tries < 3; tries++) {
       const proof = attacker.during(evc.sendProof(challenge.id, randomBytes(32).toString('hex'), signal));
-      assert.is(await proof.then(() => 'accepted', (error) => (error as { code: string }).code), 'enrol.proof-wrong');
+      assert.is(
+        await proof.then(
+          () => 'accepted',
+          (error) => (error as { code: string }).code,
+        ),
+        'enrol.proof-wrong',
+      );
     }
   }));
 
@@ -130,7 +160,13 @@ test('an attestation key that signs what its holder likes: evidence.identity.key
     const { device: unrestricted } = await attacker.node.tpm.keys();
     const akPublic = Buffer.from(unrestricted.publicBytes).toString('hex');
     const sent = attacker.during(evc.sendCertificate({ ...cert, akPublic }, new AbortController().signal));
-    assert.is(await sent.then(() => 'accepted', (error) => (error as { code: string }).code), 'evidence.identity.key');
+    assert.is(
+      await sent.then(
+        () => 'accepted',
+        (error) => (error as { code: string }).code,
+      ),
+      'evidence.identity.key',
+    );
     assert.not(unrestricted.public.objectAttributes.restricted);
     assert.ok(attestationKey.objectAttributes.restricted && !deviceKey.objectAttributes.restricted);
   }));
@@ -153,7 +189,9 @@ test('another TPM under a known device: enrol.other-tpm, until a person allows i
     assert.is(await send(), 'challenged');
   }));
 
-attack('a log cut short', 'evidence.log.mismatch', { spoil: (draft) => withoutEvent(draft, (count) => count - 1) });
+attack('a log cut short', 'evidence.log.mismatch', {
+  spoil: (draft) => withoutEvent(draft, (count) => count - 1),
+});
 attack('a log with an event more', 'evidence.log.mismatch', { spoil: (draft) => repeatEvent(draft) });
 attack('a log reordered', 'evidence.log.mismatch', { spoil: (draft) => swapEvents(draft) });
 attack('a log with one digest changed', 'evidence.log.mismatch', { spoil: (draft) => changeDigest(draft) });
@@ -164,7 +202,9 @@ attack('a log cut in the middle of an event', 'evidence.log.truncated', {
   },
 });
 attack('no log', 'evidence.log.absent', { spoil: (draft) => draft.logs.splice(0) });
-attack('a log that replays and whose event data was edited', 'evidence.log.data-edited', { spoil: (draft) => editData(draft) });
+attack('a log that replays and whose event data was edited', 'evidence.log.data-edited', {
+  spoil: (draft) => editData(draft),
+});
 attack('a quote over fewer PCRs', 'evidence.quote.selection', { pcrs: [0, 1, 2, 3, 4, 5, 6, 7] });
 attack('PCR values beside the quote that it does not cover', 'evidence.quote.selection', {
   pcrs: [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 13],
@@ -198,7 +238,11 @@ test('an unknown version that names known events is UUD by what it measured, not
     assert.is(reply.code, 'success');
     // Other software under the name of a pushed image.
     await world.offerImage({ version: '2.0.0' });
-    await world.evc.operator.assignUpgrade(device.id, { version: '2.0.0', window: 60 * minute, testWindow: minute });
+    await world.evc.operator.assignUpgrade(device.id, {
+      version: '2.0.0',
+      window: 60 * minute,
+      testWindow: minute,
+    });
     device.net.cutAtImage = '2.0.0';
     await attacker.node.tpm.tpm.pcrExtend(9, { sha256: Buffer.alloc(32, 1) });
     const bad = await attacker.attempt({ versions: { image: '2.0.0', firmware: '1.0.0' } });
@@ -206,8 +250,10 @@ test('an unknown version that names known events is UUD by what it measured, not
     await refused(world, device, attacker, bad, 'evidence.log.mismatch');
   }));
 
-test('an upgrade that EVC did not push: policy.upgrade.not-pushed', () => softwareAttack('2.0.0', 'policy.upgrade.not-pushed', { known: true }));
-test('an image that nobody knows: policy.software.unknown', () => softwareAttack('2.0.0', 'policy.software.unknown', { known: false }));
+test('an upgrade that EVC did not push: policy.upgrade.not-pushed', () =>
+  softwareAttack('2.0.0', 'policy.upgrade.not-pushed', { known: true }));
+test('an image that nobody knows: policy.software.unknown', () =>
+  softwareAttack('2.0.0', 'policy.software.unknown', { known: false }));
 test('another image than the one that EVC pushed: policy.upgrade.other-version', () =>
   softwareAttack('2.0.0', 'policy.upgrade.other-version', { known: true, pushed: '3.0.0' }));
 
@@ -215,19 +261,35 @@ test('an older image than the committed one: policy.version.older', () =>
   inWorld(async (world) => {
     const { device } = await victim(world);
     await world.offerImage({ version: '2.0.0' });
-    await world.evc.operator.assignUpgrade(device.id, { version: '2.0.0', window: 60 * minute, testWindow: minute });
-    await world.until('it is committed', async () => (await world.view(device)).upgraded?.how === 'committed', 60 * minute);
+    await world.evc.operator.assignUpgrade(device.id, {
+      version: '2.0.0',
+      window: 60 * minute,
+      testWindow: minute,
+    });
+    await world.until(
+      'it is committed',
+      async () => (await world.view(device)).upgraded?.how === 'committed',
+      60 * minute,
+    );
     await world.attested(device);
     // Somebody points the boot loader at the old slot.
     device.node.slots.forceActive('IMGA');
     const steps = world.steps.length;
     await device.node.reboot('test');
     const refusals = () =>
-      world.steps.slice(steps).flatMap(({ event }) => (event.type === 'verdict.given' && !event.verdict.accepted ? [event.verdict] : []));
+      world.steps
+        .slice(steps)
+        .flatMap(({ event }) =>
+          event.type === 'verdict.given' && !event.verdict.accepted ? [event.verdict] : [],
+        );
     await world.until('the old image is refused', () => refusals().length > 0, 10 * minute);
     assert.is(refusals()[0]?.findings[0]?.code, 'policy.version.older');
     // The partial configuration names the committed image, so the device heals itself.
-    await world.until('it runs the committed image', async () => (await world.trust(device)) === 'trusted', 60 * minute);
+    await world.until(
+      'it runs the committed image',
+      async () => (await world.trust(device)) === 'trusted',
+      60 * minute,
+    );
     assert.is((await world.view(device)).verdict?.versions?.image, '2.0.0');
   }));
 
@@ -253,7 +315,13 @@ test('a device that publishes on another device’s topic is cut, and the other 
     const steps = world.steps.length;
     const uplink = await attacker.node.uplink();
     const topic = formatTopic({ device: other.device.id, direction: 'up', endpoint: 'attest', request: 'x' });
-    const frame = encodeFrame({ kind: 'request', status: 0, retryAfter: 0, deadline: 0, container: randomBytes(100) });
+    const frame = encodeFrame({
+      kind: 'request',
+      status: 0,
+      retryAfter: 0,
+      deadline: 0,
+      container: randomBytes(100),
+    });
     uplink.publishRaw(topic, frame);
     await world.quiet();
     assert.ok(world.refused.some((line) => line.startsWith('acl.publish') && line.includes(device.id)));
@@ -266,10 +334,20 @@ test('a message with a broken signature, or signed by another key: wire.signatur
     const { attacker } = await victim(world);
     const evc = await attacker.evcSignedBy(async () => randomBytes(64));
     const asked = attacker.during(evc.requestNonce(new AbortController().signal));
-    assert.is(await asked.then(() => 'answered', (error) => (error as { code: string }).code), 'wire.signature');
+    assert.is(
+      await asked.then(
+        () => 'answered',
+        (error) => (error as { code: string }).code,
+      ),
+      'wire.signature',
+    );
   }));
 
-async function softwareAttack(image: string, code: string, how: { known: boolean; pushed?: string }): Promise<void> {
+async function softwareAttack(
+  image: string,
+  code: string,
+  how: { known: boolean; pushed?: string },
+): Promise<void> {
   await inWorld(async (world) => {
     const { device } = await victim(world);
     if (how.known) await world.offerImage({ version: image });
@@ -278,7 +356,11 @@ async function softwareAttack(image: string, code: string, how: { known: boolean
       await world.offerImage({ version: how.pushed });
       device.net.up = false;
       await device.node.reboot('test');
-      await world.evc.operator.assignUpgrade(device.id, { version: how.pushed, window: 600 * minute, testWindow: minute });
+      await world.evc.operator.assignUpgrade(device.id, {
+        version: how.pushed,
+        window: 600 * minute,
+        testWindow: minute,
+      });
     }
     await world.replaceImage(device, { version: image });
     device.net.up = true;
@@ -291,7 +373,11 @@ async function softwareAttack(image: string, code: string, how: { known: boolean
 
 async function latestCert(world: World, device: WorldDevice) {
   const topic = 'tpm-manager/EdgeNodeCert';
-  await world.until('the certificate is published', () => device.node.node?.bus.latest(topic) !== undefined, 10 * minute);
+  await world.until(
+    'the certificate is published',
+    () => device.node.node?.bus.latest(topic) !== undefined,
+    10 * minute,
+  );
   return device.node.node?.bus.latest(topic) as import('../../machines/tpm-manager.ts').EdgeNodeCert;
 }
 
