@@ -339,6 +339,16 @@ export function stateOf(device: WorldDevice, component: Parameters<EdgeNode['com
   return device.node.component(component)?.value();
 }
 
+/** The context of a component that runs, as far as a test looks at it. */
+export function contextOf<Context>(
+  device: WorldDevice,
+  component: Parameters<EdgeNode['component']>[0],
+): Context {
+  const running = device.node.component(component);
+  if (!running) throw new TypeError(`${component} does not run`);
+  return running.context() as Context;
+}
+
 export function configOf(device: WorldDevice) {
   const { node } = device.node;
   return node ? appliedConfig(node) : null;

@@ -3,7 +3,7 @@ import { rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { inWorld, stateOf } from '../kit/world.ts';
+import { contextOf, inWorld, stateOf } from '../kit/world.ts';
 
 const minute = 60_000;
 
@@ -59,7 +59,7 @@ test('a damaged state file: the backup is used, and without one the reason names
       () => device.node.node !== null && stateOf(device, 'config-task') !== 'loading',
       minute,
     );
-    const { error } = device.node.component('config-task')?.context() as { error: { code: string } | null };
+    const { error } = contextOf<{ error: { code: string } | null }>(device, 'config-task');
     assert.is.not(error?.code, 'state.broken');
     writeFileSync(checkpoint, 'rubbish');
     writeFileSync(`${checkpoint}.bak`, 'rubbish');

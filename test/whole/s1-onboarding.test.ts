@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { missingInOrder, portsOf, recordEvents } from '../kit/trace.ts';
-import { configOf, inWorld, stateOf } from '../kit/world.ts';
+import { configOf, contextOf, inWorld, stateOf } from '../kit/world.ts';
 
 test('S1: a new device is onboarded, and its boot becomes the baseline', () =>
   inWorld(async (world) => {
@@ -106,7 +106,7 @@ test('a device with no onboarding key that EVC knows is refused by name, and ask
   inWorld(async (world) => {
     const device = await world.addDevice({ limit: 0 });
     await world.until('the client is refused', () => stateOf(device, 'client') === 'refused');
-    const { error } = device.node.component('client')?.context() as { error: { code: string } };
+    const { error } = contextOf<{ error: { code: string } }>(device, 'client');
     assert.is(error.code, 'enrol.key-used-up');
     assert.is(await world.trust(device), 'unknown');
   }));
@@ -116,7 +116,7 @@ test('two devices with one serial number: the second is refused', () =>
     await world.attested(await world.addDevice({ serial: 'same' }));
     const second = await world.addDevice({ serial: 'same' });
     await world.until('the client is refused', () => stateOf(second, 'client') === 'refused');
-    const { error } = second.node.component('client')?.context() as { error: { code: string } };
+    const { error } = contextOf<{ error: { code: string } }>(second, 'client');
     assert.is(error.code, 'enrol.serial-taken');
   }));
 

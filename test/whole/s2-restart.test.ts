@@ -1,7 +1,7 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { missingInOrder, portsOf } from '../kit/trace.ts';
-import { configOf, inWorld, stateOf } from '../kit/world.ts';
+import { configOf, contextOf, inWorld, stateOf } from '../kit/world.ts';
 
 const minute = 60_000;
 
@@ -46,11 +46,9 @@ test('S2: a normal restart is approved, and the key and the token come back', ()
     // The same key again is no new version.
     assert.is(view.escrow.length, 1);
     assert.is(configOf(device)?.partial, false);
-    const { unlockedBy } = device.node.component('vault-manager')?.context() as { unlockedBy: string };
+    const { unlockedBy } = contextOf<{ unlockedBy: string }>(device, 'vault-manager');
     assert.is(unlockedBy, 'tpm');
-    const { key } = device.node.component('attest-task')?.context() as {
-      key: { keyId: string; version: number };
-    };
+    const { key } = contextOf<{ key: { keyId: string; version: number } }>(device, 'attest-task');
     assert.is(key.version, 1);
   }));
 

@@ -4,7 +4,7 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { createImage } from '../../device/boot/image.ts';
 import { missingInOrder, portsOf } from '../kit/trace.ts';
-import { configOf, inWorld, stateOf, type World, type WorldDevice } from '../kit/world.ts';
+import { configOf, contextOf, inWorld, stateOf, type World, type WorldDevice } from '../kit/world.ts';
 
 const minute = 60_000;
 
@@ -49,7 +49,7 @@ test('S3: unknown software is UUD with PCR, event, seen and allowed; the vault s
     const quotes = () => portsOf(device, from).filter((port) => port === 'attest-task sendQuote').length;
     await world.until('the device attests again', () => quotes() > 2, 30 * minute);
     assert.equal(stateOf(device, 'vault-manager'), { locked: 'waitingForKey' });
-    const vault = device.node.component('vault-manager')?.context() as { mismatchingPcrs: number[] };
+    const vault = contextOf<{ mismatchingPcrs: number[] }>(device, 'vault-manager');
     assert.equal(vault.mismatchingPcrs, [9]);
     const view = await world.view(device);
     assert.is(view.verdict?.genuine, true);
@@ -64,10 +64,10 @@ test('S3: unknown software is UUD with PCR, event, seen and allowed; the vault s
     assert.type(kernel?.event, 'number');
     assert.ok(kernel?.seen && kernel.allowed);
     // What the device is told is what EVC knows.
-    const { error } = device.node.component('attest-task')?.context() as { error: { code: string } };
+    const { error } = contextOf<{ error: { code: string } }>(device, 'attest-task');
     assert.is(error.code, 'policy.software.unknown');
     assert.equal(configOf(device)?.settings, {});
-    const { key } = device.node.component('attest-task')?.context() as { key: unknown };
+    const { key } = contextOf<{ key: unknown }>(device, 'attest-task');
     assert.is(key, null);
   }));
 
@@ -116,7 +116,7 @@ test('S3.9: healed by acceptance; the new state is the baseline, the escrowed ke
     // Sealed to the new state: the next boot needs nobody.
     await device.node.reboot('test');
     await world.attested(device);
-    const { unlockedBy } = device.node.component('vault-manager')?.context() as { unlockedBy: string };
+    const { unlockedBy } = contextOf<{ unlockedBy: string }>(device, 'vault-manager');
     assert.is(unlockedBy, 'tpm');
     assert.is((await world.view(device)).verdict?.grounds, 'baseline');
   }));

@@ -1,7 +1,7 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { missingInOrder, portsOf, recordEvents } from '../kit/trace.ts';
-import { configOf, inWorld, stateOf, type World, type WorldDevice } from '../kit/world.ts';
+import { configOf, contextOf, inWorld, stateOf, type World, type WorldDevice } from '../kit/world.ts';
 
 const minute = 60_000;
 const wish = { version: '2.0.0', window: 60 * minute, testWindow: 2 * minute };
@@ -89,7 +89,7 @@ test('S4: EVC drives an upgrade; the new state is the baseline once it is commit
     await device.node.reboot('test');
     await world.attested(device);
     assert.is((await world.view(device)).verdict?.grounds, 'baseline');
-    const { unlockedBy } = device.node.component('vault-manager')?.context() as { unlockedBy: string };
+    const { unlockedBy } = contextOf<{ unlockedBy: string }>(device, 'vault-manager');
     assert.is(unlockedBy, 'tpm');
   }));
 
@@ -103,7 +103,7 @@ test('S4.12: an image that fails its own test falls back without EVC, and the va
     await world.until('the old image boots again', () => boots(device).length === 3, 60 * minute);
     await world.until('the vault is open', () => device.node.node?.vault.unlocked === true, 10 * minute);
     assert.equal(boots(device), ['IMGA 1.0.0', 'IMGB 2.0.0', 'IMGA 1.0.0']);
-    const { unlockedBy } = device.node.component('vault-manager')?.context() as { unlockedBy: string };
+    const { unlockedBy } = contextOf<{ unlockedBy: string }>(device, 'vault-manager');
     assert.is(unlockedBy, 'tpm');
     device.net.up = true;
     await world.until('EVC knows', async () => (await outcome(world, device)) === 'rolledBack', 60 * minute);
@@ -186,7 +186,7 @@ test('an image that was changed on its way is refused by hash, and another signa
     });
     await world.evc.operator.assignUpgrade(device.id, wish);
     await world.until('the image is refused', () => stateOf(device, 'base-os') === 'refused', 30 * minute);
-    const { error } = device.node.component('base-os')?.context() as { error: { code: string } };
+    const { error } = contextOf<{ error: { code: string } }>(device, 'base-os');
     assert.is(error.code, 'baseos.image-signature');
     assert.equal(boots(device), ['IMGA 1.0.0']);
   }));

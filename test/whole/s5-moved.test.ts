@@ -1,7 +1,15 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { Account } from '../../machines/device-record.ts';
-import { configOf, inWorld, manufacturing, stateOf, type World, type WorldDevice } from '../kit/world.ts';
+import {
+  configOf,
+  contextOf,
+  inWorld,
+  manufacturing,
+  stateOf,
+  type World,
+  type WorldDevice,
+} from '../kit/world.ts';
 
 const minute = 60_000;
 const plant: Account = { id: 'plant', kind: 'production', locationLock: true, radius: 200, moved: 'report' };
@@ -61,10 +69,7 @@ test('S5: an account that blocks gives a moved device no configuration and no ke
       () => configOf(device)?.partial === true,
       10 * minute,
     );
-    const { error, key } = device.node.component('attest-task')?.context() as {
-      error: { code: string };
-      key: unknown;
-    };
+    const { error, key } = contextOf<{ error: { code: string }; key: unknown }>(device, 'attest-task');
     assert.is(error.code, 'policy.location.moved');
     assert.is(key, null);
     await world.evc.operator.acceptPlace(device.id, 'tester', 'it was sold to Paris');
