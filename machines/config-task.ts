@@ -38,7 +38,8 @@ export interface ConfigTaskContext {
   error: Why | null;
 }
 
-const pollInterval = minute;
+/** EVC pushes what is new; the poll is for pushes that were lost. */
+const pollInterval = 10 * minute;
 const forbiddenBackoff = { base: 5 * second, cap: 2 * minute };
 
 export const configTask = setup({
