@@ -326,12 +326,29 @@ export const deviceRecord = setup({
     countTry: assign(({ context }) => ({
       pending: context.pending ? { ...context.pending, tries: context.pending.tries + 1 } : null,
     })),
-    takeIdentity: assign(({ context }) => ({
-      identity: context.pending?.identity ?? context.identity,
-      pending: null,
-      reenrol: false,
-      basis: context.basis + 1,
-    })),
+    takeIdentity: assign(({ context }) => {
+      const identity = context.pending?.identity ?? context.identity;
+      const other = context.identity !== null && identity?.akName !== context.identity.akName;
+      return {
+        identity,
+        pending: null,
+        reenrol: false,
+        basis: context.basis + 1,
+        // What another TPM counted, and what it was trusted for, says nothing about this one.
+        ...(other
+          ? {
+              token: null,
+              verdict: context.verdict && {
+                ...context.verdict,
+                resetCount: null,
+                restartCount: null,
+                clock: null,
+                firmware: null,
+              },
+            }
+          : {}),
+      };
+    }),
     takeNonce: assign(({ event }) =>
       event.type === 'nonce.requested'
         ? { nonce: { hash: event.nonceHash, until: event.at + nonceLife } }
