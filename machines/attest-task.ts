@@ -148,10 +148,10 @@ export const attestTask = setup({
       nonce: null,
       qualifyingData: null,
       tokenHash: null,
-      waiting: null,
     }),
-    proceed: assign({ waiting: null, attempt: 1 }),
-    tryAgain: assign(({ context }) => ({ waiting: null, attempt: context.attempt + 1 })),
+    proceed: assign({ attempt: 1 }),
+    stopWaiting: assign({ waiting: null }),
+    tryAgain: assign(({ context }) => ({ attempt: context.attempt + 1 })),
     forgive: assign({ refusals: 0, retryAfter: 0 }),
     countQuote: assign(({ context }) => ({ quotes: context.quotes + 1 })),
     takeWhy: assign(({ event }) => ('why' in event ? { error: { ...event.why, at: event.at } } : {})),
@@ -259,6 +259,7 @@ export const attestTask = setup({
         waitingForCert: {
           description: 'The TPM manager has not published the attestation certificate yet.',
           entry: 'awaitCert',
+          exit: 'stopWaiting',
           invoke: elapsed({
             target: 'waitingForCert',
             reenter: true,
@@ -289,6 +290,7 @@ export const attestTask = setup({
         activating: {
           description: 'The TPM manager opens EVC’s credential, which only the TPM with both keys can.',
           entry: 'awaitActivation',
+          exit: 'stopWaiting',
           invoke: elapsed({
             target: 'certifying',
             actions: {
@@ -317,6 +319,7 @@ export const attestTask = setup({
         },
         backingOff: {
           description: 'EVC could not be told about the certificate; tries again.',
+          exit: 'stopWaiting',
           invoke: elapsed({ target: 'certifying', actions: 'tryAgain' }),
           on: { restart: { target: 'certifying', actions: 'proceed' } },
         },
@@ -342,6 +345,7 @@ export const attestTask = setup({
         },
         backingOff: {
           description: 'EVC gave no nonce; tries again.',
+          exit: 'stopWaiting',
           invoke: elapsed({ target: 'requesting', actions: 'tryAgain' }),
           on: { restart: { target: 'requesting', actions: 'proceed' } },
         },
@@ -368,6 +372,7 @@ export const attestTask = setup({
         quoting: {
           description: 'Waits for the quote with this nonce; any other one is ignored.',
           entry: 'awaitQuote',
+          exit: 'stopWaiting',
           invoke: elapsed({
             // The nonce may have gone stale with the wait, so a new one is asked for.
             target: '#restartWait',
@@ -430,6 +435,7 @@ export const attestTask = setup({
         backingOff: {
           description: 'EVC did not answer; sends the same quote again.',
           always: { guard: 'restartPending', target: '#none.starting' },
+          exit: 'stopWaiting',
           invoke: elapsed({ target: 'sending', actions: 'tryAgain' }),
           on: { restart: { target: '#restartWait' } },
         },
@@ -451,6 +457,7 @@ export const attestTask = setup({
         escrowing: {
           description: 'Waits for EVC’s receipt; asks the info task again when it does not come.',
           entry: 'awaitEscrow',
+          exit: 'stopWaiting',
           invoke: elapsed({ target: 'escrowing', reenter: true, actions: 'tryAgain' }),
           on: {
             'escrow.recorded': {
@@ -469,6 +476,7 @@ export const attestTask = setup({
       description: 'Attested; the vault manager has not made an encrypted key yet.',
       entry: 'awaitKey',
       always: { guard: 'restartPending', target: 'restartWait' },
+      exit: 'stopWaiting',
       // A vault that stays locked must not keep the rest of the device waiting.
       invoke: elapsed({
         target: 'complete',
@@ -487,6 +495,7 @@ export const attestTask = setup({
       id: 'restartWait',
       description: 'Cools off before a complete new attempt.',
       entry: 'coolOff',
+      exit: 'stopWaiting',
       invoke: elapsed({ target: '#none', actions: 'proceed' }),
       on: {
         // EVC's own push, or a person: something changed, so there is no reason to wait.
@@ -499,6 +508,7 @@ export const attestTask = setup({
       description: 'Attested, and EVC holds the key; attests again before trust ends.',
       entry: ['proceed', 'awaitExpiry'],
       always: { guard: 'restartPending', target: 'restartWait' },
+      exit: 'stopWaiting',
       invoke: elapsed({ target: '#none', actions: 'proceed' }),
       on: {
         'key.published': [

@@ -72,12 +72,10 @@ export const baseOs = setup({
     ignored: () => {},
     takeSlots: assign((_, params: Slots) => ({ slots: params })),
     takeWanted: assign(({ event }) => (event.type === 'baseos.wanted' ? { wanted: event.baseOs } : {})),
-    dropWanted: assign({ wanted: null }),
     askReboot: assign((_, params: { reason: string }) => ({ reboot: params.reason })),
     takeCommit: assign((_, params: Slots) => ({
       slots: params,
       committed: params.current.version,
-      waiting: null,
       error: null,
     })),
     takeFailure: assign(({ event }) => {
@@ -94,7 +92,8 @@ export const baseOs = setup({
       waiting: retry('the image', failureOf(event), context.attempt),
       attempt: context.attempt + 1,
     })),
-    proceed: assign({ attempt: 1, waiting: null }),
+    proceed: assign({ attempt: 1 }),
+    stopWaiting: assign({ waiting: null }),
     awaitApproval: assign(({ context, event }) => ({
       waiting: {
         for: 'EVC to approve the new image',
@@ -149,6 +148,7 @@ export const baseOs = setup({
     },
     loadingBackOff: {
       description: 'The slots could not be read; tries again.',
+      exit: 'stopWaiting',
       invoke: elapsed({ target: 'loading' }),
     },
     idle: {
@@ -175,6 +175,7 @@ export const baseOs = setup({
     },
     fetchingBackOff: {
       description: 'The image could not be fetched; tries again.',
+      exit: 'stopWaiting',
       invoke: elapsed({ target: 'fetching' }),
       on: { 'baseos.wanted': { target: 'fetching', actions: 'takeWanted' } },
     },
@@ -216,6 +217,7 @@ export const baseOs = setup({
     },
     refused: {
       description: 'The image is not what EVC announced, or could not be written; looks again later.',
+      exit: 'stopWaiting',
       invoke: elapsed({ target: 'fetching' }),
       on: { 'baseos.wanted': { guard: 'newVersion', target: 'fetching', actions: 'takeWanted' } },
     },
@@ -246,12 +248,14 @@ export const baseOs = setup({
         unapproved: {
           description: 'Waits for EVC’s approval; the end of the trial is a fall-back, whatever EVC answers.',
           entry: 'awaitApproval',
+          exit: 'stopWaiting',
           invoke: elapsed({ target: '#baseOs.fallingBack', actions: 'trialOver' }),
           on: { 'config.full': { target: 'approved' } },
         },
         approved: {
           description: 'EVC approved; the image has to hold for its test window.',
           entry: 'awaitWindow',
+          exit: 'stopWaiting',
           invoke: elapsed({ target: '#baseOs.committing' }),
         },
       },
@@ -270,6 +274,7 @@ export const baseOs = setup({
     },
     committingBackOff: {
       description: 'The commit could not be written; tries again.',
+      exit: 'stopWaiting',
       invoke: elapsed({ target: 'committing' }),
     },
     committed: {
@@ -298,6 +303,7 @@ export const baseOs = setup({
     rebooting: {
       description: 'Asked for a reboot.',
       entry: 'awaitReboot',
+      exit: 'stopWaiting',
       invoke: elapsed({ target: 'rebooting', reenter: true }),
     },
   },

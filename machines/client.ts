@@ -58,8 +58,9 @@ export const client = setup({
     loseCertificates: assign({ certificates: false }),
     loseRegistration: assign({ registered: false }),
     takeUuid: assign((_, params: { uuid: string }) => ({ uuid: params.uuid })),
-    proceed: assign({ attempt: 1, waiting: null, error: null }),
-    tryAgain: assign(({ context }) => ({ attempt: context.attempt + 1, waiting: null })),
+    proceed: assign({ attempt: 1, error: null }),
+    tryAgain: assign(({ context }) => ({ attempt: context.attempt + 1 })),
+    stopWaiting: assign({ waiting: null }),
     takeFailure: assign(({ event }) => {
       const { code, text } = failureOf(event);
       return { error: { code, text } };
@@ -101,7 +102,6 @@ export const client = setup({
     },
     fetchingCertificates: {
       description: 'Fetches EVC’s certificates, unless they are here, and checks them against the root.',
-      always: { guard: 'provisionedBefore', target: 'fetchingUuid' },
       initial: 'deciding',
       states: {
         deciding: {
@@ -126,6 +126,7 @@ export const client = setup({
         },
         backingOff: {
           description: 'EVC did not answer; tries again.',
+          exit: 'stopWaiting',
           invoke: elapsed({ target: 'requesting', actions: 'tryAgain' }),
           on: { 'link.up': { target: 'requesting', actions: 'tryAgain' } },
         },
@@ -158,6 +159,7 @@ export const client = setup({
         },
         backingOff: {
           description: 'EVC did not answer; tries again.',
+          exit: 'stopWaiting',
           invoke: elapsed({ target: 'requesting', actions: 'tryAgain' }),
           on: { 'link.up': { target: 'requesting', actions: 'tryAgain' } },
         },
@@ -190,6 +192,7 @@ export const client = setup({
     },
     uuidBackingOff: {
       description: 'EVC gave no UUID; tries again.',
+      exit: 'stopWaiting',
       invoke: elapsed({ target: 'fetchingUuid', actions: 'tryAgain' }),
       on: { 'link.up': { target: 'fetchingUuid', actions: 'tryAgain' } },
     },
@@ -199,12 +202,14 @@ export const client = setup({
     },
     provisionedOffline: {
       description: 'Goes on with what it has, since EVC is out of reach; asks again later.',
+      exit: 'stopWaiting',
       invoke: elapsed({ target: 'fetchingUuid', actions: 'tryAgain' }),
       on: { 'link.up': { target: 'fetchingUuid', actions: 'tryAgain' } },
     },
     refused: {
       id: 'refused',
       description: 'EVC will not have this device as it is: the reason says what a person has to do.',
+      exit: 'stopWaiting',
       invoke: elapsed({ target: 'loadingIdentity', actions: 'tryAgain' }),
     },
   },

@@ -118,7 +118,7 @@ export const configTask = setup({
       };
     }),
     stopWaiting: assign({ waiting: null }),
-    proceed: assign({ attempt: 1, waiting: null }),
+    proceed: assign({ attempt: 1 }),
   },
 }).createMachine({
   id: 'configTask',
@@ -226,13 +226,14 @@ export const configTask = setup({
     idle: {
       description: 'The newest configuration is applied; polls from time to time, and EVC pushes.',
       entry: ['proceed', 'awaitPoll'],
-      invoke: elapsed({ target: 'requesting', actions: 'stopWaiting' }),
+      exit: 'stopWaiting',
+      invoke: elapsed({ target: 'requesting' }),
       on: {
-        'config.pushed': { target: 'requesting', actions: 'stopWaiting' },
+        'config.pushed': { target: 'requesting' },
         'token.confirmed': {
           guard: 'newToken',
           target: 'requesting',
-          actions: ['takeToken', 'stopWaiting'],
+          actions: 'takeToken',
         },
       },
     },
@@ -240,10 +241,11 @@ export const configTask = setup({
       description:
         'EVC wants a new attestation first; the attest task is told, and a new token is waited for.',
       entry: ['countForbidden', 'awaitToken'],
-      invoke: elapsed({ target: 'requesting', actions: 'stopWaiting' }),
+      exit: 'stopWaiting',
+      invoke: elapsed({ target: 'requesting' }),
       on: {
         'token.confirmed': { target: 'requesting', actions: ['takeToken', 'proceed'] },
-        'config.pushed': { target: 'requesting', actions: 'stopWaiting' },
+        'config.pushed': { target: 'requesting' },
       },
     },
     offline: {
@@ -265,20 +267,22 @@ export const configTask = setup({
         },
         backingOff: {
           description: 'Tries EVC again.',
-          invoke: elapsed({ target: '#configTask.requesting', actions: 'stopWaiting' }),
+          exit: 'stopWaiting',
+          invoke: elapsed({ target: '#configTask.requesting' }),
         },
       },
       on: {
         'token.confirmed': { target: 'requesting', actions: ['takeToken', 'proceed'] },
         'config.pushed': { target: 'requesting', actions: 'proceed' },
-        'link.up': { target: 'requesting', actions: 'stopWaiting' },
+        'link.up': { target: 'requesting' },
       },
     },
     refused: {
       description: 'What EVC sent could not be accepted; the configuration before it stays in force.',
       entry: 'awaitPoll',
-      invoke: elapsed({ target: 'requesting', actions: 'stopWaiting' }),
-      on: { 'config.pushed': { target: 'requesting', actions: 'stopWaiting' } },
+      exit: 'stopWaiting',
+      invoke: elapsed({ target: 'requesting' }),
+      on: { 'config.pushed': { target: 'requesting' } },
     },
   },
 });

@@ -47,7 +47,6 @@ export const deviceSteps = setup({
   },
   guards: {
     vaultAndTpmSettled: ({ context }) => context.vault !== null && context.tpm !== null,
-    allStarted: ({ context }) => components.every((name) => context.started.includes(name)),
   },
   actions: {
     ignored: () => {},
@@ -88,14 +87,14 @@ export const deviceSteps = setup({
         },
       };
     }),
-    recovered: assign({ failed: null, waiting: null, error: null }),
+    recovered: assign({ failed: null, error: null }),
+    stopWaiting: assign({ waiting: null }),
     awaitClient: assign(({ event }) => ({
       waiting: deadline('the provisioning client', stampOf(event), clientDeadline),
     })),
     awaitVault: assign(({ event }) => ({
       waiting: deadline('the vault and the TPM', stampOf(event), vaultDeadline),
     })),
-    proceed: assign({ waiting: null }),
   },
 }).createMachine({
   id: 'deviceSteps',
@@ -135,8 +134,9 @@ export const deviceSteps = setup({
     client: {
       description: 'Waits for the client to settle; goes on without it when it takes too long.',
       entry: 'awaitClient',
-      invoke: elapsed({ target: 'vaultAndTpm', actions: 'proceed' }),
-      on: { 'client.settled': { target: 'vaultAndTpm', actions: 'proceed' } },
+      exit: 'stopWaiting',
+      invoke: elapsed({ target: 'vaultAndTpm' }),
+      on: { 'client.settled': { target: 'vaultAndTpm' } },
     },
     vaultAndTpm: {
       description: 'Starts vault manager and TPM manager.',
@@ -158,8 +158,9 @@ export const deviceSteps = setup({
         settling: {
           description: 'Waits until the vault is open or known to be locked, and the TPM has its keys.',
           entry: 'awaitVault',
-          always: { guard: 'vaultAndTpmSettled', target: '#deviceSteps.agents', actions: 'proceed' },
-          invoke: elapsed({ target: '#deviceSteps.agents', actions: 'proceed' }),
+          always: { guard: 'vaultAndTpmSettled', target: '#deviceSteps.agents' },
+          exit: 'stopWaiting',
+          invoke: elapsed({ target: '#deviceSteps.agents' }),
         },
       },
     },
@@ -189,6 +190,7 @@ export const deviceSteps = setup({
       states: {
         waiting: {
           description: 'Pauses before the restart.',
+          exit: 'stopWaiting',
           invoke: elapsed({ target: 'restarting' }),
         },
         restarting: {

@@ -97,7 +97,8 @@ export const infoTask = setup({
       waiting: retry('EVC', failureOf(event), context.attempt),
       attempt: context.attempt + 1,
     })),
-    proceed: assign({ attempt: 1, waiting: null, error: null }),
+    proceed: assign({ attempt: 1, error: null }),
+    stopWaiting: assign({ waiting: null }),
   },
 }).createMachine({
   id: 'infoTask',
@@ -177,6 +178,7 @@ export const infoTask = setup({
     },
     backingOff: {
       description: 'EVC did not answer; keeps the newest of each and tries again.',
+      exit: 'stopWaiting',
       invoke: elapsed({ target: 'idle' }),
       on: {
         'link.up': { target: 'idle' },

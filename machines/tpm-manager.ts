@@ -122,7 +122,8 @@ export const tpmManager = setup({
       waiting: retry('the TPM', failureOf(event), context.attempt, tpmBackoff),
       attempt: context.attempt + 1,
     })),
-    proceed: assign({ attempt: 1, waiting: null, error: null }),
+    proceed: assign({ attempt: 1, error: null }),
+    stopWaiting: assign({ waiting: null }),
   },
 }).createMachine({
   id: 'tpmManager',
@@ -245,10 +246,12 @@ export const tpmManager = setup({
     },
     lockedOut: {
       description: 'The TPM refuses for a while, after too many wrong authorisations.',
+      exit: 'stopWaiting',
       invoke: elapsed({ target: 'starting' }),
     },
     lost: {
       description: 'The TPM does not answer; looks for it again.',
+      exit: 'stopWaiting',
       invoke: elapsed({ target: 'starting' }),
     },
   },

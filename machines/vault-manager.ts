@@ -123,12 +123,13 @@ export const vaultManager = setup({
       return { storedToken: context.tokenHash, error: { code, text } };
     }),
     takeExport: assign((_, params: KeyExport) => ({ exported: params })),
-    rotationDone: assign(({ context }) => ({ rotatedFor: context.tokenHash, waiting: null })),
+    rotationDone: assign(({ context }) => ({ rotatedFor: context.tokenHash })),
     byTpm: assign({ unlockedBy: 'tpm', mismatchingPcrs: [], error: null }),
     byController: assign({ unlockedBy: 'controller', received: null, error: null }),
     byCreation: assign({ unlockedBy: 'created', error: null }),
     locked: assign({ unlockedBy: null, exported: null }),
-    proceed: assign({ attempt: 1, waiting: null }),
+    proceed: assign({ attempt: 1 }),
+    stopWaiting: assign({ waiting: null }),
     awaitKey: assign(({ event, context }) => ({
       waiting: deadline('EVC’s approval and the escrowed key', stampOf(event), keyDeadline, context.attempt),
     })),
@@ -238,6 +239,7 @@ export const vaultManager = setup({
           description: 'Waits for EVC’s approval; from time to time asks the TPM again.',
           entry: 'awaitKey',
           always: { guard: 'keyReceived', target: 'openingKey' },
+          exit: 'stopWaiting',
           invoke: elapsed({ target: '#vaultManager.unsealing' }),
           on: { 'key.received': { target: 'openingKey', actions: 'takeReceived' } },
         },
@@ -300,6 +302,7 @@ export const vaultManager = setup({
         },
         exportBackingOff: {
           description: 'The TPM did not encrypt the key; tries again.',
+          exit: 'stopWaiting',
           invoke: elapsed({ target: 'exporting' }),
         },
         idle: {
@@ -342,6 +345,7 @@ export const vaultManager = setup({
             escrowing: {
               description: 'Waits until EVC holds the new master key; until then the old one stays good.',
               entry: 'awaitEscrow',
+              exit: 'stopWaiting',
               invoke: elapsed({ target: 'escrowing', reenter: true }),
               on: { 'escrow.recorded': { guard: 'ofThisKey', target: 'finishing' } },
             },
@@ -379,6 +383,7 @@ export const vaultManager = setup({
     failed: {
       description: 'The TPM or the disk does not do what it should; looks again later.',
       entry: 'locked',
+      exit: 'stopWaiting',
       invoke: elapsed({ target: 'probing' }),
     },
   },
