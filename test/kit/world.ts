@@ -222,6 +222,15 @@ export class World {
     if (known) await this.evc.store.put('image', options.version, { ...added, entries: known.entries });
   }
 
+  /** The same board with another TPM on it. */
+  async swapTpm(device: WorldDevice): Promise<WorldDevice> {
+    await device.node.powerOff();
+    const swapped = await this.#plug(device.folder, false);
+    swapped.id = device.id;
+    this.devices.splice(this.devices.indexOf(device), 1, swapped);
+    return swapped;
+  }
+
   /** Somebody with hands on the disk puts another image into the running slot. */
   async replaceImage(device: WorldDevice, options: ImageOptions): Promise<void> {
     await createImage(device.node.slots.directory(device.node.slots.read().current.label), options);
@@ -280,7 +289,7 @@ export class World {
     return [...lines, ...last, `refused: ${this.refused.slice(-10).join(' · ')}`].join('\n');
   }
 
-  async #plug(folder: string): Promise<WorldDevice> {
+  async #plug(folder: string, identified = true): Promise<WorldDevice> {
     const folders = {
       config: join(folder, 'config'),
       persist: join(folder, 'persist'),
@@ -316,6 +325,7 @@ export class World {
     });
     device.node = node;
     await node.powerOn();
+    if (!identified) return device;
     await this.until('the device has an identity', async () => {
       const identity = await node.node?.identity();
       device.id = identity?.device ?? '';

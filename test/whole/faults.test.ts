@@ -74,4 +74,17 @@ test('a damaged state file: the backup is used, and without one the reason names
     await world.attested(device);
   }));
 
+test('another TPM on the board: the device notices by itself, and entrusts nothing to it', () =>
+  inWorld(async (world) => {
+    const before = await world.addDevice();
+    await world.attested(before);
+    const device = await world.swapTpm(before);
+    await world.until('it is noticed', () => stateOf(device, 'tpm-manager') === 'lost', 10 * minute);
+    assert.is(contextOf<{ error: { code: string } }>(device, 'tpm-manager').error.code, 'tpm.other');
+    assert.not(device.node.node?.vault.unlocked);
+    await world.run(30 * minute);
+    assert.not(device.node.node?.vault.unlocked);
+    assert.is.not(stateOf(device, 'attest-task'), 'complete');
+  }));
+
 test.run();
