@@ -1,10 +1,10 @@
 // EVC's broker: an Aedes that knows devices by their keys, lets each on its own topics, and bounds what any of them can do.
-import net from 'node:net';
+import type net from 'node:net';
 import type { Duplex } from 'node:stream';
 import tls from 'node:tls';
 import { Aedes, type AedesPublishPacket, type AuthenticateError, type Client } from 'aedes';
 import { channelBinding } from '../formats/wire/login.ts';
-import { upFilter } from '../formats/wire/topics.ts';
+import { isDeviceId, upFilter } from '../formats/wire/topics.ts';
 import { allowed, type Peer } from './acl.ts';
 import { defaultLimits, guard, type Limits } from './limits.ts';
 import { LoginCheck, type LoginOptions } from './login.ts';
@@ -26,14 +26,22 @@ export interface Listener {
 
 const peers = new WeakMap<Client, Peer>();
 const mostConnections = 20_000;
+/** Connections of one device at once: the one that it uses, and those whose end nobody has noticed yet. */
+const mostOfDevice = 4;
 const connectTimeout = 10_000;
+/** CONNACK return codes [MQTT 3.1.1, 3.2.2.3]. */
+const connack = { identifierRejected: 2, unavailable: 3, badLogin: 4 } as const;
 
 export class Broker {
   readonly #aedes: Aedes;
   readonly #options: BrokerOptions;
   readonly #limits: Limits;
-  readonly #online = new Map<string, number>();
-  #connections = 0;
+  readonly #online = new Map<string, Set<Client>>();
+  /** Logged in, ready or not. */
+  readonly #loggedIn = new Map<string, Set<Client>>();
+  readonly #streams = new Set<Duplex>();
+  /** Of streams that are TLS. */
+  readonly #channels = new WeakMap<object, Uint8Array>();
 
   private constructor(aedes: Aedes, options: BrokerOptions) {
     this.#aedes = aedes;
@@ -51,24 +59,32 @@ export class Broker {
   /** Takes a stream as a connection; what it is bound to comes from the stream, where that is TLS. */
   accept(stream: Duplex): void {
     const { connections = mostConnections, onRefused } = this.#options;
-    if (this.#connections >= connections) {
+    stream.on('error', () => stream.destroy());
+    if (this.#streams.size >= connections) {
       onRefused?.('connection', 'limit.connections');
       stream.destroy();
       return;
     }
-    this.#connections++;
-    stream.once('close', () => {
-      this.#connections--;
-    });
-    stream.on('error', () => stream.destroy());
-    this.#aedes.handle(guard(stream, this.#limits, (reason) => onRefused?.('connection', reason)) as net.Socket);
+    if (stream.destroyed) return;
+    // Asked for now: at the login the channel may be gone, and then Node throws.
+    if (stream instanceof tls.TLSSocket) this.#channels.set(stream, channelOf(stream));
+    this.#streams.add(stream);
+    stream.once('close', () => this.#streams.delete(stream));
+    this.#aedes.handle(
+      guard(stream, this.#limits, (reason) => onRefused?.('connection', reason)) as net.Socket,
+    );
   }
 
   /** Listens with TLS 1.3. Rejects with an error that names the port when it is taken. */
   listen(address: { host: string; port: number }, key: string, certificate: string): Promise<Listener> {
-    const server = tls.createServer({ key, cert: certificate, minVersion: 'TLSv1.3', handshakeTimeout: connectTimeout }, (socket) =>
-      this.accept(socket),
+    const { connections = mostConnections, onRefused } = this.#options;
+    const server = tls.createServer(
+      { key, cert: certificate, minVersion: 'TLSv1.3', handshakeTimeout: connectTimeout },
+      (socket) => this.accept(socket),
     );
+    // Those that are still at their handshake count as well.
+    server.maxConnections = connections;
+    server.on('drop', () => onRefused?.('connection', 'limit.connections'));
     // A handshake that fails is the peer's matter.
     server.on('tlsClientError', () => undefined);
     const open = new Set<net.Socket>();
@@ -77,7 +93,7 @@ export class Broker {
       socket.once('close', () => open.delete(socket));
     });
     return new Promise((resolve, reject) => {
-      server.once('error', (error: NodeJS.ErrnoException) => reject(listenError(error, address)));
+      server.on('error', (error: NodeJS.ErrnoException) => reject(listenError(error, address)));
       server.listen(address.port, address.host, () => {
         const { port } = server.address() as net.AddressInfo;
         resolve({
@@ -94,14 +110,23 @@ export class Broker {
 
   /** Publishes as EVC. */
   publish(topic: string, payload: Uint8Array): Promise<void> {
-    const packet = { cmd: 'publish', topic, payload: Buffer.from(payload), qos: 1, retain: false, dup: false };
+    const packet = {
+      cmd: 'publish',
+      topic,
+      payload: Buffer.from(payload),
+      qos: 1,
+      retain: false,
+      dup: false,
+    };
     return new Promise((resolve, reject) => {
       this.#aedes.publish(packet as AedesPublishPacket, (error) => (error ? reject(error) : resolve()));
     });
   }
 
-  close(): Promise<void> {
-    return new Promise((resolve) => this.#aedes.close(() => resolve()));
+  async close(): Promise<void> {
+    await new Promise<void>((resolve) => this.#aedes.close(() => resolve()));
+    // Aedes closes those that have logged in.
+    for (const stream of this.#streams) stream.destroy();
   }
 
   #arm(): void {
@@ -109,25 +134,43 @@ export class Broker {
     const aedes = this.#aedes;
     const login = new LoginCheck(this.#options);
 
+    const refuse = (what: string, reason: string, returnCode: number) => {
+      onRefused?.(what, reason);
+      return Object.assign(new Error('refused'), { returnCode }) as AuthenticateError;
+    };
+
     aedes.authenticate = (client, user, password, done) => {
-      void login.check(user ?? undefined, password ?? undefined, channelOf(client)).then((result) => {
-        if (result.ok) {
-          // The client id says which connection of the device it is; it must not take another device's place.
-          if (client.id === result.device || client.id.startsWith(`${result.device}:`)) {
-            peers.set(client, { kind: 'device', device: result.device });
-            done(null, true);
+      const channel = this.#channels.get(client.conn) ?? null;
+      const who = user && isDeviceId(user) ? user : 'nobody';
+      login.check(user ?? undefined, password ?? undefined, channel).then(
+        (result) => {
+          if (!result.ok) {
+            done(refuse(who, result.reason, connack.badLogin), false);
             return;
           }
-        }
-        onRefused?.(user?.slice(0, 64) ?? 'nobody', result.ok ? 'login.client-id' : result.reason);
-        // CONNACK 4: bad user name or password [MQTT 3.1.1, 3.2.2.3].
-        done(Object.assign(new Error('refused'), { returnCode: 4 }) as AuthenticateError, false);
-      });
+          const { device } = result;
+          // The client id says which connection of the device it is; it must not take another device's place.
+          if (!isClientOf(device, client.id)) {
+            done(refuse(who, 'login.client-id', connack.identifierRejected), false);
+            return;
+          }
+          if (!this.#admit(device, client)) {
+            done(refuse(who, 'limit.device-connections', connack.unavailable), false);
+            return;
+          }
+          peers.set(client, { kind: 'device', device });
+          done(null, true);
+        },
+        // Whether the device is retired could not be asked: nobody is let in unchecked.
+        () => done(refuse(who, 'login.unavailable', connack.unavailable), false),
+      );
     };
     aedes.authorizePublish = (client, packet, done) => {
       const peer = client && peers.get(client);
-      if (!peer || packet.retain || !allowed(peer, 'publish', packet.topic)) {
-        onRefused?.(nameOf(client), 'acl.publish');
+      // Of QoS 2 Aedes keeps each message until its release, and a thousand of the largest are too many.
+      const kept = packet.retain || packet.qos === 2;
+      if (!peer || kept || !allowed(peer, 'publish', packet.topic)) {
+        onRefused?.(nameOf(client), peer && kept ? 'acl.kept' : 'acl.publish');
         done(new Error('not allowed'));
         return;
       }
@@ -154,31 +197,56 @@ export class Broker {
       },
       () => undefined,
     );
-    // A will would speak for a device that is gone: no topic of ours takes one.
     aedes.preConnect = (_client, packet, done) => {
-      const willed = (packet as { will?: unknown }).will !== undefined && (packet as { will?: unknown }).will !== null;
+      // A will would speak for a device that is gone: no topic of ours takes one.
+      const { will } = packet as { will?: unknown };
+      const willed = will !== undefined && will !== null;
       if (willed) onRefused?.('connection', 'acl.will');
-      done(null, !willed);
+      // What Aedes keeps of a session for its next connection has no bound. EVC asks again, and the device as well.
+      packet.clean = true;
+      // Without an error Aedes refuses and leaves the connection open.
+      done(willed ? new Error('refused') : null, !willed);
     };
-    aedes.on('clientReady', (client) => this.#count(client, 1, onLink));
-    aedes.on('clientDisconnect', (client) => this.#count(client, -1, onLink));
+    aedes.on('clientReady', (client) => {
+      const peer = peers.get(client);
+      // It can be gone before it was ready, and then nobody reports its end.
+      if (peer?.kind !== 'device' || client.closed) return;
+      const clients = this.#online.get(peer.device) ?? new Set();
+      if (clients.size === 0) onLink?.(peer.device, true);
+      this.#online.set(peer.device, clients.add(client));
+    });
+    aedes.on('clientDisconnect', (client) => {
+      const peer = peers.get(client);
+      const clients = peer?.kind === 'device' ? this.#online.get(peer.device) : undefined;
+      if (peer?.kind !== 'device' || !clients?.delete(client) || clients.size > 0) return;
+      this.#online.delete(peer.device);
+      onLink?.(peer.device, false);
+    });
   }
 
-  #count(client: Client, step: 1 | -1, onLink: BrokerOptions['onLink']): void {
-    const peer = peers.get(client);
-    if (peer?.kind !== 'device') return;
-    const before = this.#online.get(peer.device) ?? 0;
-    const after = Math.max(0, before + step);
-    if (after === 0) this.#online.delete(peer.device);
-    else this.#online.set(peer.device, after);
-    if ((before === 0) !== (after === 0)) onLink?.(peer.device, after > 0);
+  #admit(device: string, client: Client): boolean {
+    const clients = this.#loggedIn.get(device) ?? new Set();
+    // A client of the same id gives way to this one.
+    if ([...clients].filter(({ id }) => id !== client.id).length >= mostOfDevice) return false;
+    if (client.conn.destroyed) return true;
+    this.#loggedIn.set(device, clients.add(client));
+    client.conn.once('close', () => {
+      clients.delete(client);
+      if (clients.size === 0 && this.#loggedIn.get(device) === clients) this.#loggedIn.delete(device);
+    });
+    return true;
   }
 }
 
+/** Connections of a device are told apart by a word after its id. */
+function isClientOf(device: string, client: string): boolean {
+  return (
+    client === device ||
+    (client.startsWith(`${device}:`) && /^[A-Za-z0-9_-]{1,32}$/.test(client.slice(device.length + 1)))
+  );
+}
 
-function channelOf(client: Client): Uint8Array | null {
-  const socket = client.conn as unknown;
-  if (!(socket instanceof tls.TLSSocket)) return null;
+function channelOf(socket: tls.TLSSocket): Uint8Array {
   return socket.exportKeyingMaterial(channelBinding.length, channelBinding.label, Buffer.alloc(0));
 }
 
@@ -188,10 +256,15 @@ function nameOf(client: Client | null): string {
 
 function listenError(error: NodeJS.ErrnoException, { host, port }: { host: string; port: number }): Error {
   if (error.code === 'EADDRINUSE') {
-    return new Error(`port ${port} on ${host} is taken by another program; stop it, or choose another with --mqtt-port`, { cause: error });
+    return new Error(
+      `port ${port} on ${host} is taken by another program; stop it, or choose another with --mqtt-port`,
+      { cause: error },
+    );
   }
   if (error.code === 'EACCES') {
-    return new Error(`port ${port} needs privileges; choose one above 1023 with --mqtt-port`, { cause: error });
+    return new Error(`port ${port} needs privileges; choose one above 1023 with --mqtt-port`, {
+      cause: error,
+    });
   }
   return new Error(`cannot listen on ${host}:${port} (${error.code})`, { cause: error });
 }

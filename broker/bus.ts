@@ -19,10 +19,15 @@ export interface BusServer {
 export async function startBus(options: { socket?: string } = {}): Promise<BusServer> {
   const aedes = await Aedes.createBroker({ concurrency: 1000, heartbeatInterval: 60_000 });
   let server: net.Server | undefined;
+  const guests = new Set<net.Socket>();
   if (options.socket) {
     const path = options.socket;
     rmSync(path, { force: true });
-    const listening = net.createServer((socket) => aedes.handle(socket));
+    const listening = net.createServer((socket) => {
+      guests.add(socket);
+      socket.once('close', () => guests.delete(socket));
+      aedes.handle(socket);
+    });
     await new Promise<void>((resolve, reject) => {
       listening.once('error', reject);
       listening.listen(path, resolve);
@@ -41,7 +46,12 @@ export async function startBus(options: { socket?: string } = {}): Promise<BusSe
       return near;
     },
     async close() {
-      if (server) await new Promise<void>((resolve) => server.close(() => resolve()));
+      const listenerGone = new Promise<void>((resolve) =>
+        server ? server.close(() => resolve()) : resolve(),
+      );
+      // A server is closed when its last guest is gone, and a guest need not go by itself.
+      for (const guest of guests) guest.destroy();
+      await listenerGone;
       await new Promise<void>((resolve) => aedes.close(() => resolve()));
     },
   };
@@ -75,14 +85,23 @@ export class Bus {
       keepalive: 0,
     });
     const bus = new Bus(client);
-    await new Promise<void>((resolve, reject) => {
-      client.once('connect', () => resolve());
-      client.once('error', reject);
-    });
-    await client.subscribeAsync('#', { qos: 1 });
-    return bus;
+    try {
+      await new Promise<void>((resolve, reject) => {
+        client.once('connect', () => resolve());
+        client.once('error', reject);
+      });
+      // It comes back by itself; without a listener the next error would end the process.
+      client.on('error', () => undefined);
+      await client.subscribeAsync('#', { qos: 1 });
+      return bus;
+    } catch (error) {
+      client.on('error', () => undefined);
+      client.end(true);
+      throw error;
+    }
   }
 
+  /** Joins the bus of another process. Rejects when nobody serves it. */
   static openSocket(path: string): Promise<Bus> {
     return Bus.open(() => net.connect(path));
   }
@@ -105,8 +124,8 @@ export class Bus {
   /** Publishes a state, retained; null takes it back. */
   publish(topic: string, body: object | null): void {
     const payload = body === null ? '' : JSON.stringify(body);
-    if (payload.length > largestMessage)
-      throw new TypeError(`a message of ${payload.length} bytes on ${topic}`);
+    const size = Buffer.byteLength(payload);
+    if (size > largestMessage) throw new TypeError(`a message of ${size} bytes on ${topic}`);
     this.#client.publish(topic, payload, { qos: 1, retain: true });
   }
 

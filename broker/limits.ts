@@ -13,9 +13,19 @@ export interface Limits {
   rate: number;
 }
 
-export const defaultLimits: Limits = { packet: 640 * 1024, connect: 4096, backlog: 2 * 1024 * 1024, rate: 200 };
+export const defaultLimits: Limits = {
+  packet: 640 * 1024,
+  connect: 4096,
+  backlog: 2 * 1024 * 1024,
+  rate: 200,
+};
 
-export type LimitReason = 'limit.packet' | 'limit.connect' | 'limit.malformed' | 'limit.slow-reader' | 'limit.rate';
+export type LimitReason =
+  | 'limit.packet'
+  | 'limit.connect'
+  | 'limit.malformed'
+  | 'limit.slow-reader'
+  | 'limit.rate';
 
 const rateWindow = 10_000;
 
@@ -76,7 +86,8 @@ function packetScanner(limits: Limits, cut: (reason: LimitReason) => void): (chu
         if (shift > 21) return refuse('limit.malformed');
         continue;
       }
-      if (length > (first ? limits.connect : limits.packet)) return refuse(first ? 'limit.connect' : 'limit.packet');
+      if (length > (first ? limits.connect : limits.packet))
+        return refuse(first ? 'limit.connect' : 'limit.packet');
       first = false;
       left = length;
       state = length === 0 ? 'type' : 'body';

@@ -35,8 +35,12 @@ export class LoginCheck {
     this.#options = options;
   }
 
-  /** `channel`: keying material of the TLS channel, null where there is none. Never throws. */
-  async check(user: string | undefined, password: Uint8Array | undefined, channel: Uint8Array | null): Promise<LoginResult> {
+  /** `channel`: keying material of the TLS channel, null where there is none. Rejects only where `retired` does. */
+  async check(
+    user: string | undefined,
+    password: Uint8Array | undefined,
+    channel: Uint8Array | null,
+  ): Promise<LoginResult> {
     if (!user || !password) return refuse('login.missing');
     const login = readLogin(Buffer.from(password).toString('latin1'));
     if (!login || !isDeviceId(user)) return refuse('login.malformed');
@@ -45,28 +49,32 @@ export class LoginCheck {
     const id = createHash('sha256').update(certificate).digest('hex');
     const key = publicKeyOf(certificate);
     if (id !== user || claims.sub !== user || !key) return refuse('login.certificate');
-    if (!verify('sha256', signed, { key, dsaEncoding: 'ieee-p1363' }, signature)) return refuse('login.signature');
+    if (!verify('sha256', signed, { key, dsaEncoding: 'ieee-p1363' }, signature))
+      return refuse('login.signature');
     if (claims.aud !== loginAudience) return refuse('login.audience');
     if (channel) {
       // A login bound to this very channel is fresh by construction; the clock of a device that just booted may be wrong.
       if (claims.cb === undefined || !same(claims.cb, base64url(channel))) return refuse('login.channel');
     } else {
       const now = Math.floor(this.#options.now() / 1000);
-      const inTime = claims.iat <= now + skew && claims.exp >= now - skew && claims.exp - claims.iat <= loginLife;
+      const inTime =
+        claims.iat <= now + skew && claims.exp >= now - skew && claims.exp - claims.iat <= loginLife;
       if (!inTime) return refuse('login.time');
-      if (!this.#firstUse(claims.jti, now)) return refuse('login.replayed');
+      if (!this.#firstUse(`${user} ${claims.jti}`, now)) return refuse('login.replayed');
     }
     if (await this.#options.retired?.(user)) return refuse('login.retired');
     return { ok: true, device: user };
   }
 
-  #firstUse(jti: string, now: number): boolean {
-    if (this.#used.has(jti)) return false;
+  #firstUse(use: string, now: number): boolean {
+    // Of one length, whatever the peer wrote.
+    const id = createHash('sha256').update(use).digest('base64');
+    if (this.#used.has(id)) return false;
     for (const [old, until] of this.#used) {
       if (until > now && this.#used.size < remembered) break;
       this.#used.delete(old);
     }
-    this.#used.set(jti, now + loginLife + 2 * skew);
+    this.#used.set(id, now + loginLife + 2 * skew);
     return true;
   }
 }

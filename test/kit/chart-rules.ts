@@ -1,7 +1,8 @@
 // The rules that hold for every chart (machines/README.md), as tests.
-import type { AnyStateMachine, AnyStateNode } from 'xstate';
+
 import type { Test } from 'uvu';
 import * as assert from 'uvu/assert';
+import type { AnyStateMachine, AnyStateNode } from 'xstate';
 import { Coverage, nodesOf } from './coverage.ts';
 import { type Exploration, explore, type Stimuli } from './explore.ts';
 
@@ -38,13 +39,21 @@ export function testRules<Machine extends AnyStateMachine>(
   test('rules: every state is reached, and every exception is needed', () => {
     const atoms = nodesOf(chart.root).filter(({ type }) => type === 'atomic' || type === 'final');
     const lasting = atoms.filter((node) => !passesOn(node)).map(({ path }) => path.join('.'));
-    assert.equal(lasting.filter((state) => !exploration.states.has(state)), []);
-    assert.equal(Object.keys(resting).filter((state) => !lasting.includes(state)), []);
+    assert.equal(
+      lasting.filter((state) => !exploration.states.has(state)),
+      [],
+    );
+    assert.equal(
+      Object.keys(resting).filter((state) => !lasting.includes(state)),
+      [],
+    );
   });
 
   test('rules: every transition is taken', () => {
     const own = `${coverage.taken} of ${coverage.total}`;
-    console.log(`${chart.id}: its tests take ${own} transitions, ${exploration.steps} steps of the exploration ${explored.taken}`);
+    console.log(
+      `${chart.id}: its tests take ${own} transitions, ${exploration.steps} steps of the exploration ${explored.taken}`,
+    );
     for (const name of coverage.missing) console.log(`  by the exploration alone: ${name}`);
     assert.equal(explored.missing, []);
   });
@@ -85,7 +94,8 @@ function many(value: unknown): unknown[] {
 
 /** Every mention of an effect, an action or a guard in a definition. */
 function referencesOf(node: Named, where: string): Reference[] {
-  const name = (value: unknown) => (typeof value === 'object' && value !== null ? (value as { type?: unknown }).type : value);
+  const name = (value: unknown) =>
+    typeof value === 'object' && value !== null ? (value as { type?: unknown }).type : value;
   const transitions = (value: unknown): Reference[] =>
     many(value)
       .filter((transition) => typeof transition === 'object')
@@ -97,7 +107,9 @@ function referencesOf(node: Named, where: string): Reference[] {
         ];
       });
   return [
-    ...many(node.entry).concat(many(node.exit)).map((value) => ({ kind: 'action' as const, where, name: name(value) })),
+    ...many(node.entry)
+      .concat(many(node.exit))
+      .map((value) => ({ kind: 'action' as const, where, name: name(value) })),
     ...transitions(node.always),
     ...Object.values(node.on ?? {}).flatMap(transitions),
     ...(many(node.invoke) as Invoke[]).flatMap(({ src, onDone, onError }) => [
@@ -111,14 +123,18 @@ function referencesOf(node: Named, where: string): Reference[] {
 
 function namelessOf(chart: AnyStateMachine): string[] {
   const states = (node: Named, where: string): string[] => [
-    ...(typeof node.description === 'string' && node.description !== '' ? [] : [`${where} has no description`]),
+    ...(typeof node.description === 'string' && node.description !== ''
+      ? []
+      : [`${where} has no description`]),
     ...(many(node.invoke) as Invoke[]).flatMap(({ id, onDone, onError }) => [
       ...(typeof id === 'string' ? [] : [`${where} invokes without an id`]),
       ...(onDone && onError ? [] : [`${where} does not say how it goes on from what it invokes`]),
     ]),
     ...Object.entries(node.states ?? {}).flatMap(([key, child]) => states(child, `${where}.${key}`)),
   ];
-  const nameless = referencesOf(chart.config as Named, chart.id).filter(({ name }) => typeof name !== 'string');
+  const nameless = referencesOf(chart.config as Named, chart.id).filter(
+    ({ name }) => typeof name !== 'string',
+  );
   return [
     ...states(chart.config as Named, chart.id),
     ...nameless.map(({ kind, where }) => `${where} has a nameless ${kind}`),

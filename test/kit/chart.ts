@@ -205,7 +205,10 @@ export class ChartRun<Machine extends AnyStateMachine> {
       const broken = new Promise<never>((_, reject) => {
         this.#breakClock = reject;
       });
-      return Promise.race([this.clock.sleepUntil(at, signal), broken]).then(() => ({ value: null, ...this.stamp() }));
+      return Promise.race([this.clock.sleepUntil(at, signal), broken]).then(() => ({
+        value: null,
+        ...this.stamp(),
+      }));
     }
     return new Promise((resolve, reject) => {
       const call: Call = { port, input, resolve, reject };

@@ -1,9 +1,9 @@
 // Explores a chart: from every state that is reached, every event, every answer and failure of a port in flight, and the
 // end of every wait. Each step starts from a snapshot that went through JSON, as after a power cut.
 import type { AnyStateMachine } from 'xstate';
+import { ChartRun, type EventOf, type PortName, type ValueOf } from './chart.ts';
 import { SimulatedClock } from './clock.ts';
 import type { Coverage } from './coverage.ts';
-import { ChartRun, type EventOf, type PortName, type ValueOf } from './chart.ts';
 
 export interface Stimuli<Machine extends AnyStateMachine> {
   events: EventOf<Machine>[];
@@ -28,7 +28,18 @@ interface Node {
 }
 
 /** Numbers that only count or tell the time do not make another state. */
-const counters = new Set(['attempt', 'refusals', 'quotes', 'restarts', 'count', 'full', 'waiting', 'error', 'at', 'why']);
+const counters = new Set([
+  'attempt',
+  'refusals',
+  'quotes',
+  'restarts',
+  'count',
+  'full',
+  'waiting',
+  'error',
+  'at',
+  'why',
+]);
 const mostNodes = 20_000;
 
 export async function explore<Machine extends AnyStateMachine>(
@@ -61,7 +72,8 @@ export async function explore<Machine extends AnyStateMachine>(
   first.stop();
 
   for (let node = queue.shift(); node; node = queue.shift()) {
-    if (seen.size > mostNodes) throw new Error(`more than ${mostNodes} states of ${chart.id}: use fewer stimuli`);
+    if (seen.size > mostNodes)
+      throw new Error(`more than ${mostNodes} states of ${chart.id}: use fewer stimuli`);
     const restore = (at = node.at) =>
       ChartRun.start(chart, { ...options, clock: new SimulatedClock(at), snapshot: node.snapshot });
     const still = await restore();
@@ -98,7 +110,7 @@ function stepsFrom<Machine extends AnyStateMachine>(
 ): Step<Machine>[] {
   return [
     ...events.map((event) => ({
-      name: (event as { type: string }).type,
+      name: (event as unknown as { type: string }).type,
       event: true,
       act: (run: ChartRun<Machine>) => run.send(event),
     })),
@@ -133,11 +145,16 @@ function faultsOf<Machine extends AnyStateMachine>(
   const { state, ports } = run;
   const context = run.context as { waiting: { for: string; since: number; until: number } | null };
   const sleeping = run.clock.next();
-  const stored = node.snapshot as { context: object; children: Record<string, { src: string; snapshot: { input?: unknown } }> };
-  if (JSON.stringify(run.context) !== JSON.stringify(stored.context)) faults.push(`${state} is not the same after a restart`);
+  const stored = node.snapshot as {
+    context: object;
+    children: Record<string, { src: string; snapshot: { input?: unknown } }>;
+  };
+  if (JSON.stringify(run.context) !== JSON.stringify(stored.context))
+    faults.push(`${state} is not the same after a restart`);
   const invoked = Object.values(stored.children).filter(({ src }) => src !== 'sleepUntil');
   const inputs = ports.map((port) => run.inputOf(port as PortName<Machine>));
-  if (JSON.stringify(invoked.map(({ src }) => src)) !== JSON.stringify(ports)) faults.push(`${state} loses a port in a restart`);
+  if (JSON.stringify(invoked.map(({ src }) => src)) !== JSON.stringify(ports))
+    faults.push(`${state} loses a port in a restart`);
   if (JSON.stringify(invoked.map(({ snapshot }) => snapshot.input)) !== JSON.stringify(inputs)) {
     faults.push(`${state} asks a port for something else after a restart`);
   }
@@ -145,7 +162,8 @@ function faultsOf<Machine extends AnyStateMachine>(
   if (!ends) faults.push(`${state} waits without an end`);
   const waits = Object.values(stored.children).some(({ src }) => src === 'sleepUntil');
   if (waits && !context.waiting) faults.push(`${state} waits and does not say for what`);
-  if (!waits && context.waiting) faults.push(`${state} says that it waits for ${context.waiting.for}, and does not`);
+  if (!waits && context.waiting)
+    faults.push(`${state} says that it waits for ${context.waiting.for}, and does not`);
   if (context.waiting && !(Number.isFinite(context.waiting.until) && context.waiting.for !== '')) {
     faults.push(`${state} does not say until when it waits`);
   }
