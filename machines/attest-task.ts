@@ -78,6 +78,8 @@ const certDeadline = 60 * second;
 const tpmDeadline = 60 * second;
 const escrowDeadline = 60 * second;
 const keyDeadline = 10 * minute;
+/** What trust lasts at least, whatever the clocks say. */
+const shortestTrust = 10 * minute;
 const restartBackoff = { base: 15 * second, cap: 5 * minute };
 
 export const attestTask = setup({
@@ -181,7 +183,8 @@ export const attestTask = setup({
     awaitExpiry: assign(({ event, context }) => {
       const stamp = stampOf(event);
       // Well before trust ends, at a moment of its own, so that a fleet that booted together spreads.
-      const left = Math.max(0, (context.trusted?.until ?? 0) - stamp.at);
+      // EVC's clock says when that is: one that is far from ours must not make us attest without a pause.
+      const left = Math.max(shortestTrust, (context.trusted?.until ?? 0) - stamp.at);
       return {
         waiting: deadline('the next attestation', stamp, Math.round(left * (0.5 + 0.4 * stamp.dice))),
       };
@@ -238,7 +241,6 @@ export const attestTask = setup({
     'escrow.recorded': { guard: 'ofThisKey', actions: 'takeEscrow' },
     // In flight: finish the request first, its answer decides how to go on.
     restart: { actions: 'pendRestart' },
-    'token.refused': { guard: 'ofThisToken', actions: 'pendRestart' },
     '*': { actions: 'ignored' },
   },
   states: {
@@ -445,6 +447,8 @@ export const attestTask = setup({
       id: 'attestEscrowWait',
       description: 'Attested; the info task reports the encrypted key to EVC.',
       initial: 'deciding',
+      // Only a token that stands can be refused: before, a new one is on its way.
+      on: { 'token.refused': { guard: 'ofThisToken', target: 'restartWait' } },
       states: {
         deciding: {
           description: 'Is there a key, and does EVC have it already?',
@@ -458,7 +462,10 @@ export const attestTask = setup({
           description: 'Waits for EVC’s receipt; asks the info task again when it does not come.',
           entry: 'awaitEscrow',
           exit: 'stopWaiting',
-          invoke: elapsed({ target: 'escrowing', reenter: true, actions: 'tryAgain' }),
+          invoke: elapsed([
+            { guard: 'restartPending', target: '#restartWait' },
+            { target: 'escrowing', reenter: true, actions: 'tryAgain' },
+          ]),
           on: {
             'escrow.recorded': {
               guard: 'ofThisKey',
@@ -500,7 +507,6 @@ export const attestTask = setup({
       on: {
         // EVC's own push, or a person: something changed, so there is no reason to wait.
         restart: { target: '#none', actions: ['proceed', 'forgive'] },
-        'token.refused': {},
       },
     },
     complete: {
