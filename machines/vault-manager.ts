@@ -44,6 +44,8 @@ export interface VaultManagerContext {
   rotate: boolean;
   /** The last token for which a rotation was done: one approval rotates once. */
   rotatedFor: string | null;
+  /** The running image was committed, and older seals are still there. */
+  committed: boolean;
   attempt: number;
   waiting: Waiting | null;
   error: Why | null;
@@ -84,6 +86,7 @@ export const vaultManager = setup({
     rotationUnfinished: (_, params: KeyExport) => params.rotating,
     rotationWanted: ({ context }) =>
       context.rotate && context.tokenHash !== null && context.rotatedFor !== context.tokenHash,
+    committed: ({ context }) => context.committed,
     tokenToStore: ({ context }) => context.tokenHash !== null && context.tokenHash !== context.storedToken,
     ofThisKey: ({ context, event }) =>
       event.type === 'escrow.recorded' && context.exported?.keyId === event.keyId,
@@ -113,6 +116,8 @@ export const vaultManager = setup({
         : {},
     ),
     dropReceived: assign({ received: null }),
+    takeCommit: assign({ committed: true }),
+    sealsDropped: assign({ committed: false }),
     takeToken: assign(({ event }) =>
       event.type === 'token.confirmed' ? { tokenHash: event.tokenHash, rotate: event.rotate } : {},
     ),
@@ -150,6 +155,7 @@ export const vaultManager = setup({
     storedToken: null,
     rotate: false,
     rotatedFor: null,
+    committed: false,
     attempt: 1,
     waiting: null,
     error: null,
@@ -158,6 +164,7 @@ export const vaultManager = setup({
   on: {
     'token.confirmed': { actions: 'takeToken' },
     'key.received': { actions: 'takeReceived' },
+    'upgrade.committed': { actions: 'takeCommit' },
     '*': { actions: 'ignored' },
   },
   states: {
@@ -309,12 +316,9 @@ export const vaultManager = setup({
           description: 'Open and escrowable; waits for the token, a rotation, or a commit.',
           always: [
             { guard: 'tokenToStore', target: 'storingToken' },
+            { guard: 'committed', target: 'resealing' },
             { guard: 'rotationWanted', target: 'rotating' },
           ],
-          on: {
-            'token.confirmed': { actions: 'takeToken' },
-            'upgrade.committed': { target: 'resealing' },
-          },
         },
         storingToken: {
           description: 'Copies the confirmed token to vault/itoken.',
@@ -365,8 +369,8 @@ export const vaultManager = setup({
           invoke: {
             id: 'dropOldSeals',
             src: 'dropOldSeals',
-            onDone: { target: 'idle' },
-            onError: { target: 'idle', actions: 'takeFailure' },
+            onDone: { target: 'idle', actions: 'sealsDropped' },
+            onError: { target: 'idle', actions: ['takeFailure', 'sealsDropped'] },
           },
         },
       },
