@@ -35,13 +35,27 @@ export interface MadeQuote {
   pcrs: Record<string, string>;
 }
 
+export interface QuoteRequest {
+  nonce: string;
+  qualifyingData: string;
+}
+
+export interface CredentialChallenge {
+  id: string;
+  credentialBlob: string;
+  encryptedSecret: string;
+}
+
 export interface TpmManagerContext {
   cert: EdgeNodeCert | null;
   quote: MadeQuote | { nonce: string; error: Why } | null;
   activation: { challenge: string; proof: string } | { challenge: string; error: Why } | null;
   /** Newest request of each kind. */
-  quoteRequest: { nonce: string; qualifyingData: string } | null;
-  challenge: { id: string; credentialBlob: string; encryptedSecret: string } | null;
+  quoteRequest: QuoteRequest | null;
+  challenge: CredentialChallenge | null;
+  /** What the TPM is busy with; a newer request does not change it. */
+  quoting: QuoteRequest | null;
+  activating: CredentialChallenge | null;
   attempt: number;
   waiting: Waiting | null;
   error: Why | null;
@@ -56,11 +70,8 @@ export const tpmManager = setup({
     startTpm: port<null>('startTpm'),
     makeKeys: port<null>('makeKeys'),
     certifyKeys: port<EdgeNodeCert>('certifyKeys'),
-    makeQuote: port<MadeQuote, { nonce: string; qualifyingData: string }>('makeQuote'),
-    activateCredential: port<
-      { challenge: string; proof: string },
-      { id: string; credentialBlob: string; encryptedSecret: string }
-    >('activateCredential'),
+    makeQuote: port<MadeQuote, QuoteRequest>('makeQuote'),
+    activateCredential: port<{ challenge: string; proof: string }, CredentialChallenge>('activateCredential'),
   },
   guards: {
     lockout: (_, params: { code: string }) => params.code === 'tpm.lockout',
@@ -87,30 +98,27 @@ export const tpmManager = setup({
           }
         : {},
     ),
-    takeQuote: assign(({ context }, params: MadeQuote) => ({
-      quote: params,
-      // A newer request that came meanwhile stays.
-      quoteRequest: context.quoteRequest?.nonce === params.nonce ? null : context.quoteRequest,
-      error: null,
-    })),
+    pickRequest: assign(({ context }) => ({ quoting: context.quoteRequest, quoteRequest: null })),
+    pickChallenge: assign(({ context }) => ({ activating: context.challenge, challenge: null })),
+    takeQuote: assign((_, params: MadeQuote) => ({ quote: params, quoting: null, error: null })),
     quoteFailed: assign(({ context, event }) => {
       const { code, text } = failureOf(event);
       return {
-        quote: { nonce: context.quoteRequest?.nonce ?? '', error: { code, text } },
-        quoteRequest: null,
+        quote: { nonce: context.quoting?.nonce ?? '', error: { code, text } },
+        quoting: null,
         error: { code, text },
       };
     }),
-    takeActivation: assign(({ context }, params: { challenge: string; proof: string }) => ({
+    takeActivation: assign((_, params: { challenge: string; proof: string }) => ({
       activation: params,
-      challenge: context.challenge?.id === params.challenge ? null : context.challenge,
+      activating: null,
       error: null,
     })),
     activationFailed: assign(({ context, event }) => {
       const { code, text } = failureOf(event);
       return {
-        activation: { challenge: context.challenge?.id ?? '', error: { code, text } },
-        challenge: null,
+        activation: { challenge: context.activating?.id ?? '', error: { code, text } },
+        activating: null,
         error: { code, text },
       };
     }),
@@ -134,6 +142,8 @@ export const tpmManager = setup({
     activation: null,
     quoteRequest: null,
     challenge: null,
+    quoting: null,
+    activating: null,
     attempt: 1,
     waiting: null,
     error: null,
@@ -199,10 +209,11 @@ export const tpmManager = setup({
         },
         quoting: {
           description: 'Reads the PCRs and has them signed with the nonce.',
+          entry: 'pickRequest',
           invoke: {
             id: 'makeQuote',
             src: 'makeQuote',
-            input: ({ context }) => context.quoteRequest ?? { nonce: '', qualifyingData: '' },
+            input: ({ context }) => context.quoting ?? { nonce: '', qualifyingData: '' },
             onDone: {
               target: 'idle',
               actions: { type: 'takeQuote', params: ({ event }) => event.output.value },
@@ -224,10 +235,11 @@ export const tpmManager = setup({
         },
         activating: {
           description: 'Opens EVC’s credential, to prove where the attestation key lives.',
+          entry: 'pickChallenge',
           invoke: {
             id: 'activateCredential',
             src: 'activateCredential',
-            input: ({ context }) => context.challenge ?? { id: '', credentialBlob: '', encryptedSecret: '' },
+            input: ({ context }) => context.activating ?? { id: '', credentialBlob: '', encryptedSecret: '' },
             onDone: {
               target: 'idle',
               actions: { type: 'takeActivation', params: ({ event }) => event.output.value },
@@ -236,6 +248,11 @@ export const tpmManager = setup({
               {
                 guard: { type: 'lost', params: ({ event }) => failureOf(event) },
                 target: '#tpmManager.lost',
+                actions: ['activationFailed', 'backOff'],
+              },
+              {
+                guard: { type: 'lockout', params: ({ event }) => failureOf(event) },
+                target: '#tpmManager.lockedOut',
                 actions: ['activationFailed', 'backOff'],
               },
               { target: 'idle', actions: 'activationFailed' },
