@@ -12,13 +12,21 @@ export type InfoTaskEvent = Stamp &
     | { type: 'link.up' }
   );
 
+export interface EscrowRequest {
+  keyId: string;
+  tokenHash: string;
+  attempt: number;
+}
+
 export interface InfoTaskContext {
   /** What is not reported yet, by key; newest only. */
   pending: Record<string, object>;
   /** What is being sent. */
   sending: { key: string; body: object } | null;
   key: { keyId: string; encryptedKey: string } | null;
-  request: { keyId: string; tokenHash: string; attempt: number } | null;
+  request: EscrowRequest | null;
+  /** The request that is with EVC; a newer one does not change it. */
+  escrowing: EscrowRequest | null;
   escrowed: { keyId: string; version: number } | null;
   refused: { keyId: string; error: Why } | null;
   attempt: number;
@@ -76,16 +84,22 @@ export const infoTask = setup({
           }
         : {},
     ),
+    pickRequest: assign(({ context }) => ({ escrowing: context.request, request: null })),
+    // What failed is tried again, unless there is a newer request.
+    keepRequest: assign(({ context }) => ({
+      request: context.request ?? context.escrowing,
+      escrowing: null,
+    })),
     escrowDone: assign((_, params: { keyId: string; version: number }) => ({
       escrowed: params,
-      request: null,
+      escrowing: null,
       refused: null,
     })),
     escrowRefused: assign(({ context, event }) => {
       const { code, text } = failureOf(event);
       return {
-        refused: { keyId: context.request?.keyId ?? '', error: { code, text } },
-        request: null,
+        refused: { keyId: context.escrowing?.keyId ?? '', error: { code, text } },
+        escrowing: null,
         error: { code, text },
       };
     }),
@@ -108,6 +122,7 @@ export const infoTask = setup({
     sending: null,
     key: null,
     request: null,
+    escrowing: null,
     escrowed: null,
     refused: null,
     attempt: 1,
@@ -154,13 +169,14 @@ export const infoTask = setup({
     },
     escrowing: {
       description: 'The encrypted master key is on its way to EVC.',
+      entry: 'pickRequest',
       invoke: {
         id: 'storeKey',
         src: 'storeKey',
         input: ({ context }) => ({
           keyId: context.key?.keyId ?? '',
           encryptedKey: context.key?.encryptedKey ?? '',
-          tokenHash: context.request?.tokenHash ?? '',
+          tokenHash: context.escrowing?.tokenHash ?? '',
         }),
         onDone: {
           target: 'idle',
@@ -172,7 +188,7 @@ export const infoTask = setup({
             target: 'idle',
             actions: 'escrowRefused',
           },
-          { target: 'backingOff', actions: ['takeFailure', 'backOff'] },
+          { target: 'backingOff', actions: ['takeFailure', 'keepRequest', 'backOff'] },
         ],
       },
     },
