@@ -24,6 +24,10 @@ export interface ConfigReply {
 
 export interface ConfigTaskContext {
   tokenHash: string | null;
+  /** The token that the last request bore. */
+  asked: string | null;
+  /** EVC said that there is something new, after the last request was made. */
+  pushed: boolean;
   /** Of the full configuration that is applied; 0 before the first. */
   version: number;
   source: 'none' | 'checkpoint' | 'evc';
@@ -59,8 +63,8 @@ export const configTask = setup({
     replyIs: (_, params: { reply: ConfigReply; kind: ConfigReply['kind'] }) =>
       params.reply.kind === params.kind,
     checkpointNotApplied: ({ context }) => context.source === 'none' && context.version > 0,
-    newToken: ({ context, event }) =>
-      event.type === 'token.confirmed' && event.tokenHash !== context.tokenHash,
+    /** The last answer is out of date: it was for another token, or EVC has said since that there is more. */
+    somethingNew: ({ context }) => context.pushed || context.tokenHash !== context.asked,
   },
   actions: {
     ignored: () => {},
@@ -68,6 +72,8 @@ export const configTask = setup({
     takeToken: assign(({ event }) =>
       event.type === 'token.confirmed' ? { tokenHash: event.tokenHash } : {},
     ),
+    takePush: assign({ pushed: true }),
+    ask: assign(({ context }) => ({ asked: context.tokenHash, pushed: false })),
     takeReply: assign((_, params: ConfigReply) => ({ reply: params })),
     appliedFull: assign(({ context }) => ({
       version: context.reply?.version ?? context.version,
@@ -86,7 +92,7 @@ export const configTask = setup({
     })),
     appliedCheckpoint: assign({ source: 'checkpoint' }),
     countForbidden: assign(({ context }) => ({
-      forbidden: { count: context.forbidden.count + 1, tokenHash: context.tokenHash },
+      forbidden: { count: context.forbidden.count + 1, tokenHash: context.asked },
     })),
     refuseOlder: assign(({ context }, params: ConfigReply) => ({
       reply: null,
@@ -125,6 +131,8 @@ export const configTask = setup({
   description: 'Asks EVC for the configuration, with the token of this boot.',
   context: {
     tokenHash: null,
+    asked: null,
+    pushed: false,
     version: 0,
     source: 'none',
     baseOs: null,
@@ -138,6 +146,7 @@ export const configTask = setup({
   initial: 'loading',
   on: {
     'token.confirmed': { actions: 'takeToken' },
+    'config.pushed': { actions: 'takePush' },
     '*': { actions: 'ignored' },
   },
   states: {
@@ -155,12 +164,13 @@ export const configTask = setup({
     },
     requesting: {
       description: 'A config request is in flight.',
+      entry: 'ask',
       invoke: {
         id: 'requestConfig',
         src: 'requestConfig',
         // What is in force is what EVC sent in this boot: a checkpoint says nothing about how this boot was judged.
         input: ({ context }) => ({
-          tokenHash: context.tokenHash,
+          tokenHash: context.asked,
           version: context.source === 'evc' ? context.version : 0,
         }),
         onDone: [
@@ -227,30 +237,21 @@ export const configTask = setup({
       description: 'The newest configuration is applied; polls from time to time, and EVC pushes.',
       entry: ['proceed', 'awaitPoll'],
       exit: 'stopWaiting',
+      always: { guard: 'somethingNew', target: 'requesting' },
       invoke: elapsed({ target: 'requesting' }),
-      on: {
-        'config.pushed': { target: 'requesting' },
-        'token.confirmed': {
-          guard: 'newToken',
-          target: 'requesting',
-          actions: 'takeToken',
-        },
-      },
     },
     forbidden: {
       description:
         'EVC wants a new attestation first; the attest task is told, and a new token is waited for.',
       entry: ['countForbidden', 'awaitToken'],
       exit: 'stopWaiting',
+      always: { guard: 'somethingNew', target: 'requesting', actions: 'proceed' },
       invoke: elapsed({ target: 'requesting' }),
-      on: {
-        'token.confirmed': { target: 'requesting', actions: ['takeToken', 'proceed'] },
-        'config.pushed': { target: 'requesting' },
-      },
     },
     offline: {
       description: 'EVC is out of reach; the last configuration stays in force.',
       initial: 'deciding',
+      exit: 'stopWaiting',
       states: {
         deciding: {
           description: 'Has this boot applied a configuration yet?',
@@ -267,22 +268,18 @@ export const configTask = setup({
         },
         backingOff: {
           description: 'Tries EVC again.',
-          exit: 'stopWaiting',
+          always: { guard: 'somethingNew', target: '#configTask.requesting', actions: 'proceed' },
           invoke: elapsed({ target: '#configTask.requesting' }),
+          on: { 'link.up': { target: '#configTask.requesting' } },
         },
-      },
-      on: {
-        'token.confirmed': { target: 'requesting', actions: ['takeToken', 'proceed'] },
-        'config.pushed': { target: 'requesting', actions: 'proceed' },
-        'link.up': { target: 'requesting' },
       },
     },
     refused: {
       description: 'What EVC sent could not be accepted; the configuration before it stays in force.',
       entry: 'awaitPoll',
       exit: 'stopWaiting',
+      always: { guard: 'somethingNew', target: 'requesting' },
       invoke: elapsed({ target: 'requesting' }),
-      on: { 'config.pushed': { target: 'requesting' } },
     },
   },
 });
