@@ -36,6 +36,8 @@ export interface Slots {
 export interface BaseOsContext {
   slots: Slots | null;
   wanted: BaseOsConfig | null;
+  /** The image on its way into the other slot: what was checked is what is written, whatever is wanted meanwhile. */
+  installing: BaseOsConfig | null;
   /** Why the device should reboot. */
   reboot: string | null;
   committed: string | null;
@@ -64,7 +66,8 @@ export const baseOs = setup({
   },
   guards: {
     onTrial: (_, params: Slots) => params.trial !== null,
-    newVersion: ({ context, event }) => event.type === 'baseos.wanted' && isNew(context.slots, event.baseOs),
+    /** EVC changed its mind while an image was fetched, checked or written. */
+    otherWanted: ({ context }) => !sameImage(context.wanted, context.installing),
     waitingVersion: ({ context }) => context.wanted !== null && isNew(context.slots, context.wanted),
     refusal: (_, params: { code: string }) => params.code.startsWith('baseos.image'),
   },
@@ -72,6 +75,7 @@ export const baseOs = setup({
     ignored: () => {},
     takeSlots: assign((_, params: Slots) => ({ slots: params })),
     takeWanted: assign(({ event }) => (event.type === 'baseos.wanted' ? { wanted: event.baseOs } : {})),
+    install: assign(({ context }) => ({ installing: context.wanted, attempt: 1 })),
     askReboot: assign((_, params: { reason: string }) => ({ reboot: params.reason })),
     takeCommit: assign((_, params: Slots) => ({
       slots: params,
@@ -115,6 +119,7 @@ export const baseOs = setup({
   context: {
     slots: null,
     wanted: null,
+    installing: null,
     reboot: null,
     committed: null,
     attempt: 1,
@@ -153,15 +158,15 @@ export const baseOs = setup({
     },
     idle: {
       description: 'The wanted version runs, or none is wanted.',
-      always: { guard: 'waitingVersion', target: 'fetching' },
-      on: { 'baseos.wanted': { guard: 'newVersion', target: 'fetching', actions: 'takeWanted' } },
+      always: { guard: 'waitingVersion', target: 'fetching', actions: 'install' },
     },
     fetching: {
       description: 'Fetches the image, from where an earlier try stopped.',
+      always: { guard: 'otherWanted', target: 'idle' },
       invoke: {
         id: 'fetchImage',
         src: 'fetchImage',
-        input: ({ context }) => ({ baseOs: wantedOf(context) }),
+        input: ({ context }) => ({ baseOs: installingOf(context) }),
         onDone: { target: 'verifying' },
         onError: [
           {
@@ -175,26 +180,28 @@ export const baseOs = setup({
     },
     fetchingBackOff: {
       description: 'The image could not be fetched; tries again.',
+      always: { guard: 'otherWanted', target: 'idle' },
       exit: 'stopWaiting',
       invoke: elapsed({ target: 'fetching' }),
-      on: { 'baseos.wanted': { target: 'fetching', actions: 'takeWanted' } },
     },
     verifying: {
       description: 'Checks size, hash and signature of the image.',
+      always: { guard: 'otherWanted', target: 'idle' },
       invoke: {
         id: 'verifyImage',
         src: 'verifyImage',
-        input: ({ context }) => ({ baseOs: wantedOf(context) }),
+        input: ({ context }) => ({ baseOs: installingOf(context) }),
         onDone: { target: 'writing' },
         onError: { target: 'refused', actions: ['takeFailure', 'backOff'] },
       },
     },
     writing: {
       description: 'Writes the image to the other slot.',
+      always: { guard: 'otherWanted', target: 'idle' },
       invoke: {
         id: 'writeSlot',
         src: 'writeSlot',
-        input: ({ context }) => ({ baseOs: wantedOf(context) }),
+        input: ({ context }) => ({ baseOs: installingOf(context) }),
         onDone: { target: 'staged' },
         onError: { target: 'refused', actions: ['takeFailure', 'backOff'] },
       },
@@ -204,7 +211,7 @@ export const baseOs = setup({
       invoke: {
         id: 'stageSlot',
         src: 'stageSlot',
-        input: ({ context }) => ({ baseOs: wantedOf(context) }),
+        input: ({ context }) => ({ baseOs: installingOf(context) }),
         onDone: {
           target: 'rebooting',
           actions: [
@@ -217,9 +224,9 @@ export const baseOs = setup({
     },
     refused: {
       description: 'The image is not what EVC announced, or could not be written; looks again later.',
+      always: { guard: 'otherWanted', target: 'idle' },
       exit: 'stopWaiting',
       invoke: elapsed({ target: 'fetching' }),
-      on: { 'baseos.wanted': { guard: 'newVersion', target: 'fetching', actions: 'takeWanted' } },
     },
     testing: {
       description: 'The running slot is on trial.',
@@ -316,9 +323,19 @@ function isNew(slots: Slots | null, wanted: BaseOsConfig): boolean {
   return !failed || failed.version !== wanted.version || wanted.retryCounter > failed.retryCounter;
 }
 
-function wantedOf(context: BaseOsContext): BaseOsConfig {
-  if (!context.wanted) throw new TypeError('no base OS is wanted in this state');
-  return context.wanted;
+function sameImage(one: BaseOsConfig | null, other: BaseOsConfig | null): boolean {
+  return (
+    one?.version === other?.version &&
+    one?.sha256 === other?.sha256 &&
+    one?.signature === other?.signature &&
+    one?.url === other?.url &&
+    one?.retryCounter === other?.retryCounter
+  );
+}
+
+function installingOf(context: BaseOsContext): BaseOsConfig {
+  if (!context.installing) throw new TypeError('no base OS is installed in this state');
+  return context.installing;
 }
 
 export type BaseOsSnapshot = SnapshotFrom<typeof baseOs>;
