@@ -48,6 +48,8 @@ export const client = setup({
     /** EVC has answered, and said no. */
     refusal: (_, params: { code: string }) => params.code.startsWith('enrol.'),
     unknownDevice: (_, params: { code: string }) => params.code === 'enrol.unknown-device',
+    /** EVC signs with another key than it used to, or somebody else does. */
+    signedByAnother: (_, params: { code: string }) => params.code === 'wire.signature',
     untrustedCertificates: (_, params: { code: string }) => params.code.startsWith('certs.'),
   },
   actions: {
@@ -182,6 +184,11 @@ export const client = setup({
             actions: ['takeFailure', 'loseRegistration', 'backOffLong'],
           },
           {
+            guard: { type: 'signedByAnother', params: ({ event }) => failureOf(event) },
+            target: 'fetchingCertificates.backingOff',
+            actions: ['takeFailure', 'loseCertificates', 'backOffLong'],
+          },
+          {
             guard: 'provisionedBefore',
             target: 'provisionedOffline',
             actions: ['takeFailure', 'backOff'],
@@ -204,7 +211,10 @@ export const client = setup({
       description: 'Goes on with what it has, since EVC is out of reach; asks again later.',
       exit: 'stopWaiting',
       invoke: elapsed({ target: 'fetchingUuid', actions: 'tryAgain' }),
-      on: { 'link.up': { target: 'fetchingUuid', actions: 'tryAgain' } },
+      on: {
+        'link.up': { target: 'fetchingUuid', actions: 'tryAgain' },
+        'certificates.stale': { target: 'fetchingCertificates', actions: 'loseCertificates' },
+      },
     },
     refused: {
       id: 'refused',
