@@ -25,10 +25,15 @@ export type DeviceStepsEvent = Stamp &
 
 export interface DeviceStepsContext {
   started: Component[];
+  client: string | null;
   vault: string | null;
   tpm: string | null;
   failed: { component: Component; why: Why } | null;
   restarts: number;
+  /** Failures in a row: none of them followed a steady time. */
+  attempt: number;
+  /** When something failed last, ms since the epoch. */
+  failedAt: number | null;
   reason: string | null;
   waiting: Waiting | null;
   error: Why | null;
@@ -37,6 +42,8 @@ export interface DeviceStepsContext {
 const clientDeadline = 2 * minute;
 const vaultDeadline = 2 * minute;
 const restartBackoff = { base: second, cap: minute };
+/** Who fails after this long fails for the first time, ms. */
+const steady = 10 * minute;
 
 export const deviceSteps = setup({
   types: { context: {} as DeviceStepsContext, events: {} as DeviceStepsEvent, input: {} as Stamp },
@@ -46,6 +53,8 @@ export const deviceSteps = setup({
     reboot: port<null, { reason: string }>('reboot'),
   },
   guards: {
+    clientSettled: ({ context }) => context.client !== null,
+    rebootWanted: ({ context }) => context.reason !== null,
     vaultAndTpmSettled: ({ context }) => context.vault !== null && context.tpm !== null,
   },
   actions: {
@@ -53,6 +62,7 @@ export const deviceSteps = setup({
     haveStarted: assign(({ context }, params: { components: readonly Component[] }) => ({
       started: [...new Set([...context.started, ...params.components])],
     })),
+    takeClient: assign(({ event }) => (event.type === 'client.settled' ? { client: event.state } : {})),
     takeVault: assign(({ event }) => (event.type === 'vault.settled' ? { vault: event.status } : {})),
     takeTpm: assign(({ event }) => (event.type === 'tpm.settled' ? { tpm: event.state } : {})),
     takeReason: assign(({ event }) => (event.type === 'reboot.requested' ? { reason: event.reason } : {})),
@@ -61,31 +71,15 @@ export const deviceSteps = setup({
         ? {
             failed: { component: event.component, why: event.why },
             error: event.why,
-            restarts: context.restarts + 1,
-            waiting: {
-              for: `the restart of ${event.component}`,
-              since: event.at,
-              until: event.at + pause(context.restarts + 1, event.dice, restartBackoff),
-              attempt: context.restarts + 1,
-              why: event.why,
-            },
+            ...pauseBefore(`the restart of ${event.component}`, context, event, event.why),
           }
         : {},
     ),
     takeFailure: assign(({ event, context }) => {
       const failure = failureOf(event);
       const { code, text } = failure;
-      return {
-        error: { code, text },
-        restarts: context.restarts + 1,
-        waiting: {
-          for: 'the next start',
-          since: failure.at,
-          until: failure.at + pause(context.restarts + 1, failure.dice, restartBackoff),
-          attempt: context.restarts + 1,
-          why: { code, text },
-        },
-      };
+      const why = { code, text };
+      return { error: why, ...pauseBefore('the next start', context, failure, why) };
     }),
     recovered: assign({ failed: null, error: null }),
     stopWaiting: assign({ waiting: null }),
@@ -101,16 +95,20 @@ export const deviceSteps = setup({
   description: 'Starts the components of the device in order, restarts what fails, reboots.',
   context: {
     started: [],
+    client: null,
     vault: null,
     tpm: null,
     failed: null,
     restarts: 0,
+    attempt: 0,
+    failedAt: null,
     reason: null,
     waiting: null,
     error: null,
   },
   initial: 'starting',
   on: {
+    'client.settled': { actions: 'takeClient' },
     'vault.settled': { actions: 'takeVault' },
     'tpm.settled': { actions: 'takeTpm' },
     'reboot.requested': { target: '.rebooting', actions: 'takeReason' },
@@ -134,9 +132,9 @@ export const deviceSteps = setup({
     client: {
       description: 'Waits for the client to settle; goes on without it when it takes too long.',
       entry: 'awaitClient',
+      always: { guard: 'clientSettled', target: 'vaultAndTpm' },
       exit: 'stopWaiting',
       invoke: elapsed({ target: 'vaultAndTpm' }),
-      on: { 'client.settled': { target: 'vaultAndTpm' } },
     },
     vaultAndTpm: {
       description: 'Starts vault manager and TPM manager.',
@@ -183,6 +181,8 @@ export const deviceSteps = setup({
     running: {
       description: 'Everything is started.',
       entry: 'recovered',
+      // A reboot that did not work out is still wanted.
+      always: { guard: 'rebootWanted', target: 'rebooting' },
     },
     degraded: {
       description: 'A component failed; starts what is not running again.',
@@ -217,6 +217,8 @@ export const deviceSteps = setup({
         onDone: { target: 'rebooted' },
         onError: { target: 'degraded', actions: 'takeFailure' },
       },
+      // What fails now is going down anyway.
+      on: { 'component.failed': { actions: 'ignored' }, 'reboot.requested': { actions: 'ignored' } },
     },
     rebooted: {
       description: 'The machine is going down.',
@@ -224,6 +226,23 @@ export const deviceSteps = setup({
     },
   },
 });
+
+/** Each failure doubles the pause, unless everything ran for a while before it. */
+function pauseBefore(
+  what: string,
+  { restarts, attempt, failedAt }: DeviceStepsContext,
+  { at, dice }: Stamp,
+  why: Why,
+): Partial<DeviceStepsContext> {
+  const next = failedAt !== null && at - failedAt < steady ? attempt + 1 : 1;
+  const until = at + pause(next, dice, restartBackoff);
+  return {
+    restarts: restarts + 1,
+    attempt: next,
+    failedAt: at,
+    waiting: { for: what, since: at, until, attempt: next, why },
+  };
+}
 
 export type DeviceStepsSnapshot = SnapshotFrom<typeof deviceSteps>;
 
