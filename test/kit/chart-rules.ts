@@ -4,12 +4,10 @@ import type { Test } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { AnyStateMachine, AnyStateNode } from 'xstate';
 import { Coverage, nodesOf } from './coverage.ts';
-import { type Exploration, explore, type Stimuli } from './explore.ts';
+import { type Exceptions, type Exploration, explore, type Stimuli } from './explore.ts';
 
-export interface ChartRules<Machine extends AnyStateMachine> {
+export interface ChartRules<Machine extends AnyStateMachine> extends Exceptions {
   stimuli: Stimuli<Machine>;
-  /** States that wait for an event alone, each with the reason. */
-  resting: Record<string, string>;
   /** Transitions that the tests before took. */
   coverage: Coverage;
 }
@@ -18,7 +16,7 @@ export interface ChartRules<Machine extends AnyStateMachine> {
 export function testRules<Machine extends AnyStateMachine>(
   test: Test,
   chart: Machine,
-  { stimuli, resting, coverage }: ChartRules<Machine>,
+  { stimuli, coverage, ...exceptions }: ChartRules<Machine>,
 ): void {
   const explored = new Coverage(chart);
   let exploration: Exploration;
@@ -32,7 +30,7 @@ export function testRules<Machine extends AnyStateMachine>(
   });
 
   test('rules: no event breaks it or goes unnoticed, no wait is without an end, a restart loses nothing', async () => {
-    exploration = await explore(chart, stimuli, explored, Object.keys(resting));
+    exploration = await explore(chart, stimuli, explored, exceptions);
     assert.equal(exploration.problems, []);
   });
 
@@ -44,7 +42,7 @@ export function testRules<Machine extends AnyStateMachine>(
       [],
     );
     assert.equal(
-      Object.keys(resting).filter((state) => !lasting.includes(state)),
+      Object.keys(exceptions.resting).filter((state) => !lasting.includes(state)),
       [],
     );
   });

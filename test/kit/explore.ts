@@ -21,6 +21,13 @@ export interface Exploration {
   problems: string[];
 }
 
+export interface Exceptions {
+  /** States that wait for an event alone, and may; each with the reason. */
+  resting: Record<string, string>;
+  /** States that do something else while a pause runs; each with the reason. */
+  pausing?: Record<string, string>;
+}
+
 interface Node {
   snapshot: object;
   at: number;
@@ -46,8 +53,7 @@ export async function explore<Machine extends AnyStateMachine>(
   chart: Machine,
   stimuli: Stimuli<Machine>,
   coverage: Coverage,
-  /** States that wait for an event alone, and may. */
-  resting: readonly string[],
+  exceptions: Exceptions,
 ): Promise<Exploration> {
   const problems: string[] = [];
   const seen = new Set<string>();
@@ -77,7 +83,7 @@ export async function explore<Machine extends AnyStateMachine>(
     const restore = (at = node.at) =>
       ChartRun.start(chart, { ...options, clock: new SimulatedClock(at), snapshot: node.snapshot });
     const still = await restore();
-    for (const problem of faultsOf(still, node, resting)) say(node.path, problem);
+    for (const problem of faultsOf(still, node, exceptions)) say(node.path, problem);
     const wait = still.clock.next();
     const { ports } = still;
     still.stop();
@@ -108,8 +114,9 @@ function stepsFrom<Machine extends AnyStateMachine>(
   ports: string[],
   wait: number | null,
 ): Step<Machine>[] {
+  const foreign = { type: 'weather.changed' } as unknown as EventOf<Machine>;
   return [
-    ...events.map((event) => ({
+    ...[...events, foreign].map((event) => ({
       name: (event as unknown as { type: string }).type,
       event: true,
       act: (run: ChartRun<Machine>) => run.send(event),
@@ -139,7 +146,7 @@ function stepsFrom<Machine extends AnyStateMachine>(
 function faultsOf<Machine extends AnyStateMachine>(
   run: ChartRun<Machine>,
   node: Node,
-  resting: readonly string[],
+  { resting, pausing = {} }: Exceptions,
 ): string[] {
   const faults: string[] = [];
   const { state, ports } = run;
@@ -158,11 +165,11 @@ function faultsOf<Machine extends AnyStateMachine>(
   if (JSON.stringify(invoked.map(({ snapshot }) => snapshot.input)) !== JSON.stringify(inputs)) {
     faults.push(`${state} asks a port for something else after a restart`);
   }
-  const ends = ports.length > 0 || sleeping !== null || run.done || resting.includes(state);
+  const ends = ports.length > 0 || sleeping !== null || run.done || state in resting;
   if (!ends) faults.push(`${state} waits without an end`);
   const waits = Object.values(stored.children).some(({ src }) => src === 'sleepUntil');
   if (waits && !context.waiting) faults.push(`${state} waits and does not say for what`);
-  if (!waits && context.waiting)
+  if (!waits && context.waiting && !(state in pausing))
     faults.push(`${state} says that it waits for ${context.waiting.for}, and does not`);
   if (context.waiting && !(Number.isFinite(context.waiting.until) && context.waiting.for !== '')) {
     faults.push(`${state} does not say until when it waits`);

@@ -34,6 +34,7 @@ testRules(test, configTask, {
     failures: { requestConfig: ['config.forbidden'] },
   },
   resting: {},
+  pausing: { 'offline.applyingCheckpoint': 'the pause before the next try of EVC runs meanwhile' },
 });
 
 test.run();
