@@ -16,13 +16,18 @@ export function openBox(key: KeyObject, box: Uint8Array, purpose: BoxPurpose, co
     decipher.setAAD(info).setAuthTag(data.subarray(data.length - 16));
     return Buffer.concat([decipher.update(data.subarray(0, data.length - 16)), decipher.final()]);
   } catch (cause) {
-    throw new WireError('wire.malformed', `the ${purpose} was not encrypted for this EVC, or was changed`, { cause });
+    throw new WireError('wire.malformed', `the ${purpose} was not encrypted for this EVC, or was changed`, {
+      cause,
+    });
   }
 }
 
 function publicKeyOf(point: Uint8Array): KeyObject {
   const coordinate = (from: number) => Buffer.from(point.subarray(from, from + 32)).toString('base64url');
-  return createPublicKey({ key: { kty: 'EC', crv: 'P-256', x: coordinate(1), y: coordinate(33) }, format: 'jwk' });
+  return createPublicKey({
+    key: { kty: 'EC', crv: 'P-256', x: coordinate(1), y: coordinate(33) },
+    format: 'jwk',
+  });
 }
 
 function pointOf(key: KeyObject): Buffer {

@@ -1,6 +1,21 @@
 // Requests in, replies and pushes out: the wire on one side, events and effects of the record on the other.
-import { createHash, createHmac, createPublicKey, type KeyObject, randomBytes, randomUUID, verify, X509Certificate } from 'node:crypto';
-import { create, type DescMessage, type MessageInitShape, type MessageShape, toBinary } from '@bufbuild/protobuf';
+import {
+  createHash,
+  createHmac,
+  createPublicKey,
+  type KeyObject,
+  randomBytes,
+  randomUUID,
+  verify,
+  X509Certificate,
+} from 'node:crypto';
+import {
+  create,
+  type DescMessage,
+  type MessageInitShape,
+  type MessageShape,
+  toBinary,
+} from '@bufbuild/protobuf';
 import { decode } from '../formats/tpm2/codec.ts';
 import { objectName } from '../formats/tpm2/names.ts';
 import { TPMT_PUBLIC } from '../formats/tpm2/structures.ts';
@@ -10,6 +25,7 @@ import {
   ConfigRequestSchema,
   PushSchema,
   UuidRequestSchema,
+  ZAttestQuoteSchema,
   type ZAttestReq,
   ZAttestReqSchema,
   ZAttestReqType,
@@ -17,7 +33,6 @@ import {
   ZCertMetaDataType,
   ZCertType,
   ZInfoMsgSchema,
-  ZAttestQuoteSchema,
   ZRegisterMsgSchema,
 } from '../formats/wire/eve_pb.ts';
 import { decodeFrame, encodeFrame } from '../formats/wire/frame.ts';
@@ -50,6 +65,9 @@ export interface DownlinkOptions {
 const sha256 = (bytes: Uint8Array) => createHash('sha256').update(bytes).digest();
 const longestSerial = 100;
 const largestInfo = 32 * 1024;
+/** Reports of different kinds that are kept of one device. */
+const mostReports = 16;
+const longestKey = 100;
 const certificateCache = 10_000;
 
 /** What became of a request before any record saw it. */
@@ -96,19 +114,32 @@ export class Downlink {
   /** Sends the reply that a record decided on. */
   async reply(device: string, reply: Reply): Promise<void> {
     const { store, pki } = this.#options;
-    const topic = formatTopic({ device, direction: 'down', endpoint: reply.request.endpoint, request: reply.request.id });
+    const topic = formatTopic({
+      device,
+      direction: 'down',
+      endpoint: reply.request.endpoint,
+      request: reply.request.id,
+    });
     const { schema, message } = await replyMessage(reply, {
       nonceOf: (salt) => nonceOf(pki.secret, device, salt),
       escrowed: (version) => store.escrowed(device, version),
     });
     const retryAfter = reply.body?.kind === 'verdict' ? reply.body.retryAfter : 0;
-    await this.#publish(topic, schema, message, { kind: 'reply', status: statusOf(reply.status), retryAfter });
+    await this.#publish(topic, schema, message, {
+      kind: 'reply',
+      status: statusOf(reply.status),
+      retryAfter,
+    });
   }
 
   async push(device: string, what: string): Promise<void> {
     const request = randomBytes(6).toString('hex');
     const topic = formatTopic({ device, direction: 'down', endpoint: 'push', request });
-    await this.#publish(topic, PushSchema, create(PushSchema, { what }), { kind: 'push', status: 0, retryAfter: 0 });
+    await this.#publish(topic, PushSchema, create(PushSchema, { what }), {
+      kind: 'push',
+      status: 0,
+      retryAfter: 0,
+    });
   }
 
   async #handle(topic: Topic, text: string, opened: Unverified): Promise<void> {
@@ -143,7 +174,15 @@ export class Downlink {
       }
       case 'info': {
         const { key, body } = readMessage(ZInfoMsgSchema, opened.payload, where);
-        await runner.send(device, { type: 'info.received', request: ref, key: key.slice(0, 100), body: readInfo(body) });
+        const { info = {} } = (await runner.read(device))?.context ?? {};
+        const added = !Object.hasOwn(info, key);
+        if (key.length > longestKey || (added && Object.keys(info).length >= mostReports)) {
+          throw new WireError(
+            'wire.malformed',
+            `a device has ${mostReports} reports, each named with ${longestKey} characters at most`,
+          );
+        }
+        await runner.send(device, { type: 'info.received', request: ref, key, body: readInfo(body) });
         return;
       }
       default:
@@ -156,26 +195,54 @@ export class Downlink {
     const key = certificateOf(opened.senderCertificate, 'onboarding');
     checkSignature(opened, key.publicKey);
     const message = readMessage(ZRegisterMsgSchema, opened.payload, { topic: text, status: 0 });
-    const certificate = certificateOf(Buffer.from(Buffer.from(message.pemCert).toString(), 'base64'), 'device');
+    const certificate = certificateOf(
+      Buffer.from(Buffer.from(message.pemCert).toString(), 'base64'),
+      'device',
+    );
     if (certificateId(certificate.raw) !== device) {
-      throw new RequestRefused(403, 'enrol.other-device', 'the certificate is not that of the device that sends it');
+      throw new RequestRefused(
+        403,
+        'enrol.other-device',
+        'the certificate is not that of the device that sends it',
+      );
     }
-    if (!certificate.verify(certificate.publicKey)) {
-      throw new RequestRefused(403, 'enrol.certificate', 'the device certificate is not signed by its own key');
+    if (!isP256(certificate) || !certificate.verify(certificate.publicKey)) {
+      throw new RequestRefused(
+        403,
+        'enrol.certificate',
+        'the device certificate is not of a P-256 key that signed it itself',
+      );
     }
     const serial = message.serial.trim();
-    if (serial.length === 0 || serial.length > longestSerial) {
-      throw new RequestRefused(422, 'wire.malformed', `a serial number of 1 to ${longestSerial} characters`);
+    // People read it and terminals show it.
+    if (!/^[\x20-\x7e]+$/.test(serial) || serial.length > longestSerial) {
+      throw new RequestRefused(
+        422,
+        'wire.malformed',
+        `a serial number has 1 to ${longestSerial} printable characters`,
+      );
     }
-    const account = await admitDevice(store, clock.now(), { key: key.raw, device, serial });
     const known = await store.get<RegisteredDevice>('device', device);
+    const account = await admitDevice(store, clock.now(), {
+      key: key.raw,
+      device,
+      // A device has the number that it first came with; another one would be another board's.
+      serial: known?.serial ?? serial,
+    });
     const uuid = known?.uuid ?? randomUUID();
     if (!known) {
-      const registered = { certificate: certificate.raw.toString('base64'), serial, account: account.id, uuid };
+      const registered = {
+        certificate: certificate.raw.toString('base64'),
+        serial,
+        account: account.id,
+        uuid,
+      };
       await store.put('device', device, registered satisfies RegisteredDevice);
     }
     const settings = { hostname: `eve-${uuid.slice(0, 8)}`, account: account.id };
-    await this.#options.runner().send(device, { type: 'device.registered', request: ref, uuid, serial, account, settings });
+    await this.#options
+      .runner()
+      .send(device, { type: 'device.registered', request: ref, uuid, serial, account, settings });
   }
 
   async #attest(device: string, ref: RequestRef, message: ZAttestReq): Promise<void> {
@@ -186,11 +253,7 @@ export class Downlink {
         const identity = identityOf(message.certs);
         const challenge = randomUUID();
         const secret = secretOf(pki.secret, 'challenge', device, challenge);
-        const { credentialBlob, encryptedSecret } = makeCredential({
-          ekPublic: identity.ekPublic,
-          akName: Buffer.from(identity.akName, 'hex'),
-          secret,
-        });
+        const { credentialBlob, encryptedSecret } = credentialFor(identity, secret);
         const proof = createHmac('sha256', secret).update(challenge).digest();
         await runner.send(device, {
           type: 'certificate.received',
@@ -241,6 +304,11 @@ export class Downlink {
       }
       case ZAttestReqType.ATTEST_REQ_STORE_KEYS: {
         const { integrityToken = new Uint8Array(), keys = [] } = message.storageKeys ?? {};
+        const tokenHash = this.#tokenHash(device, integrityToken);
+        if (tokenHash === null) {
+          // A quote without claims proposes no token, and an empty one must not pass for it.
+          throw new RequestRefused(403, 'token.missing', 'the request bears no integrity token');
+        }
         const [key] = keys;
         if (!key || keys.length > 1) throw new WireError('wire.malformed', 'one key is escrowed at a time');
         const box = openBox(pki.exchange.key, key.key, 'vault key in transit', device);
@@ -255,7 +323,7 @@ export class Downlink {
           {
             type: 'key.received',
             request: ref,
-            tokenHash: this.#tokenHash(device, integrityToken) ?? '',
+            tokenHash,
             keyId,
             version,
           },
@@ -279,9 +347,18 @@ export class Downlink {
     if (!key) {
       const registered = await this.#options.store.get<RegisteredDevice>('device', device);
       if (!registered) {
-        throw new RequestRefused(400, 'enrol.unknown-device', 'EVC does not know this device; it has to register first');
+        throw new RequestRefused(
+          400,
+          'enrol.unknown-device',
+          'EVC does not know this device; it has to register first',
+        );
       }
-      key = createPublicKey(new X509Certificate(Buffer.from(registered.certificate, 'base64')).publicKey.export({ type: 'spki', format: 'pem' }));
+      key = createPublicKey(
+        new X509Certificate(Buffer.from(registered.certificate, 'base64')).publicKey.export({
+          type: 'spki',
+          format: 'pem',
+        }),
+      );
       if (this.#keys.size >= certificateCache) this.#keys.clear();
       this.#keys.set(device, key);
     }
@@ -300,7 +377,9 @@ export class Downlink {
     if (topic.direction !== 'up' || topic.endpoint === 'push') return;
     const down = formatTopic({ ...topic, direction: 'down' });
     const problem = problemMessage({ code, text: message });
-    await this.#publish(down, problem.schema, problem.message, { kind: 'reply', status, retryAfter }).catch(() => undefined);
+    await this.#publish(down, problem.schema, problem.message, { kind: 'reply', status, retryAfter }).catch(
+      () => undefined,
+    );
   }
 
   #dropped(topic: string, error: unknown): void {
@@ -342,6 +421,11 @@ function checkSignature(opened: Unverified, publicKey: KeyObject): void {
   }
 }
 
+/** What nobody can sign with here must not use an onboarding key up. */
+function isP256({ publicKey }: X509Certificate): boolean {
+  return publicKey.asymmetricKeyType === 'ec' && publicKey.asymmetricKeyDetails?.namedCurve === 'prime256v1';
+}
+
 function certificateOf(bytes: Uint8Array, what: string): X509Certificate {
   try {
     return new X509Certificate(bytes);
@@ -357,7 +441,8 @@ function identityOf(certs: readonly ZCert[]): { identity: Identity; ekPublic: TP
     const item = found[0]?.metaDataItems.find(
       (candidate) => candidate.type === ZCertMetaDataType.CERT_META_DATA_TYPE_TPM2_PUBLIC,
     );
-    if (!item || found.length > 1) throw new RequestRefused(422, 'wire.malformed', `one ${what} with its public area belongs here`);
+    if (!item || found.length > 1)
+      throw new RequestRefused(422, 'wire.malformed', `one ${what} with its public area belongs here`);
     const bytes = Uint8Array.from(item.metaData);
     return { bytes, area: decode(TPMT_PUBLIC, bytes) };
   };
@@ -386,11 +471,26 @@ function identityOf(certs: readonly ZCert[]): { identity: Identity; ekPublic: TP
   };
 }
 
+/** Throws RequestRefused evidence.identity.key for an endorsement key that nothing can be encrypted for. */
+function credentialFor({ ekPublic, akName }: ReturnType<typeof identityOf>, secret: Uint8Array) {
+  try {
+    return makeCredential({ ekPublic, akName: Buffer.from(akName, 'hex'), secret });
+  } catch {
+    throw new RequestRefused(
+      422,
+      'evidence.identity.key',
+      'the endorsement key is no restricted decryption key that EVC can encrypt for',
+    );
+  }
+}
+
 function readInfo(body: string): Record<string, unknown> {
-  if (body.length > largestInfo) throw new WireError('wire.malformed', `a report of ${body.length} characters`);
+  if (body.length > largestInfo)
+    throw new WireError('wire.malformed', `a report of ${body.length} characters`);
   try {
     const value: unknown = JSON.parse(body);
-    if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value as Record<string, unknown>;
+    if (typeof value === 'object' && value !== null && !Array.isArray(value))
+      return value as Record<string, unknown>;
   } catch {
     // Said below.
   }
@@ -402,12 +502,23 @@ function describe(error: unknown): { status: number; code: string; message: stri
   if (error instanceof RequestRefused || error instanceof EnrolmentRefused) {
     return { status: error.status, code: error.code, message: error.message, retryAfter: 0 };
   }
-  if (error instanceof WireError) return { status: 422, code: error.code, message: error.message, retryAfter: 0 };
+  if (error instanceof WireError)
+    return { status: 422, code: error.code, message: error.message, retryAfter: 0 };
   if (error instanceof Error && error.name === 'FormatError') {
     return { status: 422, code: 'wire.malformed', message: error.message, retryAfter: 0 };
   }
   if (error instanceof StoreError) {
-    return { status: 503, code: `store.${error.code}`, message: 'EVC cannot store anything at the moment', retryAfter: 5000 };
+    return {
+      status: 503,
+      code: `store.${error.code}`,
+      message: 'EVC cannot store anything at the moment',
+      retryAfter: 5000,
+    };
   }
-  return { status: 503, code: 'internal.error', message: 'EVC failed on this request; try again', retryAfter: 5000 };
+  return {
+    status: 503,
+    code: 'internal.error',
+    message: 'EVC failed on this request; try again',
+    retryAfter: 5000,
+  };
 }

@@ -2,7 +2,12 @@
 import { createHash } from 'node:crypto';
 import { gunzipSync } from 'node:zlib';
 import { fromBinary } from '@bufbuild/protobuf';
-import { AttestVersionType, TpmHashAlgo, type ZAttestQuote, ZAttestQuoteSchema } from '../formats/wire/eve_pb.ts';
+import {
+  AttestVersionType,
+  TpmHashAlgo,
+  type ZAttestQuote,
+  ZAttestQuoteSchema,
+} from '../formats/wire/eve_pb.ts';
 import { WireError } from '../formats/wire/wire-error.ts';
 import type { LogPart, Versions } from '../machines/flow.ts';
 import type { Presented } from './verify/verify.ts';
@@ -20,7 +25,10 @@ export function openEvidence(bytes: Uint8Array): Presented {
 /** Throws WireError wire.malformed. */
 export function presentedOf(quote: ZAttestQuote): Presented {
   if (quote.pcrValues.length > mostPcrs) {
-    throw new WireError('wire.malformed', `${quote.pcrValues.length} PCR values, where ${mostPcrs} are the most`);
+    throw new WireError(
+      'wire.malformed',
+      `${quote.pcrValues.length} PCR values, where ${mostPcrs} are the most`,
+    );
   }
   const pcrs = new Map<number, Uint8Array>();
   for (const { index, hashAlgo, value } of quote.pcrValues) {
@@ -51,6 +59,10 @@ function logPart(kind: LogPart['kind'], packed: Uint8Array): LogPart[] {
     const bytes = gunzipSync(packed, { maxOutputLength: largestLog });
     return [{ kind, bytes, sha256: createHash('sha256').update(bytes).digest('hex') }];
   } catch (cause) {
-    throw new WireError('wire.malformed', `the ${kind} log is no gzip, or unpacks to over ${largestLog} bytes`, { cause });
+    throw new WireError(
+      'wire.malformed',
+      `the ${kind} log is no gzip, or unpacks to over ${largestLog} bytes`,
+      { cause },
+    );
   }
 }

@@ -1,6 +1,14 @@
 // EVC's keys and certificates: a root that devices are installed with, and below it the signing key, the exchange key and
 // the certificate of broker and HTTPS. Made once, by set-up, and kept in EVC's data folder.
-import { createPrivateKey, createPublicKey, generateKeyPairSync, type KeyObject, randomBytes, sign, X509Certificate } from 'node:crypto';
+import {
+  createPrivateKey,
+  createPublicKey,
+  generateKeyPairSync,
+  type KeyObject,
+  randomBytes,
+  sign,
+  X509Certificate,
+} from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Signer } from '../formats/wire/envelope.ts';
@@ -43,8 +51,18 @@ export async function createPki(folder: string, hosts: readonly string[], now: n
   const signing = newKey();
   const exchange = newKey();
   const server = newKey();
-  save(folder, 'signing', signing, await below('EVC signing', signing, lives.signing, { keyUsage: [keyUsageBits.digitalSignature] }));
-  save(folder, 'exchange', exchange, await below('EVC exchange', exchange, lives.exchange, { keyUsage: [keyUsageBits.keyAgreement] }));
+  save(
+    folder,
+    'signing',
+    signing,
+    await below('EVC signing', signing, lives.signing, { keyUsage: [keyUsageBits.digitalSignature] }),
+  );
+  save(
+    folder,
+    'exchange',
+    exchange,
+    await below('EVC exchange', exchange, lives.exchange, { keyUsage: [keyUsageBits.keyAgreement] }),
+  );
   save(
     folder,
     'server',
@@ -77,11 +95,19 @@ export function loadPki(folder: string): Pki {
 }
 
 /** A key that a device registers with, and its certificate; both in PEM. Nobody but the device needs the key. */
-export async function createOnboardingKey(name: string, now: number): Promise<{ key: string; certificate: string }> {
+export async function createOnboardingKey(
+  name: string,
+  now: number,
+): Promise<{ key: string; certificate: string }> {
   const key = newKey();
   const subject = { commonName: name, organization };
-  const der = await certify(subject, subject, key, key, now, lives.signing, { keyUsage: [keyUsageBits.digitalSignature] });
-  return { key: key.export({ type: 'pkcs8', format: 'pem' }).toString(), certificate: pem('CERTIFICATE', der) };
+  const der = await certify(subject, subject, key, key, now, lives.signing, {
+    keyUsage: [keyUsageBits.digitalSignature],
+  });
+  return {
+    key: key.export({ type: 'pkcs8', format: 'pem' }).toString(),
+    certificate: pem('CERTIFICATE', der),
+  };
 }
 
 export function signerOf({ key, certificate }: KeyPair): Signer {
@@ -123,6 +149,8 @@ function newKey(): KeyObject {
 }
 
 function save(folder: string, name: string, key: KeyObject, certificate: Uint8Array): void {
-  writeFileSync(join(folder, `${name}.key.pem`), key.export({ type: 'pkcs8', format: 'pem' }), { mode: 0o600 });
+  writeFileSync(join(folder, `${name}.key.pem`), key.export({ type: 'pkcs8', format: 'pem' }), {
+    mode: 0o600,
+  });
   writeFileSync(join(folder, `${name}.cert.pem`), pem('CERTIFICATE', certificate));
 }

@@ -27,7 +27,13 @@ export interface Encodable {
 }
 
 /** EVE's API speaks HTTP's numbers. */
-const statuses: Record<Status, number> = { ok: 200, unchanged: 304, unknown: 400, forbidden: 403, conflict: 409 };
+const statuses: Record<Status, number> = {
+  ok: 200,
+  unchanged: 304,
+  unknown: 400,
+  forbidden: 403,
+  conflict: 409,
+};
 
 export function statusOf(status: Status): number {
   return statuses[status];
@@ -50,7 +56,11 @@ export async function replyMessage(
     case 'registered':
       return encodable(RegisterResponseSchema, {});
     case 'uuid':
-      return encodable(UuidResponseSchema, { uuid: body.uuid, manufacturer: 'eve-attest', productName: 'edge node' });
+      return encodable(UuidResponseSchema, {
+        uuid: body.uuid,
+        manufacturer: 'eve-attest',
+        productName: 'edge node',
+      });
     case 'certificate':
       return encodable(ZAttestResponseSchema, {
         respType: ZAttestRespType.ATTEST_RESP_CERT,
@@ -79,7 +89,14 @@ export async function replyMessage(
           trustedUntil: BigInt(body.until),
           rotate: body.rotate,
           keys: held
-            ? [{ keyType: AttestVolumeKeyType.VSK, key: held.box, keyId: held.keyId, escrowVersion: held.version }]
+            ? [
+                {
+                  keyType: AttestVolumeKeyType.VSK,
+                  key: held.box,
+                  keyId: held.keyId,
+                  escrowVersion: held.version,
+                },
+              ]
             : [],
         },
       });

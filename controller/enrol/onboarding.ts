@@ -48,12 +48,19 @@ export async function addOnboardingKey(
   const made = await createOnboardingKey(wanted.name, clock.now());
   const id = certificateId(new X509Certificate(made.certificate).raw);
   const { name, account, limit, expires } = wanted;
-  await store.put('onboarding-key', id, { name, account, limit, expires, devices: [] } satisfies OnboardingKey);
+  await store.put('onboarding-key', id, {
+    name,
+    account,
+    limit,
+    expires,
+    devices: [],
+  } satisfies OnboardingKey);
   return { id, ...made };
 }
 
 /**
- * Spends a use of the key for a device; the same device again costs nothing.
+ * Spends a use of the key for a device; the same device again costs nothing. The serial number is the device's from here
+ * on, until it is retired.
  * Throws EnrolmentRefused enrol.unknown-key, enrol.key-expired, enrol.key-used-up, enrol.serial-taken.
  */
 export async function admitDevice(
@@ -61,26 +68,53 @@ export async function admitDevice(
   now: number,
   request: { key: Uint8Array; device: string; serial: string },
 ): Promise<Account> {
+  const { device, serial } = request;
   const id = certificateId(request.key);
-  if (!(await store.get('onboarding-key', id))) {
-    throw new EnrolmentRefused('enrol.unknown-key', 403, 'EVC does not know this onboarding key');
-  }
-  const holder = await store.bySerial(request.serial);
-  if (holder !== null && holder !== request.device) {
-    throw new EnrolmentRefused('enrol.serial-taken', 409, `serial number ${request.serial} belongs to another device`);
-  }
-  const key = await store.update<OnboardingKey>('onboarding-key', id, (found) => {
-    if (!found) throw new EnrolmentRefused('enrol.unknown-key', 403, 'EVC does not know this onboarding key');
-    if (found.devices.includes(request.device)) return found;
-    if (found.expires <= now) throw new EnrolmentRefused('enrol.key-expired', 403, 'this onboarding key has expired');
-    if (found.devices.length >= found.limit) {
-      throw new EnrolmentRefused('enrol.key-used-up', 403, `this onboarding key was good for ${found.limit} devices, and is used up`);
-    }
-    return { ...found, devices: [...found.devices, request.device] };
-  });
+  // Before the number is taken: who has no good key takes none.
+  spend(await store.get<OnboardingKey>('onboarding-key', id), device, now);
+  await takeSerial(store, serial, device);
+  const key = await store.update<OnboardingKey>('onboarding-key', id, (found) => spend(found, device, now));
   const account = await store.get<Account>('account', key.account);
-  if (!account) throw new EnrolmentRefused('account.unknown', 403, `the account of this onboarding key is gone`);
+  if (!account)
+    throw new EnrolmentRefused('account.unknown', 403, 'the account of this onboarding key is gone');
   return account;
+}
+
+function spend(key: OnboardingKey | null, device: string, now: number): OnboardingKey {
+  if (!key) throw new EnrolmentRefused('enrol.unknown-key', 403, 'EVC does not know this onboarding key');
+  if (key.devices.includes(device)) return key;
+  if (key.expires <= now)
+    throw new EnrolmentRefused('enrol.key-expired', 403, 'this onboarding key has expired');
+  if (key.devices.length >= key.limit) {
+    throw new EnrolmentRefused(
+      'enrol.key-used-up',
+      403,
+      `this onboarding key was good for ${key.limit} devices, and is used up`,
+    );
+  }
+  return { ...key, devices: [...key.devices, device] };
+}
+
+interface SerialHolder {
+  device: string;
+}
+
+/** In a transaction of its own, since two boards may come with the same number at the same moment. */
+async function takeSerial(store: Store, serial: string, device: string): Promise<void> {
+  const before = await store.get<SerialHolder>('serial', serial);
+  // Retired: its number is free. One that was never recorded is just being registered.
+  const gone =
+    before !== null && (await store.bySerial(serial)) === null && (await store.load(before.device));
+  await store.update<SerialHolder>('serial', serial, (holder) => {
+    if (holder && holder.device !== device && !(gone && holder.device === before.device)) {
+      throw new EnrolmentRefused(
+        'enrol.serial-taken',
+        409,
+        `serial number ${serial} belongs to another device`,
+      );
+    }
+    return { device };
+  });
 }
 
 /** SHA-256 of a certificate in DER, hex. */

@@ -4,12 +4,12 @@ import { createHash } from 'node:crypto';
 import { createReadStream, createWriteStream, mkdirSync, renameSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
+import { parseLog } from '../../formats/eventlog/parse.ts';
+import { checkLog, replay } from '../../formats/eventlog/replay.ts';
 import { imageManifest } from '../../formats/wire/image-manifest.ts';
 import type { BaseOsConfig } from '../../machines/flow.ts';
 import { type Pki, signRaw } from '../pki.ts';
 import type { Store } from '../store/store.ts';
-import { parseLog } from '../../formats/eventlog/parse.ts';
-import { checkLog, replay } from '../../formats/eventlog/replay.ts';
 import { hash } from '../verify/hash.ts';
 import { entriesOf, type KnownEntries } from '../verify/policy.ts';
 
@@ -98,10 +98,19 @@ export class Catalogue {
   }
 
   /** What a device is told of an image. Throws CatalogueError when there is no file to fetch. */
-  async baseOs(version: string, base: string, retryCounter: number, testWindow: number): Promise<BaseOsConfig> {
+  async baseOs(
+    version: string,
+    base: string,
+    retryCounter: number,
+    testWindow: number,
+  ): Promise<BaseOsConfig> {
     const image = await this.get(version);
-    if (!image) throw new CatalogueError(`the catalogue has no image ${version}; add it with: evc image add ${version} …`);
-    if (image.sha256 === '') throw new CatalogueError(`image ${version} has measurements and no file to fetch`);
+    if (!image)
+      throw new CatalogueError(
+        `the catalogue has no image ${version}; add it with: evc image add ${version} …`,
+      );
+    if (image.sha256 === '')
+      throw new CatalogueError(`image ${version} has measurements and no file to fetch`);
     const { sha256, size, signature } = image;
     return { version, url: `${base}/images/${sha256}`, sha256, size, signature, testWindow, retryCounter };
   }

@@ -1,8 +1,9 @@
 // What a record asked for, carried out. Each may be asked for again after a crash, and then does no harm: a reply that
 // nobody waits for is dropped by the device, a verdict that came twice is ignored by the record.
+
+import type { Clock } from '../../machines/clock.ts';
 import type { Attempt, DeviceRecordContext, Reply } from '../../machines/device-record.ts';
 import type { Verdict } from '../../machines/flow.ts';
-import type { Clock } from '../../machines/clock.ts';
 import type { Downlink } from '../downlink.ts';
 import { openEvidence } from '../evidence.ts';
 import type { Catalogue } from '../images/catalogue.ts';
@@ -38,7 +39,13 @@ export function performer({ store, clock, catalogue, downlink }: EffectOptions) 
     if (!snapshot || !bytes) return;
     const { context } = snapshot;
     const verdict = await judgeEvidence(bytes, attempt, context);
-    await runner.send(device, { type: 'verdict.given', attempt: attempt.id, verdict, basis: context.basis, rotate: context.rotate });
+    await runner.send(device, {
+      type: 'verdict.given',
+      attempt: attempt.id,
+      verdict,
+      basis: context.basis,
+      rotate: context.rotate,
+    });
   }
 
   async function judgeEvidence(

@@ -4,8 +4,20 @@
 import { randomUUID } from 'node:crypto';
 import { initialTransition, transition } from 'xstate';
 import type { Clock } from '../../machines/clock.ts';
-import { type DeviceRecordEvent, type DeviceRecordSnapshot, deviceRecord } from '../../machines/device-record.ts';
-import { type Effect, type EscrowRow, type RecordSummary, type Step, StepConflict, type Store } from '../store/store.ts';
+import {
+  type DeviceRecordEvent,
+  type DeviceRecordSnapshot,
+  deviceRecord,
+} from '../../machines/device-record.ts';
+import {
+  type Effect,
+  type EscrowRow,
+  type RecordSummary,
+  type Step,
+  StepConflict,
+  type Store,
+  type TimerRow,
+} from '../store/store.ts';
 
 /** An event as its sender knows it; the runner stamps it. */
 type Unstamped<Event> = Event extends unknown ? Omit<Event, 'at' | 'dice'> : never;
@@ -16,6 +28,8 @@ export interface StepExtras {
   /** Stored if the record lists this version after the step. */
   escrow?: EscrowRow;
   evidence?: { id: string; bytes: Uint8Array };
+  /** The due timer that the event is made of: the step is made by whoever takes it, and by nobody else. */
+  timer?: TimerRow;
 }
 
 export interface RunnerOptions {
@@ -59,7 +73,10 @@ export class RecordRunner {
     return row ? restore(row.snapshot) : null;
   }
 
-  /** Steps a record, and sees its effects off. Resolves when the step is stored; effects go on. */
+  /**
+   * Steps a record, and sees its effects off. Resolves when the step is stored; effects go on.
+   * Rejects with TimerTaken where somebody else took the timer, StoreError, and StepConflict after ten.
+   */
   send(device: string, event: RecordEvent, extras: StepExtras = {}): Promise<DeviceRecordSnapshot> {
     const turn = (this.#turns.get(device) ?? Promise.resolve())
       .catch(() => undefined)
@@ -120,7 +137,16 @@ export class RecordRunner {
         throw error;
       }
       const ignored = named.some(({ type }) => type === 'ignored');
-      watch?.({ device, at: stamped.at, event, before: before.value, after: after.value, ignored, effects, snapshot: after });
+      watch?.({
+        device,
+        at: stamped.at,
+        event,
+        before: before.value,
+        after: after.value,
+        ignored,
+        effects,
+        snapshot: after,
+      });
       for (const effect of effects) this.#perform(effect);
       return after;
     }
@@ -151,7 +177,8 @@ export function trustOf(snapshot: DeviceRecordSnapshot): string {
           ? 'uud'
           : 'unattested'
       : (integrity ?? 'unattested');
-  if (location === 'umd' && (standing === 'trusted' || verdict?.genuine)) return standing === 'trusted' ? 'umd' : standing;
+  if (location === 'umd' && (standing === 'trusted' || verdict?.genuine))
+    return standing === 'trusted' ? 'umd' : standing;
   return standing;
 }
 
@@ -161,10 +188,14 @@ function summaryOf(snapshot: DeviceRecordSnapshot): RecordSummary {
 }
 
 function extrasOf(extras: StepExtras, after: DeviceRecordSnapshot, at: number): Partial<Step> {
-  const { escrow, evidence } = extras;
+  const { escrow, evidence, timer } = extras;
   const taken = escrow && after.context.escrow.some(({ version }) => version === escrow.version);
   const judged = evidence && after.context.attempt?.id === evidence.id;
-  return { ...(taken ? { escrow } : {}), ...(judged ? { evidence: { ...evidence, at } } : {}) };
+  return {
+    ...(timer ? { timer } : {}),
+    ...(taken ? { escrow } : {}),
+    ...(judged ? { evidence: { ...evidence, at } } : {}),
+  };
 }
 
 /** What people read later: the event without what only machines need. */

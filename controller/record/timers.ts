@@ -1,7 +1,7 @@
-// Timers are rows: a due one is taken and becomes an event of its record, by whichever controller is there.
+// Timers are rows: a due one is taken in the same transaction as the step of its record, by whichever controller is first.
 import type { Clock } from '../../machines/clock.ts';
 import type { Timer } from '../../machines/device-record.ts';
-import type { Store } from '../store/store.ts';
+import { type Store, type TimerRow, TimerTaken } from '../store/store.ts';
 import type { RecordRunner } from './runner.ts';
 
 const batch = 100;
@@ -9,7 +9,7 @@ const batch = 100;
 const longest = 10_000;
 const shortest = 20;
 
-/** Runs until the signal; resolves then. */
+/** Runs until the signal; resolves then. What fails is tried again, and holds nobody else up. */
 export async function runTimers(
   store: Store,
   runner: RecordRunner,
@@ -17,14 +17,29 @@ export async function runTimers(
   signal: AbortSignal,
 ): Promise<void> {
   while (!signal.aborted) {
-    const due = await store.due(clock.now(), batch);
-    for (const row of due) {
-      if (await store.takeTimer(row)) await runner.send(row.device, { type: 'timer.due', timer: row.timer as Timer });
-    }
-    if (due.length === batch) continue;
-    const next = await store.nextTimer();
     const now = clock.now();
-    const at = Math.min(now + longest, Math.max(now + shortest, next ?? now + longest));
-    await clock.sleepUntil(at, signal).catch(() => undefined);
+    const at = await answerDue(store, runner, now).catch(() => now + longest);
+    if (at > now) await clock.sleepUntil(at, signal).catch(() => undefined);
+  }
+}
+
+/** Answers what is due, and says when to look again. */
+async function answerDue(store: Store, runner: RecordRunner, now: number): Promise<number> {
+  const due = await store.due(now, batch);
+  let failed = 0;
+  for (const row of due) if (!(await answer(runner, row))) failed++;
+  // A record that cannot be stepped keeps its timer; without a pause it would be looked at for ever.
+  if (failed > 0) return now + longest;
+  if (due.length === batch) return now;
+  const next = await store.nextTimer();
+  return Math.min(now + longest, Math.max(now + shortest, next ?? now + longest));
+}
+
+async function answer(runner: RecordRunner, row: TimerRow): Promise<boolean> {
+  try {
+    await runner.send(row.device, { type: 'timer.due', timer: row.timer as Timer }, { timer: row });
+    return true;
+  } catch (error) {
+    return error instanceof TimerTaken;
   }
 }

@@ -10,11 +10,12 @@ import {
   type JournalEntry,
   type RecordRow,
   type RecordSummary,
-  StepConflict,
   type Step,
+  StepConflict,
   type Store,
   StoreError,
   type TimerRow,
+  TimerTaken,
 } from './store.ts';
 
 const version = 1;
@@ -42,6 +43,9 @@ create table documents (kind text not null, id text not null, body text not null
 
 /** Attempts whose evidence is kept, per device. */
 const evidenceKept = 20;
+/** Steps whose journal is kept, per device; it is cut each hundred steps. */
+const journalKept = 5000;
+const journalCut = 100;
 
 type Row = Record<string, unknown>;
 
@@ -49,8 +53,11 @@ export class LibsqlStore implements Store {
   readonly #db: Database.Database;
   readonly #statements = new Map<string, Database.Statement>();
 
-  private constructor(db: Database.Database) {
+  readonly #path: string;
+
+  private constructor(db: Database.Database, path: string) {
     this.#db = db;
+    this.#path = path;
   }
 
   /** Opens the file, or makes it; `:memory:` for tests. Throws StoreError version, broken, taken. */
@@ -63,12 +70,15 @@ export class LibsqlStore implements Store {
       db.exec('pragma busy_timeout = 5000');
       const found = Number((db.prepare('pragma user_version').get() as Row).user_version);
       if (found > version) {
-        throw new StoreError('version', `${path} was written by a newer EVC (store ${found}, this one knows ${version}); run that one`);
+        throw new StoreError(
+          'version',
+          `${path} was written by a newer EVC (store ${found}, this one knows ${version}); run that one`,
+        );
       }
       if (found === 0) {
         db.exec(`begin immediate; ${schema} pragma user_version = ${version}; commit`);
       }
-      return new LibsqlStore(db);
+      return new LibsqlStore(db, path);
     } catch (error) {
       throw storeError(path, error);
     }
@@ -76,7 +86,9 @@ export class LibsqlStore implements Store {
 
   async load(device: string): Promise<RecordRow | null> {
     const row = this.#get('select version, snapshot from records where device = ?', device);
-    return row ? { device, version: Number(row.version), snapshot: JSON.parse(String(row.snapshot)) as object } : null;
+    return row
+      ? { device, version: Number(row.version), snapshot: JSON.parse(String(row.snapshot)) as object }
+      : null;
   }
 
   async commit(step: Step): Promise<void> {
@@ -98,6 +110,7 @@ export class LibsqlStore implements Store {
               from,
             );
       if (changed === 0) throw new StepConflict(device);
+      if (step.timer && this.#takeTimer(step.timer) === 0) throw new TimerTaken(step.timer);
       this.#run(
         'insert into journal (device, at, event, body) values (?, ?, ?, ?)',
         device,
@@ -105,6 +118,14 @@ export class LibsqlStore implements Store {
         journal.event,
         JSON.stringify(journal.body),
       );
+      if (from % journalCut === 0) {
+        this.#run(
+          'delete from journal where device = ? and seq <= (select seq from journal where device = ? order by seq desc limit 1 offset ?)',
+          device,
+          device,
+          journalKept,
+        );
+      }
       for (const effect of step.effects) {
         this.#run(
           'insert into effects (id, device, type, params) values (?, ?, ?, ?)',
@@ -133,7 +154,13 @@ export class LibsqlStore implements Store {
       }
       if (step.evidence) {
         const { id, bytes, at } = step.evidence;
-        this.#run('insert into evidence (id, device, at, bytes) values (?, ?, ?, ?)', id, device, at, Buffer.from(bytes));
+        this.#run(
+          'insert into evidence (id, device, at, bytes) values (?, ?, ?, ?)',
+          id,
+          device,
+          at,
+          Buffer.from(bytes),
+        );
         this.#run(
           'delete from evidence where device = ? and id not in (select id from evidence where device = ? order by at desc limit ?)',
           device,
@@ -145,7 +172,7 @@ export class LibsqlStore implements Store {
   }
 
   async done(effect: string): Promise<void> {
-    this.#run('delete from effects where id = ?', effect);
+    this.#change('delete from effects where id = ?', effect);
   }
 
   async pending(limit: number): Promise<Effect[]> {
@@ -159,17 +186,17 @@ export class LibsqlStore implements Store {
   }
 
   async due(now: number, limit: number): Promise<TimerRow[]> {
-    const rows = this.#all('select device, timer, at from timers where at <= ? order by at limit ?', now, limit);
+    const rows = this.#all(
+      'select device, timer, at from timers where at <= ? order by at limit ?',
+      now,
+      limit,
+    );
     return rows.map((row) => ({ device: String(row.device), timer: String(row.timer), at: Number(row.at) }));
   }
 
   async nextTimer(): Promise<number | null> {
     const at = this.#get('select min(at) as at from timers')?.at;
     return at === null || at === undefined ? null : Number(at);
-  }
-
-  async takeTimer({ device, timer, at }: TimerRow): Promise<boolean> {
-    return this.#run('delete from timers where device = ? and timer = ? and at = ?', device, timer, at) > 0;
   }
 
   async list(after: string, limit: number): Promise<(RecordSummary & { device: string })[]> {
@@ -208,14 +235,20 @@ export class LibsqlStore implements Store {
   }
 
   async escrowed(device: string, wanted: number): Promise<EscrowRow | null> {
-    const row = this.#get('select key_id, box, at from escrow where device = ? and version = ?', device, wanted);
+    const row = this.#get(
+      'select key_id, box, at from escrow where device = ? and version = ?',
+      device,
+      wanted,
+    );
     return row
       ? { device, version: wanted, keyId: String(row.key_id), box: bytesOf(row.box), at: Number(row.at) }
       : null;
   }
 
   async lastEscrow(device: string): Promise<number> {
-    return Number(this.#get('select max(version) as version from escrow where device = ?', device)?.version ?? 0);
+    return Number(
+      this.#get('select max(version) as version from escrow where device = ?', device)?.version ?? 0,
+    );
   }
 
   async evidence(id: string): Promise<Uint8Array | null> {
@@ -224,7 +257,11 @@ export class LibsqlStore implements Store {
   }
 
   async putBlob(sha256: string, bytes: Uint8Array): Promise<void> {
-    this.#run('insert into blobs (sha256, bytes) values (?, ?) on conflict do nothing', sha256, Buffer.from(bytes));
+    this.#change(
+      'insert into blobs (sha256, bytes) values (?, ?) on conflict do nothing',
+      sha256,
+      Buffer.from(bytes),
+    );
   }
 
   async blob(sha256: string): Promise<Uint8Array | null> {
@@ -233,7 +270,12 @@ export class LibsqlStore implements Store {
   }
 
   async put(kind: DocumentKind, id: string, body: object): Promise<void> {
-    this.#run('insert or replace into documents (kind, id, body) values (?, ?, ?)', kind, id, JSON.stringify(body));
+    this.#change(
+      'insert or replace into documents (kind, id, body) values (?, ?, ?)',
+      kind,
+      id,
+      JSON.stringify(body),
+    );
   }
 
   async update<Body extends object>(
@@ -244,7 +286,12 @@ export class LibsqlStore implements Store {
     return this.#transaction(() => {
       const row = this.#get('select body from documents where kind = ? and id = ?', kind, id);
       const body = change(row ? (JSON.parse(String(row.body)) as Body) : null);
-      this.#run('insert or replace into documents (kind, id, body) values (?, ?, ?)', kind, id, JSON.stringify(body));
+      this.#run(
+        'insert or replace into documents (kind, id, body) values (?, ?, ?)',
+        kind,
+        id,
+        JSON.stringify(body),
+      );
       return body;
     });
   }
@@ -261,18 +308,27 @@ export class LibsqlStore implements Store {
 
   async close(): Promise<void> {
     this.#statements.clear();
+    try {
+      this.#db.exec('pragma wal_checkpoint(truncate)');
+    } catch {
+      // One file for a backup would be nice; the log beside it is as good.
+    }
     this.#db.close();
   }
 
+  #takeTimer({ device, timer, at }: TimerRow): number {
+    return this.#run('delete from timers where device = ? and timer = ? and at = ?', device, timer, at);
+  }
+
   #transaction<Result>(work: () => Result): Result {
-    this.#db.exec('begin immediate');
     try {
+      this.#db.exec('begin immediate');
       const result = work();
       this.#db.exec('commit');
       return result;
     } catch (error) {
       if (this.#db.inTransaction) this.#db.exec('rollback');
-      throw error instanceof StepConflict ? error : storeError('the store', error);
+      throw storeError(this.#path, error);
     }
   }
 
@@ -285,17 +341,30 @@ export class LibsqlStore implements Store {
     return statement;
   }
 
+  /** One change on its own: a statement that fails outside a transaction is never reset, and no commit works after it. */
+  #change(sql: string, ...values: unknown[]): number {
+    return this.#transaction(() => this.#run(sql, ...values));
+  }
+
   #run(sql: string, ...values: unknown[]): number {
-    // One array: a lone Buffer as the first argument would be taken for named parameters, and end the process.
-    return this.#statement(sql).run(values).changes;
+    return this.#mapped(() => this.#statement(sql).run(values).changes);
   }
 
   #get(sql: string, ...values: unknown[]): Row | undefined {
-    return this.#statement(sql).get(values) as Row | undefined;
+    return this.#mapped(() => this.#statement(sql).get(values) as Row | undefined);
   }
 
   #all(sql: string, ...values: unknown[]): Row[] {
-    return this.#statement(sql).all(values) as Row[];
+    return this.#mapped(() => this.#statement(sql).all(values) as Row[]);
+  }
+
+  /** Values go in one array: a lone Buffer would be taken for named parameters, and end the process. */
+  #mapped<Result>(query: () => Result): Result {
+    try {
+      return query();
+    } catch (error) {
+      throw storeError(this.#path, error);
+    }
   }
 }
 
@@ -305,18 +374,28 @@ function bytesOf(value: unknown): Uint8Array {
 
 function storeError(path: string, error: unknown): Error {
   if (error instanceof StoreError) return error;
-  const { code = '', message = '' } = error as { code?: string; message?: string };
-  if (code === 'SQLITE_FULL') {
-    return new StoreError('full', `the disk under ${path} is full; free some space, what was stored is safe`, { cause: error });
+  const { code = '', message = '', syscall } = error as { code?: string; message?: string; syscall?: string };
+  if (code === 'SQLITE_FULL' || code === 'SQLITE_IOERR_SHMSIZE') {
+    return new StoreError(
+      'full',
+      `the disk under ${path} is full; free some space, what was stored is safe`,
+      { cause: error },
+    );
   }
   if (code === 'SQLITE_NOTADB' || code.startsWith('SQLITE_CORRUPT')) {
     return new StoreError('broken', `${path} is damaged; restore it from a backup`, { cause: error });
   }
-  if (code === 'SQLITE_BUSY') {
-    return new StoreError('taken', `${path} is in use by another process; stop that one first`, { cause: error });
+  if (code.startsWith('SQLITE_BUSY')) {
+    return new StoreError('taken', `${path} is in use by another process; stop that one first`, {
+      cause: error,
+    });
   }
-  if (code === 'SQLITE_CANTOPEN' || code === 'EACCES' || code === 'ENOTDIR') {
-    return new StoreError('broken', `${path} cannot be opened; check the folder and its permissions`, { cause: error });
+  // libsql says it in its own words when it opens, and Node when it makes the folder.
+  const closed = code.startsWith('SQLITE_READONLY') || message.includes('Unable to open connection');
+  if (closed || code.startsWith('SQLITE_CANTOPEN') || syscall !== undefined) {
+    return new StoreError('broken', `${path} cannot be opened; check the folder and its permissions`, {
+      cause: error,
+    });
   }
   return error instanceof Error ? error : new Error(message);
 }

@@ -53,6 +53,8 @@ export interface Step {
   summary: RecordSummary;
   escrow?: EscrowRow;
   evidence?: { id: string; bytes: Uint8Array; at: number };
+  /** The due timer that this step answers; taken with it, or the step is none. */
+  timer?: TimerRow;
 }
 
 export interface RecordSummary {
@@ -73,6 +75,7 @@ export type DocumentKind =
   | 'account'
   | 'onboarding-key'
   | 'device'
+  | 'serial'
   | 'image'
   | 'firmware'
   | 'setting'
@@ -83,6 +86,14 @@ export class StepConflict extends Error {
   constructor(device: string) {
     super(`the record of ${device} changed meanwhile`);
     this.name = 'StepConflict';
+  }
+}
+
+/** Somebody else answered this timer, or it was set anew. */
+export class TimerTaken extends Error {
+  constructor({ device, timer }: TimerRow) {
+    super(`the timer ${timer} of ${device} is not due any more`);
+    this.name = 'TimerTaken';
   }
 }
 
@@ -98,7 +109,7 @@ export class StoreError extends Error {
 
 export interface Store {
   load(device: string): Promise<RecordRow | null>;
-  /** Throws StepConflict. */
+  /** Throws StepConflict, TimerTaken. */
   commit(step: Step): Promise<void>;
   /** An effect that was carried out. */
   done(effect: string): Promise<void>;
@@ -107,8 +118,6 @@ export interface Store {
   due(now: number, limit: number): Promise<TimerRow[]>;
   /** The next timer, null when there is none. */
   nextTimer(): Promise<number | null>;
-  /** Takes a due timer away, unless it was set anew meanwhile. */
-  takeTimer(timer: TimerRow): Promise<boolean>;
   list(after: string, limit: number): Promise<(RecordSummary & { device: string })[]>;
   bySerial(serial: string): Promise<string | null>;
   journal(device: string, limit: number): Promise<(JournalEntry & { seq: number })[]>;
@@ -119,7 +128,11 @@ export interface Store {
   blob(sha256: string): Promise<Uint8Array | null>;
   put(kind: DocumentKind, id: string, body: object): Promise<void>;
   /** Changes a document, or makes it, in one transaction; `change` gets null where there is none. */
-  update<Body extends object>(kind: DocumentKind, id: string, change: (body: Body | null) => Body): Promise<Body>;
+  update<Body extends object>(
+    kind: DocumentKind,
+    id: string,
+    change: (body: Body | null) => Body,
+  ): Promise<Body>;
   get<Body>(kind: DocumentKind, id: string): Promise<Body | null>;
   all<Body>(kind: DocumentKind): Promise<Document<Body>[]>;
   close(): Promise<void>;

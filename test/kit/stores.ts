@@ -1,0 +1,272 @@
+// What every store has to do, whatever keeps its rows. Each engine's test file runs it.
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { type Step, StepConflict, type Store, TimerTaken } from '../../controller/store/store.ts';
+import { rejects } from './rejects.ts';
+
+export const summary = { serial: 's1', uuid: 'u1', account: 'a1', trust: 'trusted', seen: 5 };
+
+/** A step with nothing in it but the snapshot. */
+export function stepOf(device: string, from: number, more: Partial<Step> = {}): Step {
+  return {
+    device,
+    from,
+    snapshot: { step: from + 1 },
+    journal: { at: 1, event: 'tested', body: { from } },
+    effects: [],
+    setTimers: [],
+    clearTimers: [],
+    summary,
+    ...more,
+  };
+}
+
+/** @param opens an empty store, and the same one a second time as another process would. */
+export function storeSuite(
+  name: string,
+  opens: (work: (store: Store, again: () => Promise<Store>) => Promise<void>) => Promise<void>,
+): void {
+  const check = (what: string, work: (store: Store, again: () => Promise<Store>) => Promise<void>) =>
+    test(`${name}: ${what}`, () => opens(work));
+
+  check('an empty store has nothing', async (store) => {
+    assert.is(await store.load('d'), null);
+    assert.equal(await store.pending(10), []);
+    assert.equal(await store.due(Number.MAX_SAFE_INTEGER, 10), []);
+    assert.is(await store.nextTimer(), null);
+    assert.equal(await store.list('', 10), []);
+    assert.is(await store.bySerial('s1'), null);
+    assert.equal(await store.journal('d', 10), []);
+    assert.is(await store.escrowed('d', 1), null);
+    assert.is(await store.lastEscrow('d'), 0);
+    assert.is(await store.evidence('e'), null);
+    assert.is(await store.blob('00'), null);
+    assert.is(await store.get('account', 'a'), null);
+    assert.equal(await store.all('account'), []);
+  });
+
+  check('a step stores all that belongs to it', async (store, again) => {
+    const effects = [
+      { id: 'e1', device: 'd', type: 'reply', params: { text: 'ü"\'\\\0' } },
+      { id: 'e2', device: 'd', type: 'push', params: {} },
+    ];
+    const box = Uint8Array.from({ length: 256 }, (_, i) => i);
+    await store.commit(
+      stepOf('d', 0, {
+        effects,
+        setTimers: [{ timer: 'nonce', at: 70 }],
+        escrow: { device: 'd', version: 1, keyId: 'k', box, at: 3 },
+        evidence: { id: 'ev', bytes: box, at: 4 },
+      }),
+    );
+    for (const one of [store, await again()]) {
+      assert.equal(await one.load('d'), { device: 'd', version: 1, snapshot: { step: 1 } });
+      assert.equal(await one.pending(10), effects);
+      assert.equal(await one.pending(1), effects.slice(0, 1));
+      assert.equal(await one.due(69, 10), []);
+      assert.equal(await one.due(70, 10), [{ device: 'd', timer: 'nonce', at: 70 }]);
+      assert.is(await one.nextTimer(), 70);
+      assert.equal(await one.escrowed('d', 1), { device: 'd', version: 1, keyId: 'k', box, at: 3 });
+      assert.is(await one.lastEscrow('d'), 1);
+      assert.equal(await one.evidence('ev'), box);
+      assert.equal(await one.list('', 10), [{ device: 'd', ...summary }]);
+      assert.is(await one.bySerial('s1'), 'd');
+      const [entry] = await one.journal('d', 10);
+      assert.equal([entry?.at, entry?.event, entry?.body], [1, 'tested', { from: 0 }]);
+    }
+  });
+
+  check(
+    'a step counts only on the version that it was made from, and else changes nothing',
+    async (store, again) => {
+      const other = await again();
+      await store.commit(stepOf('d', 0));
+      const late = {
+        effects: [{ id: 'lost', device: 'd', type: 'push', params: {} }],
+        setTimers: [{ timer: 't', at: 1 }],
+      };
+      for (const from of [0, 2, 7]) await rejects(other.commit(stepOf('d', from, late)), StepConflict);
+      await rejects(other.commit(stepOf('unknown', 1, late)), StepConflict);
+      assert.equal(
+        [await store.pending(10), await store.nextTimer(), (await store.journal('d', 10)).length],
+        [[], null, 1],
+      );
+      await other.commit(stepOf('d', 1));
+      assert.is((await store.load('d'))?.version, 2);
+    },
+  );
+
+  check('a step that fails half-way leaves nothing of itself', async (store) => {
+    const effect = { id: 'same', device: 'd', type: 'push', params: {} };
+    await store.commit(stepOf('d', 0, { effects: [effect] }));
+    await rejects(
+      store.commit(stepOf('d', 1, { setTimers: [{ timer: 't', at: 1 }], effects: [effect] })),
+      Error,
+    );
+    assert.equal(
+      [(await store.load('d'))?.version, (await store.journal('d', 10)).length, await store.nextTimer()],
+      [1, 1, null],
+    );
+    await store.commit(stepOf('d', 1));
+  });
+
+  check('of many at once one wins each version', async (store, again) => {
+    const stores = [store, await again()];
+    await store.commit(stepOf('d', 0));
+    const tries = Array.from({ length: 20 }, (_, i) =>
+      (stores[i % 2] as Store).commit(stepOf('d', 1, { snapshot: { by: i } })),
+    );
+    const results = await Promise.allSettled(tries);
+    assert.is(results.filter(({ status }) => status === 'fulfilled').length, 1);
+    const winner = results.findIndex(({ status }) => status === 'fulfilled');
+    assert.equal(await store.load('d'), { device: 'd', version: 2, snapshot: { by: winner } });
+  });
+
+  check('effects stay until they are done, in their order', async (store) => {
+    const effect = (id: string) => ({ id, device: 'd', type: 'push', params: {} });
+    await store.commit(stepOf('d', 0, { effects: [effect('b'), effect('a')] }));
+    await store.commit(stepOf('d', 1, { effects: [effect('c')] }));
+    await store.done('a');
+    await store.done('unknown');
+    assert.equal(
+      (await store.pending(10)).map(({ id }) => id),
+      ['b', 'c'],
+    );
+  });
+
+  check('timers are set anew, cleared, and found in time', async (store) => {
+    await store.commit(
+      stepOf('d', 0, {
+        setTimers: [
+          { timer: 'a', at: 30 },
+          { timer: 'b', at: 20 },
+        ],
+      }),
+    );
+    await store.commit(stepOf('e', 0, { setTimers: [{ timer: 'a', at: 10 }] }));
+    await store.commit(
+      stepOf('d', 1, { setTimers: [{ timer: 'a', at: 40 }], clearTimers: ['b', 'unknown'] }),
+    );
+    assert.equal(await store.due(100, 10), [
+      { device: 'e', timer: 'a', at: 10 },
+      { device: 'd', timer: 'a', at: 40 },
+    ]);
+    assert.equal((await store.due(100, 1)).length, 1);
+    assert.is(await store.nextTimer(), 10);
+  });
+
+  check('a due timer is taken once, with the step that answers it', async (store, again) => {
+    const other = await again();
+    const timer = { device: 'd', timer: 'a', at: 10 };
+    await store.commit(stepOf('d', 0, { setTimers: [timer] }));
+    await store.commit(stepOf('d', 1, { timer, setTimers: [{ timer: 'a', at: 50 }] }));
+    await rejects(other.commit(stepOf('d', 2, { timer })), TimerTaken);
+    assert.equal([(await store.load('d'))?.version, await store.due(99, 9)], [2, [{ ...timer, at: 50 }]]);
+    // Set anew meanwhile: not the one that was due.
+    await rejects(other.commit(stepOf('d', 2, { timer: { ...timer, at: 49 } })), TimerTaken);
+    await other.commit(stepOf('d', 2, { timer: { ...timer, at: 50 } }));
+    assert.is(await store.nextTimer(), null);
+  });
+
+  check('a step on an old version takes no timer', async (store) => {
+    const timer = { device: 'd', timer: 'a', at: 10 };
+    await store.commit(stepOf('d', 0, { setTimers: [timer] }));
+    await rejects(store.commit(stepOf('d', 5, { timer })), StepConflict);
+    assert.equal(await store.due(10, 1), [timer]);
+  });
+
+  check('lists go page by page, in the order of ids', async (store) => {
+    for (const device of ['c', 'a', 'b'])
+      await store.commit(stepOf(device, 0, { summary: { ...summary, serial: device } }));
+    assert.equal(
+      (await store.list('', 2)).map(({ device }) => device),
+      ['a', 'b'],
+    );
+    assert.equal(
+      (await store.list('b', 2)).map(({ device }) => device),
+      ['c'],
+    );
+    assert.equal(await store.list('c', 2), []);
+  });
+
+  check('a serial number belongs to nobody who is retired', async (store) => {
+    await store.commit(stepOf('old', 0, { summary: { ...summary, trust: 'retired' } }));
+    assert.is(await store.bySerial('s1'), null);
+    await store.commit(stepOf('new', 0));
+    assert.is(await store.bySerial('s1'), 'new');
+  });
+
+  check('the journal shows the newest first, of one device', async (store) => {
+    for (let from = 0; from < 5; from++) await store.commit(stepOf('d', from));
+    await store.commit(stepOf('e', 0));
+    assert.equal(
+      (await store.journal('d', 3)).map(({ body }) => body),
+      [{ from: 4 }, { from: 3 }, { from: 2 }],
+    );
+  });
+
+  check('a key in escrow is never written over', async (store) => {
+    const row = { device: 'd', version: 1, keyId: 'k', box: Uint8Array.of(1), at: 1 };
+    await store.commit(stepOf('d', 0, { escrow: row }));
+    await rejects(store.commit(stepOf('d', 1, { escrow: { ...row, box: Uint8Array.of(2) } })), Error);
+    await store.commit(stepOf('d', 1, { escrow: { ...row, version: 2, box: Uint8Array.of(2) } }));
+    assert.equal([(await store.escrowed('d', 1))?.box, await store.lastEscrow('d')], [Uint8Array.of(1), 2]);
+    assert.is(await store.escrowed('e', 1), null);
+  });
+
+  check('evidence of the last twenty attempts is kept, of each device', async (store) => {
+    await store.commit(stepOf('e', 0, { evidence: { id: 'e0', bytes: Uint8Array.of(9), at: 0 } }));
+    for (let i = 0; i < 25; i++)
+      await store.commit(stepOf('d', i, { evidence: { id: `d${i}`, bytes: Uint8Array.of(i), at: i } }));
+    assert.equal([await store.evidence('d4'), await store.evidence('d5')], [null, Uint8Array.of(5)]);
+    assert.equal(await store.evidence('e0'), Uint8Array.of(9));
+  });
+
+  check('blobs are stored once, empty ones too', async (store) => {
+    await store.putBlob('aa', Uint8Array.of(1, 2));
+    await store.putBlob('aa', Uint8Array.of(1, 2));
+    await store.putBlob('bb', new Uint8Array());
+    assert.equal([await store.blob('aa'), await store.blob('bb')], [Uint8Array.of(1, 2), new Uint8Array()]);
+  });
+
+  check('documents by kind and id', async (store) => {
+    await store.put('account', 'b', { n: 1 });
+    await store.put('account', 'a', { n: 2 });
+    await store.put('account', 'b', { n: 3 });
+    await store.put('image', 'a', { n: 4 });
+    assert.equal(await store.get('account', 'b'), { n: 3 });
+    assert.equal(await store.all('account'), [
+      { id: 'a', body: { n: 2 } },
+      { id: 'b', body: { n: 3 } },
+    ]);
+  });
+
+  check('a document is changed in one transaction, or not at all', async (store, again) => {
+    const stores = [store, await again()];
+    const changes = Array.from({ length: 20 }, (_, i) =>
+      (stores[i % 2] as Store).update<{ n: number }>('setting', 'count', (found) => ({
+        n: (found?.n ?? 0) + 1,
+      })),
+    );
+    const seen = await Promise.all(changes);
+    assert.equal(
+      seen.map(({ n }) => n).sort((a, b) => a - b),
+      Array.from({ length: 20 }, (_, i) => i + 1),
+    );
+    class Refused extends Error {}
+    await rejects(
+      store.update('setting', 'count', () => {
+        throw new Refused('no');
+      }),
+      Refused,
+    );
+    assert.equal(await store.get('setting', 'count'), { n: 20 });
+  });
+
+  check('text of any kind is data', async (store) => {
+    const odd = `'; drop table records; -- \n \u{1f600} %_ "`;
+    await store.put('setting', odd, { odd });
+    await store.commit(stepOf(odd, 0, { summary: { ...summary, serial: odd } }));
+    assert.equal([await store.get('setting', odd), await store.bySerial(odd)], [{ odd }, odd]);
+  });
+}
