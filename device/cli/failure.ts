@@ -1,10 +1,9 @@
 // What went wrong, for the person at the terminal: what, where, and the next thing to do.
-import { NvImageError } from '../../wasm/nv-image.ts';
-import { TpmStateError } from '../../wasm/state-file.ts';
 import { ImageError } from '../boot/image.ts';
 import { Refusal, reasonOf } from '../refusal.ts';
 import { KeyError } from '../tpm/keys.ts';
 import { TransportError } from '../tpm/transport.ts';
+import { NvImageError, TpmStateError } from '../tpm/transports/wasm.ts';
 
 /** Exit codes, as `eve --help` lists them. */
 export const exitCodes = { done: 0, failed: 1, usage: 2 } as const;

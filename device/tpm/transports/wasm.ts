@@ -5,6 +5,10 @@ import { type HostHooks, WasmTpm } from '../../../wasm/tpm.ts';
 import type { PoweredTpm } from '../powered.ts';
 import { TransportError } from '../transport.ts';
 
+/** What the state file of the emulator can be refused for. */
+export { NvImageError } from '../../../wasm/nv-image.ts';
+export { TpmStateError } from '../../../wasm/state-file.ts';
+
 export interface WasmTpmOptions extends HostHooks {
   /** Where its NV memory is kept, encrypted. Without it the TPM is a new one and ends with the process. */
   stateFile?: string;
