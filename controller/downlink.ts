@@ -96,6 +96,7 @@ export class Downlink {
     let topic: Topic;
     try {
       topic = parseTopic(text);
+      if (topic.direction !== 'up') throw new WireError('wire.topic', 'a device asks, and EVC answers');
     } catch (error) {
       this.#dropped(text, error);
       return;
@@ -374,7 +375,6 @@ export class Downlink {
   async #answerError(topic: Topic, text: string, error: unknown): Promise<void> {
     const { status, code, message, retryAfter } = describe(error);
     this.#options.onRefused?.(text, code, message);
-    if (topic.direction !== 'up' || topic.endpoint === 'push') return;
     const down = formatTopic({ ...topic, direction: 'down' });
     const problem = problemMessage({ code, text: message });
     await this.#publish(down, problem.schema, problem.message, { kind: 'reply', status, retryAfter }).catch(
