@@ -1,0 +1,112 @@
+// What EVC does, as it happens: server-sent events, one for each step of a record.
+import type { FastifyInstance } from 'fastify';
+import type { RunnerEvent } from '../record/runner.ts';
+import { RequestError } from './problem.ts';
+
+/** A step as others see it: no evidence, no keys, and of a verdict what people read. */
+export interface StepView {
+  device: string;
+  serial: string;
+  at: number;
+  event: { type: string } & Record<string, unknown>;
+  before: unknown;
+  after: unknown;
+  ignored: boolean;
+  /** Answers and pushes that the step led to. */
+  effects: { type: string; params: object }[];
+}
+
+const mostReaders = 50;
+/** A comment now and then, so that whatever stands between does not take the silence for an end, ms. */
+const pulse = 15_000;
+/** Bytes that may wait for a slow reader before it is cut. */
+const backlog = 4 * 1024 * 1024;
+
+export class StepStream {
+  readonly #readers = new Set<(text: string) => void>();
+
+  publish(step: RunnerEvent): void {
+    if (this.#readers.size === 0) return;
+    const text = `event: step\ndata: ${JSON.stringify(stepView(step))}\n\n`;
+    for (const write of this.#readers) write(text);
+  }
+
+  serve(app: FastifyInstance): void {
+    app.get('/api/v1/events', (request, reply) => {
+      if (this.#readers.size >= mostReaders) {
+        throw new RequestError('events.too-many', 503, `${mostReaders} others read the events already`);
+      }
+      reply.hijack();
+      const { raw } = reply;
+      raw.writeHead(200, { 'content-type': 'text/event-stream', 'cache-control': 'no-store' });
+      const write = (text: string) => {
+        if (raw.writableLength > backlog) raw.destroy();
+        else raw.write(text);
+      };
+      const timer = setInterval(() => write(':\n\n'), pulse);
+      this.#readers.add(write);
+      request.raw.once('close', () => {
+        clearInterval(timer);
+        this.#readers.delete(write);
+      });
+      // The reader knows that it misses nothing from here on.
+      write('event: ready\ndata: {}\n\n');
+    });
+  }
+}
+
+export function stepView(step: RunnerEvent): StepView {
+  const { device, at, before, after, ignored, effects, snapshot } = step;
+  const { basis, account, baseline, upgrade, upgraded, place } = snapshot.context;
+  const seen = { account: account?.id ?? null, basis, baseline: baseline?.versions ?? null };
+  return {
+    device,
+    serial: snapshot.context.serial,
+    at,
+    event: {
+      ...eventView(step.event as { type: string }),
+      record: { ...seen, upgrade: upgrade?.to ?? null, upgraded, place },
+    },
+    before,
+    after,
+    ignored,
+    effects: effects
+      .filter(({ type }) => type === 'reply' || type === 'push')
+      .map(({ type, params }) => ({ type, params: paramsView(params) })),
+  };
+}
+
+function eventView(event: { type: string }): { type: string } & Record<string, unknown> {
+  const {
+    type,
+    identity: _identity,
+    challenge: _challenge,
+    attempt,
+    ...rest
+  } = event as { type: string } & Record<string, unknown>;
+  const { verdict, upgrade } = rest as {
+    verdict?: Record<string, unknown>;
+    upgrade?: Record<string, unknown>;
+  };
+  return {
+    ...rest,
+    type,
+    ...(verdict ? { verdict: { ...verdict, pcrs: undefined, logs: undefined } } : {}),
+    ...(upgrade ? { upgrade: { from: upgrade.from, to: upgrade.to, until: upgrade.until } } : {}),
+    ...(attempt === undefined
+      ? {}
+      : { attempt: typeof attempt === 'string' ? attempt : (attempt as { id: string }).id }),
+  };
+}
+
+/** Of a reply, what a person follows; boxes and salts stay where they are. */
+function paramsView(params: object): object {
+  const { request, status, body } = params as {
+    request?: object;
+    status?: string;
+    body?: Record<string, unknown>;
+  };
+  if (!request) return params;
+  const { kind, code, why, findings, partial, version, key, rotate } = body ?? {};
+  return { request, status, body: { kind, code, why, findings, partial, version, key, rotate } };
+}

@@ -1,0 +1,173 @@
+// The command line's way to a running EVC: its API over HTTPS, believed by EVC's own root.
+import { createReadStream, readFileSync, statSync } from 'node:fs';
+import https from 'node:https';
+import type { Problem } from '../api/problem.ts';
+import type { StepView } from '../api/stream.ts';
+import { DataFolder, defaultPorts } from '../options.ts';
+import { exitCodes, Failure } from './failure.ts';
+
+export interface ClientOptions {
+  data?: string;
+  /** `https://host:port`. */
+  url?: string;
+  /** File of EVC's root certificate. */
+  root?: string;
+}
+
+const idle = 30_000;
+
+export class ApiClient {
+  readonly url: string;
+  readonly #agent: https.Agent;
+  readonly #token: string;
+
+  constructor(url: string, token: string, root: string) {
+    this.url = url;
+    this.#token = token;
+    this.#agent = new https.Agent({ ca: root, keepAlive: true, maxSockets: 8 });
+  }
+
+  /** Finds EVC through its data folder, unless told where it is. */
+  static open(options: ClientOptions): ApiClient {
+    const data = new DataFolder(options.data);
+    const token = process.env.EVC_TOKEN ?? (data.complete ? data.token() : null);
+    if (options.url === undefined || options.root === undefined) data.check();
+    if (token === null) {
+      throw new Failure('no administrator’s token is here', {
+        hint: 'give it in EVC_TOKEN; evc init printed it once',
+        exitCode: exitCodes.usage,
+        code: 'auth.missing',
+      });
+    }
+    const root = readFileSync(options.root ?? data.file('pki/root.cert.pem'), 'utf8');
+    const port = data.complete ? (data.service()?.httpsPort ?? defaultPorts.https) : defaultPorts.https;
+    const url = options.url ?? `https://${data.hosts()[0] ?? 'localhost'}:${port}`;
+    return new ApiClient(url, token, root);
+  }
+
+  get<Value>(path: string): Promise<Value> {
+    return this.#request('GET', path);
+  }
+
+  send<Value>(method: 'POST' | 'PATCH' | 'PUT', path: string, body?: object): Promise<Value> {
+    return this.#request(method, path, body === undefined ? undefined : JSON.stringify(body));
+  }
+
+  /** Sends a file; resolves with the id under which it waits. */
+  async upload(path: string): Promise<{ upload: string; size: number; sha256: string }> {
+    const { size } = statSync(path);
+    return this.#request('POST', '/api/v1/uploads', createReadStream(path), {
+      'content-type': 'application/octet-stream',
+      'content-length': size,
+    });
+  }
+
+  /** Every step of every record from now on. Resolves when the stream is open. */
+  events(onStep: (step: StepView) => void, onEnd: () => void): Promise<{ close(): void }> {
+    return new Promise((resolve, reject) => {
+      const request = https.get(
+        `${this.url}/api/v1/events`,
+        { agent: false, ca: this.#agent.options.ca, headers: { authorization: `Bearer ${this.#token}` } },
+        (response) => {
+          if (response.statusCode !== 200) {
+            response.destroy();
+            reject(
+              new Failure(`EVC answers ${response.statusCode} for its events`, {
+                exitCode: exitCodes.refused,
+              }),
+            );
+            return;
+          }
+          let rest = '';
+          response.setEncoding('utf8');
+          response.on('data', (chunk: string) => {
+            const parts = (rest + chunk).split('\n\n');
+            rest = parts.pop() ?? '';
+            for (const part of parts) {
+              const data = /^event: step\ndata: (.*)$/.exec(part)?.[1];
+              if (data !== undefined) onStep(JSON.parse(data) as StepView);
+              else if (part.startsWith('event: ready')) resolve({ close: () => request.destroy() });
+            }
+          });
+          response.once('close', onEnd);
+          response.once('error', () => undefined);
+        },
+      );
+      request.once('error', (error) => reject(this.#unreachable(error)));
+    });
+  }
+
+  close(): void {
+    this.#agent.destroy();
+  }
+
+  #request<Value>(
+    method: string,
+    path: string,
+    body?: string | NodeJS.ReadableStream,
+    headers: Record<string, string | number> = {},
+  ): Promise<Value> {
+    return new Promise((resolve, reject) => {
+      const request = https.request(
+        `${this.url}${path}`,
+        {
+          method,
+          agent: this.#agent,
+          timeout: idle,
+          headers: {
+            authorization: `Bearer ${this.#token}`,
+            ...(typeof body === 'string' ? { 'content-type': 'application/json' } : {}),
+            ...headers,
+          },
+        },
+        (response) => {
+          const chunks: Buffer[] = [];
+          response.on('data', (chunk: Buffer) => chunks.push(chunk));
+          response.once('error', (error) => reject(this.#unreachable(error)));
+          response.once('end', () => {
+            try {
+              const value = JSON.parse(Buffer.concat(chunks).toString('utf8')) as Value;
+              if ((response.statusCode ?? 500) < 300) resolve(value);
+              else reject(refusal(value as Problem));
+            } catch (error) {
+              reject(this.#unreachable(error as Error));
+            }
+          });
+        },
+      );
+      request.once('timeout', () => request.destroy(new Error(`no answer within ${idle / 1000} s`)));
+      request.once('error', (error) => reject(this.#unreachable(error)));
+      if (body === undefined || typeof body === 'string') request.end(body);
+      else body.once('error', reject).pipe(request);
+    });
+  }
+
+  #unreachable(error: NodeJS.ErrnoException): Failure {
+    const known: Record<string, string> = {
+      ECONNREFUSED: 'nobody listens there',
+      ENOTFOUND: 'the name is unknown',
+    };
+    return new Failure(`EVC at ${this.url} is out of reach: ${known[error.code ?? ''] ?? error.message}`, {
+      hint: 'start it with: evc serve; or say where it is with --url https://HOST:PORT',
+      exitCode: exitCodes.unreachable,
+      code: 'evc.unreachable',
+      cause: error,
+    });
+  }
+}
+
+function refusal({ code, detail }: Problem): Failure {
+  return new Failure(detail ?? 'EVC refuses without saying why', {
+    code: code ?? 'refused',
+    hint: hints[code ?? ''] ?? '',
+    exitCode: exitCodes.refused,
+  });
+}
+
+const hints: Record<string, string> = {
+  'auth.wrong': 'give the token that evc init printed in EVC_TOKEN',
+  'device.unknown': 'evc status lists the devices',
+  'device.ambiguous': 'give more letters of its id, or its serial number',
+  'account.unknown': 'evc account list shows the accounts',
+  'reason.missing': 'say why with --reason "…"',
+};

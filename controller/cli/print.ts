@@ -1,0 +1,101 @@
+// Text for people: tables that fit 80 columns, ages, and colour that is never the only sign.
+
+import type { Finding } from '../../machines/flow.ts';
+import type { DeviceView } from '../operator.ts';
+
+const codes = { bold: 1, dim: 2, red: 31, green: 32, yellow: 33, cyan: 36 } as const;
+export type Style = keyof typeof codes;
+
+/** Colour on a terminal alone, and not with NO_COLOR (no-color.org). */
+export function painter(
+  stream: { isTTY?: boolean } = process.stdout,
+): (style: Style, text: string) => string {
+  const on = stream.isTTY === true && !process.env.NO_COLOR && process.env.TERM !== 'dumb';
+  return (style, text) => (on ? `\u001b[${codes[style]}m${text}\u001b[0m` : text);
+}
+
+export const tableWidth = 80;
+
+/** Columns as wide as they need to be, and the last one cut where the line would pass the width. */
+export function table(
+  head: readonly string[],
+  rows: readonly (readonly string[])[],
+  width = tableWidth,
+): string {
+  const widths = head.map((title, column) =>
+    Math.max(title.length, ...rows.map((row) => (row[column] ?? '').length)),
+  );
+  const line = (cells: readonly string[]) => {
+    const text = cells
+      .map((cell, column) => (column === head.length - 1 ? cell : cell.padEnd(widths[column] ?? 0)))
+      .join('  ');
+    return text.length > width ? `${text.slice(0, width - 1)}…` : text.trimEnd();
+  };
+  return [head, ...rows].map(line).join('\n');
+}
+
+/** `3h 12m`, of ms. */
+export function ageOf(ms: number): string {
+  const s = Math.max(0, Math.round(ms / 1000));
+  if (s < 60) return `${s}s`;
+  if (s < 3600) return `${Math.floor(s / 60)}m ${s % 60}s`;
+  if (s < 86_400) return `${Math.floor(s / 3600)}h ${Math.floor((s % 3600) / 60)}m`;
+  return `${Math.floor(s / 86_400)}d ${Math.floor((s % 86_400) / 3600)}h`;
+}
+
+/** A digest as people compare it: its ends. */
+export function short(hex: string): string {
+  return hex.length > 16 ? `${hex.slice(0, 8)}…${hex.slice(-4)}` : hex;
+}
+
+/** The reason of a device in a few words, for the last column of a list. */
+export function reasonLine(
+  view: Pick<DeviceView, 'trust' | 'verdict' | 'upgraded' | 'baseline' | 'place'>,
+): string {
+  const { trust, verdict, upgraded } = view;
+  if (trust === 'uud' || (verdict && !verdict.accepted)) return uudLine(verdict?.findings ?? []);
+  if (trust === 'umd') return 'moved: it is not where it was locked to';
+  if (upgraded?.how === 'committed') return `upgraded ${upgraded.from} → ${upgraded.to}`;
+  if (upgraded?.how === 'rolledBack') return `fell back to ${upgraded.from}: ${upgraded.why?.code ?? ''}`;
+  return verdict ? `as its baseline (${verdict.grounds ?? 'none'})` : '';
+}
+
+/** Which PCRs, and the first event that explains it. */
+export function uudLine(findings: readonly Finding[]): string {
+  const pcrs = pcrsOf(findings);
+  const event = findings.find(({ code }) => code.startsWith('log.'));
+  const first = event ?? findings[0];
+  return `${pcrs.length > 0 ? `PCR ${pcrs.join(', ')}: ` : ''}${first?.text ?? 'refused'}`;
+}
+
+/** PCRs that are not what the baseline allows, ascending. */
+export function pcrsOf(findings: readonly Finding[]): number[] {
+  const pcrs = findings.flatMap(({ code, pcr }) =>
+    code === 'policy.pcr.unexpected' && pcr !== undefined ? [pcr] : [],
+  );
+  return [...new Set(pcrs)].sort((a, b) => a - b);
+}
+
+/** Each finding with PCR, event, seen and allowed, over as many lines as it takes. */
+export function findingLines(findings: readonly Finding[], most = 20): string[] {
+  const lines = findings.slice(0, most).flatMap((finding) => {
+    const { code, text, pcr, event, seen, allowed, remedy } = finding;
+    const where = [pcr === undefined ? '' : `PCR ${pcr}`, event === undefined ? '' : `event ${event}`].filter(
+      Boolean,
+    );
+    return [
+      `  ${code}${where.length > 0 ? `  ${where.join(', ')}` : ''}`,
+      `    ${text}`,
+      ...(seen ? [`    seen     ${cut(seen)}`] : []),
+      ...(allowed ? [`    allowed  ${cut(allowed)}`] : []),
+      ...(remedy ? [`    remedy   ${remedy}`] : []),
+    ];
+  });
+  return findings.length > most
+    ? [...lines, `  … and ${findings.length - most} more (--json shows all)`]
+    : lines;
+}
+
+function cut(text: string): string {
+  return text.length > tableWidth - 13 ? `${text.slice(0, tableWidth - 14)}…` : text;
+}
