@@ -1,0 +1,151 @@
+// What an operator asks and decides about devices, over the API.
+import type { DeviceView } from '../operator.ts';
+import type { JournalEntry, RecordSummary } from '../store/store.ts';
+import type { ApiClient } from './client.ts';
+import { ageOf, findingLines, painter, reasonLine, type Style, short, table, uudLine } from './print.ts';
+
+type Summary = RecordSummary & { device: string };
+
+export async function listDevices(api: ApiClient): Promise<Summary[]> {
+  const page = 1000;
+  const all: Summary[] = [];
+  for (;;) {
+    const after = all.at(-1)?.device ?? '';
+    const { devices } = await api.get<{ devices: Summary[] }>(`/api/v1/devices?limit=${page}&after=${after}`);
+    all.push(...devices);
+    if (devices.length < page) return all;
+  }
+}
+
+export function showDevice(api: ApiClient, words: string): Promise<DeviceView> {
+  return api.get(`/api/v1/devices/${encodeURIComponent(words)}`);
+}
+
+export function decide(api: ApiClient, words: string, what: string, body?: object): Promise<DeviceView> {
+  return api.send('POST', `/api/v1/devices/${encodeURIComponent(words)}/${what}`, body);
+}
+
+export async function readJournal(api: ApiClient, words: string, limit: number) {
+  const path = `/api/v1/devices/${encodeURIComponent(words)}/journal?limit=${limit}`;
+  const { journal } = await api.get<{ journal: (JournalEntry & { seq: number })[] }>(path);
+  return journal;
+}
+
+const marks: Record<string, [mark: string, style: Style]> = {
+  trusted: ['✓', 'green'],
+  uud: ['✗', 'red'],
+  umd: ['!', 'yellow'],
+  stale: ['?', 'yellow'],
+};
+
+/** One word for a person: the trust of a device, with a sign that does not need colour. */
+export function trustWord(trust: string): string {
+  const [mark] = marks[trust] ?? ['·'];
+  const word = trust === 'uud' || trust === 'umd' ? trust.toUpperCase() : trust;
+  return `${mark} ${word}`;
+}
+
+/** The fleet, one line a device. */
+export function statusTable(views: readonly DeviceView[], now: number): string {
+  const rows = views.map((view) => [
+    view.serial || short(view.device),
+    trustWord(view.trust),
+    view.baseline?.versions.image ?? '',
+    view.online ? 'online' : view.seen === 0 ? 'never seen' : `${ageOf(now - view.seen)} ago`,
+    reasonLine(view),
+  ]);
+  return colourTrust(table(['DEVICE', 'TRUST', 'BASELINE', 'LINK', 'WHY'], rows));
+}
+
+export function colourTrust(text: string): string {
+  const paint = painter();
+  return text.replace(/[✓✗!?] (trusted|UUD|UMD|stale)\b/g, (found, word: string) =>
+    paint(marks[word.toLowerCase()]?.[1] ?? 'dim', found),
+  );
+}
+
+export function deviceText(view: DeviceView, now: number): string {
+  const { baseline, upgrade, upgraded, verdict, place, escrow } = view;
+  const states = view.states as Record<string, unknown>;
+  const at = (time: number) => `${new Date(time).toISOString()} (${ageOf(now - time)} ago)`;
+  const lines: [string, string][] = [
+    ['device', view.device],
+    ['serial', view.serial],
+    ['UUID', view.uuid],
+    ['account', view.account],
+    ['trust', trustWord(view.trust)],
+    ['link', view.online ? 'online' : 'offline'],
+    ['seen', view.seen === 0 ? 'never' : at(view.seen)],
+    [
+      'states',
+      Object.entries(states)
+        .map(([region, state]) => `${region} ${String(state)}`)
+        .join(', '),
+    ],
+    ['TPM', view.ekTrust === 'first-use' ? 'endorsement key trusted on first use' : view.ekTrust],
+    [
+      'baseline',
+      baseline ? `${baseline.versions.image}, by ${baseline.grounds}, ${at(baseline.at)}` : 'none',
+    ],
+    [
+      'verdict',
+      verdict ? `${verdict.accepted ? `accepted (${verdict.grounds})` : uudLine(verdict.findings)}` : 'none',
+    ],
+    [
+      'upgrade',
+      upgrade ? `${upgrade.from} → ${upgrade.to}, window until ${new Date(upgrade.until).toISOString()}` : '',
+    ],
+    [
+      'upgraded',
+      upgraded
+        ? `${upgraded.from} → ${upgraded.to}: ${upgraded.how}${upgraded.why ? `, ${upgraded.why.text}` : ''}`
+        : '',
+    ],
+    ['place', place.locked ? `locked to ${place.locked.latitude}, ${place.locked.longitude}` : 'not locked'],
+    ['escrow', escrow[0] ? `key ${escrow[0].keyId}, version ${escrow[0].version}` : 'none'],
+  ];
+  return colourTrust(
+    lines
+      .filter(([, text]) => text !== '')
+      .map(([name, text]) => `${name.padEnd(10)}${text}`)
+      .join('\n'),
+  );
+}
+
+/** Why a device is trusted, or not, and what may be done about it. */
+export function whyText(view: DeviceView, words: string, now: number): string {
+  const { verdict, trust } = view;
+  if (!verdict) return `${words} has not attested yet; it is ${trust}`;
+  const head = `${trustWord(trust)}  ${view.serial || short(view.device)}, ${ageOf(now - verdict.at)} ago`;
+  const genuine = verdict.genuine
+    ? '  the evidence is genuine: nonce, key, quote and log hold'
+    : '  the evidence is not genuine, so nothing of it is believed';
+  const hints = [
+    ...(trust === 'uud' && verdict.genuine
+      ? [
+          `hint: if this software is wanted:  evc accept ${words} --reason "…"`,
+          `hint: to push a good image:        evc upgrade ${words} VERSION`,
+        ]
+      : []),
+    ...((view.states as Record<string, unknown>).location === 'umd'
+      ? [`hint: if this place is right:      evc accept-place ${words} --reason "…"`]
+      : []),
+  ];
+  const grounds = verdict.accepted ? [`  accepted: ${verdict.grounds}`] : [];
+  return colourTrust([head, genuine, ...grounds, ...findingLines(verdict.findings), ...hints].join('\n'));
+}
+
+export function journalText(entries: readonly JournalEntry[]): string {
+  const rows = [...entries].reverse().map(({ at, event, body }) => {
+    const { by, reason, accepted, grounds, findings } = body as Record<string, unknown>;
+    const first = Array.isArray(findings) ? (findings[0] as { code?: string } | undefined) : undefined;
+    const what =
+      typeof reason === 'string'
+        ? `${by}: ${reason}`
+        : accepted === true
+          ? `accepted: ${grounds}`
+          : (first?.code ?? '');
+    return [new Date(at).toISOString().slice(0, 19).replace('T', ' '), event, what];
+  });
+  return table(['TIME', 'EVENT', 'WHAT'], rows);
+}

@@ -1,0 +1,1 @@
+export async function up(_options: object): Promise<void> {}

@@ -1,0 +1,369 @@
+// `evc`: the command of the controller.
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { Command, CommanderError, Option } from 'commander';
+import type { Account } from '../machines/device-record.ts';
+import { ApiClient, type ClientOptions } from './cli/client.ts';
+import {
+  decide,
+  deviceText,
+  journalText,
+  listDevices,
+  readJournal,
+  showDevice,
+  statusTable,
+  whyText,
+} from './cli/devices.ts';
+import { exitCodes, explain, Failure } from './cli/failure.ts';
+import { table } from './cli/print.ts';
+import { serve } from './cli/serve.ts';
+import { up } from './cli/up.ts';
+import { DataFolder, durationOf } from './options.ts';
+
+type Common = ClientOptions & { json?: boolean };
+
+const program = new Command('evc')
+  .description('The controller of a fleet: which devices are trusted, and why not.')
+  .showHelpAfterError('(evc --help shows what there is)')
+  .exitOverride()
+  .addHelpText(
+    'after',
+    `
+Examples:
+  evc up                                       a fleet on this machine, and its story
+  evc init --host evc.example.com              sets up ./evc-data
+  evc serve                                    runs EVC on it
+  evc key add --out ./config                   what a device is installed with
+  evc status
+  evc why edge-02
+
+DEVICE is the id of a device, the start of it, its UUID or its serial number.
+The data folder is --data, else EVC_DATA, else ./evc-data; EVC_TOKEN overrides its token.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 EVC is out of reach, 4 EVC refused;
+the reason and a hint are on standard error.`,
+  );
+
+const dataOption = () => new Option('--data <dir>', "EVC's data folder");
+const withParent = () => new Option('--with-parent', 'ends when standard input does').hideHelp();
+
+/** A command that talks to a running EVC. */
+function remote(command: Command): Command {
+  return command
+    .addOption(dataOption())
+    .option('--url <url>', 'where EVC is: https://HOST:PORT')
+    .option('--root <file>', "EVC's root certificate, where its data folder is not here")
+    .option('--json', 'prints the answer as JSON');
+}
+
+async function ask<Value>(
+  options: Common,
+  question: (api: ApiClient) => Promise<Value>,
+  text: (value: Value) => string,
+): Promise<void> {
+  const api = ApiClient.open(options);
+  try {
+    const value = await question(api);
+    say(options.json ? JSON.stringify(value) : text(value));
+  } finally {
+    api.close();
+  }
+}
+
+program
+  .command('up')
+  .description('Brings EVC and devices up on this machine, and plays the sequences as they happen.')
+  .option('--story <name>', 'plays one story alone; --story list shows them')
+  .option('--exit', 'ends when the stories have; 0 only if every one ended as it must')
+  .option('--json', 'prints the steps as lines of JSON')
+  .addOption(dataOption())
+  .action((options) => up(options));
+
+program
+  .command('init')
+  .description('Sets up a data folder: keys, certificates, a first account and the administrator’s token.')
+  .addOption(dataOption())
+  .option('--host <name...>', 'names and addresses under which devices reach EVC', ['localhost'])
+  .option('--json', 'prints what was made as JSON')
+  .action(async ({ data, host, json }) => {
+    const folder = new DataFolder(data);
+    const { token, hosts } = await folder.init(host, Date.now());
+    if (json) return say(JSON.stringify({ data: folder.path, hosts, token }));
+    if (token === null) return say(`${folder.path} is set up already; nothing was changed`);
+    say(`${folder.path} is set up for ${hosts.join(', ')}`);
+    say(`the administrator’s token, shown this once: ${token}`);
+    say(`it is in ${folder.file('token')} too, for the evc command on this machine`);
+    say('next: evc serve');
+  });
+
+program
+  .command('serve')
+  .description('Runs EVC: its broker for devices, its API and images over HTTPS. Ctrl-C stops it in order.')
+  .addOption(dataOption())
+  .option('--host <address>', 'where to listen; 0.0.0.0 for every network', '127.0.0.1')
+  .option('--mqtt-port <number>', 'for devices; 0 takes a free one (default: 8883)')
+  .option('--https-port <number>', 'for people and images; 0 takes a free one (default: 8443)')
+  .option('--json', 'prints every step of every record as lines of JSON')
+  .addOption(withParent())
+  .action((options) => serve(options));
+
+remote(program.command('status'))
+  .description('Lists the devices: trusted or not, and why.')
+  .action((options: Common) =>
+    ask(
+      options,
+      async (api) => Promise.all((await listDevices(api)).map(({ device }) => showDevice(api, device))),
+      (views) => (views.length === 0 ? 'no device is registered yet' : statusTable(views, Date.now())),
+    ),
+  );
+
+remote(program.command('device').description('Looks at a device.').command('show').argument('<device>'))
+  .description('Shows all that EVC knows of a device.')
+  .action((words: string, options: Common) =>
+    ask(
+      options,
+      (api) => showDevice(api, words),
+      (view) => deviceText(view, Date.now()),
+    ),
+  );
+
+remote(program.command('why').argument('<device>'))
+  .description('Says why a device is trusted or not: PCR, event, seen, allowed.')
+  .action((words: string, options: Common) =>
+    ask(
+      options,
+      (api) => showDevice(api, words),
+      (view) => whyText(view, words, Date.now()),
+    ),
+  );
+
+remote(program.command('journal').argument('<device>'))
+  .description('Shows what happened to the record of a device.')
+  .option('--limit <number>', 'entries, newest', '50')
+  .action((words: string, options: Common & { limit: string }) =>
+    ask(options, (api) => readJournal(api, words, Number(options.limit)), journalText),
+  );
+
+/** A decision about a device: a route of its own, with a reason that is kept. */
+function decision(name: string, route: string, description: string, done: string): void {
+  remote(program.command(name).argument('<device>'))
+    .description(description)
+    .requiredOption('--reason <text>', 'why; it is kept')
+    .action((words: string, options: Common & { reason: string }) =>
+      ask(
+        options,
+        (api) => decide(api, words, route, { reason: options.reason }),
+        () => `${words}: ${done}`,
+      ),
+    );
+}
+
+decision('accept', 'accept', 'Makes what a device runs now its baseline.', 'accepted; it attests again now');
+decision('accept-place', 'accept-place', 'Locks a device to where it is now.', 'locked to its new place');
+decision('retire', 'retire', 'Takes a device out of service.', 'retired');
+decision('reenrol', 'reenrol', 'Lets a device come back with another TPM.', 'may enrol once more');
+
+remote(program.command('upgrade').argument('<device>').argument('<version>'))
+  .description('Pushes an image of the catalogue to a device.')
+  .option('--window <time>', 'how long the device may take', '1h')
+  .option('--test-window <time>', 'how long the new image has to hold', '10m')
+  .action((words: string, version: string, options: Common & { window: string; testWindow: string }) =>
+    ask(
+      options,
+      (api) =>
+        decide(api, words, 'upgrade', {
+          version,
+          window: durationOf(options.window, '--window'),
+          testWindow: durationOf(options.testWindow, '--test-window'),
+        }),
+      ({ upgrade }) => `${words}: ${upgrade?.from ?? ''} → ${version}; the window is open`,
+    ),
+  );
+
+remote(program.command('move').argument('<device>').argument('<account>'))
+  .description('Moves a device to another account; its PCR baseline stays.')
+  .action((words: string, account: string, options: Common) =>
+    ask(
+      options,
+      (api) => decide(api, words, 'move', { account }),
+      () => `${words} is in ${account}`,
+    ),
+  );
+
+remote(program.command('rotate').argument('<device>'))
+  .description('Asks a device for a new master key of its vault.')
+  .action((words: string, options: Common) =>
+    ask(
+      options,
+      (api) => decide(api, words, 'rotate'),
+      () => `${words} makes a new master key when it attests next`,
+    ),
+  );
+
+const account = program.command('account').description('Accounts: what their devices may do.');
+
+type AccountOptions = Common & { kind?: string; locationLock?: string; radius?: string; moved?: string };
+
+function accountFields({ kind, locationLock, radius, moved }: AccountOptions): object {
+  return {
+    ...(kind === undefined ? {} : { kind }),
+    ...(locationLock === undefined ? {} : { locationLock: switchOf(locationLock) }),
+    ...(radius === undefined ? {} : { radius: Number(radius) }),
+    ...(moved === undefined ? {} : { moved }),
+  };
+}
+
+function withAccountFields(command: Command): Command {
+  return command
+    .option('--kind <kind>', 'manufacturing or production')
+    .option('--location-lock <switch>', 'on or off')
+    .option('--radius <metres>', 'how far is still the same place')
+    .option('--moved <policy>', 'what a moved device meets: report or block');
+}
+
+withAccountFields(remote(account.command('add').argument('<name>')))
+  .description('Adds an account.')
+  .action((id: string, options: AccountOptions) =>
+    ask(
+      options,
+      (api) => api.send<Account>('POST', '/api/v1/accounts', { id, ...accountFields(options) }),
+      accountLine,
+    ),
+  );
+
+withAccountFields(remote(account.command('set').argument('<name>')))
+  .description('Changes an account; its devices follow.')
+  .action((id: string, options: AccountOptions) =>
+    ask(
+      options,
+      (api) =>
+        api.send<Account>('PATCH', `/api/v1/accounts/${encodeURIComponent(id)}`, accountFields(options)),
+      accountLine,
+    ),
+  );
+
+remote(account.command('list'))
+  .description('Lists the accounts.')
+  .action((options: Common) =>
+    ask(
+      options,
+      (api) => api.get<{ accounts: Account[] }>('/api/v1/accounts'),
+      ({ accounts }) =>
+        table(
+          ['ACCOUNT', 'KIND', 'LOCATION-LOCK', 'RADIUS', 'MOVED'],
+          accounts.map(({ id, kind, locationLock, radius, moved }) => [
+            id,
+            kind,
+            locationLock ? 'on' : 'off',
+            `${radius} m`,
+            moved,
+          ]),
+        ),
+    ),
+  );
+
+remote(program.command('key').description('Onboarding keys.').command('add'))
+  .description('Makes an onboarding key, and the /config folder of a device with it.')
+  .requiredOption('--out <dir>', 'folder for onboard.*.pem, root-certificate.pem and server')
+  .option('--name <name>', 'what to call it', 'onboarding')
+  .option('--account <name>', 'account of the devices that register with it', 'default')
+  .option('--limit <number>', 'devices that may register with it', '1')
+  .option('--days <number>', 'how long it is good for', '30')
+  .action((options: Common & { out: string; name: string; account: string; limit: string; days: string }) => {
+    const out = resolve(options.out);
+    return ask(
+      options,
+      async (api) => {
+        const made = await api.send<{ id: string; key: string; certificate: string }>(
+          'POST',
+          '/api/v1/keys',
+          {
+            name: options.name,
+            account: options.account,
+            limit: Number(options.limit),
+            days: Number(options.days),
+          },
+        );
+        const { mqttPort, hosts } = await api.get<{ mqttPort: number; hosts: string[] }>('/api/v1/status');
+        const root = readFileSync(options.root ?? new DataFolder(options.data).file('pki/root.cert.pem'));
+        mkdirSync(out, { recursive: true, mode: 0o700 });
+        writeFileSync(join(out, 'onboard.key.pem'), made.key, { mode: 0o600 });
+        writeFileSync(join(out, 'onboard.cert.pem'), made.certificate);
+        writeFileSync(join(out, 'root-certificate.pem'), root);
+        writeFileSync(join(out, 'server'), `mqtts://${hosts[0]}:${mqttPort}\n`);
+        return { id: made.id, out };
+      },
+      () => `${out} is ready: copy it to /config of the device`,
+    );
+  });
+
+const image = program.command('image').description('The catalogue of images.');
+
+remote(image.command('add').argument('<version>'))
+  .description(
+    'Adds an image: its file, and the logs of its reference boots (eve image pack, eve image measure).',
+  )
+  .requiredOption('--log <file...>', 'log of a reference boot, one for each slot')
+  .option('--file <file>', 'the image, for devices to fetch')
+  .action((version: string, options: Common & { log: string[]; file?: string }) =>
+    ask(
+      options,
+      async (api) => {
+        const logs = options.log.map((path) => readFileSync(path).toString('base64'));
+        const upload = options.file === undefined ? {} : { upload: (await api.upload(options.file)).upload };
+        return api.send<ImageLine>('POST', '/api/v1/images', { version, logs, ...upload });
+      },
+      (added) => `image ${version}: ${added.measurements} measurements, ${added.size} bytes to fetch`,
+    ),
+  );
+
+remote(image.command('list'))
+  .description('Lists the images.')
+  .action((options: Common) =>
+    ask(
+      options,
+      (api) => api.get<{ images: ImageLine[] }>('/api/v1/images'),
+      ({ images }) =>
+        table(
+          ['VERSION', 'BYTES', 'MEASUREMENTS', 'SHA-256'],
+          images.map(({ version, size, measurements, sha256 }) => [
+            version,
+            `${size}`,
+            `${measurements}`,
+            sha256,
+          ]),
+        ),
+    ),
+  );
+
+interface ImageLine {
+  version: string;
+  sha256: string;
+  size: number;
+  measurements: number;
+}
+
+try {
+  await program.parseAsync();
+} catch (error) {
+  if (error instanceof CommanderError)
+    process.exitCode = error.exitCode === 0 ? exitCodes.done : exitCodes.usage;
+  else {
+    const { code, text, hint, exitCode } = explain(error);
+    process.stderr.write(`evc: ${text}  [${code}]\n${hint === '' ? '' : `hint: ${hint}\n`}`);
+    process.exitCode = exitCode;
+  }
+}
+
+function accountLine({ id, kind, locationLock, radius, moved }: Account): string {
+  return `account ${id}: ${kind}, Location-Lock ${locationLock ? `on (${radius} m, moved: ${moved})` : 'off'}`;
+}
+
+function switchOf(text: string): boolean {
+  if (text === 'on' || text === 'off') return text === 'on';
+  throw new Failure(`--location-lock ${text}`, { hint: 'known: on, off', exitCode: exitCodes.usage });
+}
+
+function say(line: string): void {
+  process.stdout.write(`${line}\n`);
+}
