@@ -1,6 +1,7 @@
 // EVC's keys and certificates: a root that devices are installed with, and below it the signing key, the exchange key and
 // the certificate of broker and HTTPS. Made once, by set-up, and kept in EVC's data folder.
 import {
+  createHash,
   createPrivateKey,
   createPublicKey,
   generateKeyPairSync,
@@ -137,11 +138,21 @@ function certify(
       subject,
       notBefore: new Date(now - day),
       notAfter: new Date(now + days * day),
-      publicKey: createPublicKey(key).export({ type: 'spki', format: 'der' }),
+      publicKey: spkiOf(key),
+      keyIdentifiers: { subject: keyIdentifier(key), authority: keyIdentifier(issuerKey) },
       ...extra,
     },
     (tbs) => signRaw(issuerKey, tbs),
   );
+}
+
+function spkiOf(key: KeyObject): Buffer {
+  return createPublicKey(key).export({ type: 'spki', format: 'der' });
+}
+
+/** The leftmost 160 bits of a SHA-256 [RFC 7093 2, method 4]. */
+function keyIdentifier(key: KeyObject): Uint8Array {
+  return createHash('sha256').update(spkiOf(key)).digest().subarray(0, 20);
 }
 
 function newKey(): KeyObject {

@@ -1,7 +1,7 @@
 // The catalogue of images: which measurements a version causes, and the file that devices fetch. Known from the log of a
 // reference boot, in a place that is trusted.
-import { createHash } from 'node:crypto';
-import { createReadStream, createWriteStream, mkdirSync, renameSync, statSync } from 'node:fs';
+import { createHash, randomUUID } from 'node:crypto';
+import { createReadStream, createWriteStream, mkdirSync, renameSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { parseLog } from '../../formats/eventlog/parse.ts';
@@ -54,22 +54,16 @@ export class Catalogue {
     const entries = measurements(logs);
     const image: CatalogueImage = { version, sha256: '', size: 0, signature: '', entries, added };
     if (file) {
-      const temporary = join(this.#folder, `.incoming-${process.pid}-${Date.now()}`);
-      const digest = createHash('sha256');
-      await pipeline(
-        createReadStream(file.path),
-        async function* (source) {
-          for await (const chunk of source) {
-            digest.update(chunk as Buffer);
-            yield chunk;
-          }
-        },
-        createWriteStream(temporary, { mode: 0o644 }),
-      );
-      image.sha256 = digest.digest('hex');
-      image.size = statSync(temporary).size;
+      const temporary = join(this.#folder, `.incoming-${randomUUID()}`);
+      try {
+        const { sha256, size } = await copy(file.path, temporary);
+        Object.assign(image, { sha256, size });
+        renameSync(temporary, this.file(sha256));
+      } catch (error) {
+        rmSync(temporary, { force: true });
+        throw error;
+      }
       image.signature = Buffer.from(signRaw(this.#pki.signing.key, imageManifest(image))).toString('base64');
-      renameSync(temporary, this.file(image.sha256));
     }
     await this.#store.put('image', version, image);
     return image;
@@ -116,6 +110,21 @@ export class Catalogue {
   }
 }
 
+/** Copies a file, on the disk before it resolves, and hashes what it copied. */
+async function copy(from: string, to: string): Promise<{ sha256: string; size: number }> {
+  const digest = createHash('sha256');
+  let size = 0;
+  const counted = async function* (source: AsyncIterable<Buffer>) {
+    for await (const chunk of source) {
+      digest.update(chunk);
+      size += chunk.length;
+      yield chunk;
+    }
+  };
+  await pipeline(createReadStream(from), counted, createWriteStream(to, { mode: 0o644, flush: true }));
+  return { sha256: digest.digest('hex'), size };
+}
+
 /** Measurements of a reference boot, SHA-256 bank. A log that was cut short is no reference. */
 function measurements(logs: readonly Uint8Array[]): CatalogueImage['entries'] {
   try {
@@ -125,6 +134,7 @@ function measurements(logs: readonly Uint8Array[]): CatalogueImage['entries'] {
     const { pcrs } = replay(parsed, 'sha256', hash);
     const check = checkLog(parsed, pcrs, 'sha256', hash);
     if (!check.ok) throw new RangeError('the log does not lead to its own values');
+    if (check.log.events.length === 0) throw new RangeError('it measures nothing');
     return entriesOf(check.log);
   } catch (cause) {
     const why = cause instanceof Error ? cause.message : 'unreadable';

@@ -2,6 +2,7 @@
 // transaction, then carry the effects out. Nothing lives in memory that a `kill -9` may not take: what was committed and
 // not done is done at the next start.
 import { randomUUID } from 'node:crypto';
+import { setTimeout } from 'node:timers/promises';
 import { initialTransition, transition } from 'xstate';
 import type { Clock } from '../../machines/clock.ts';
 import {
@@ -133,8 +134,10 @@ export class RecordRunner {
       try {
         await store.commit(step);
       } catch (error) {
-        if (error instanceof StepConflict && tries < conflictTries) continue;
-        throw error;
+        if (!(error instanceof StepConflict) || tries >= conflictTries) throw error;
+        // Another controller is at the same record: without chance in it one of the two could lose every time.
+        await setTimeout(clock.random() * 2 ** tries);
+        continue;
       }
       const ignored = named.some(({ type }) => type === 'ignored');
       watch?.({

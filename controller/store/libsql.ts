@@ -54,6 +54,7 @@ export class LibsqlStore implements Store {
   readonly #statements = new Map<string, Database.Statement>();
 
   readonly #path: string;
+  #closed = false;
 
   private constructor(db: Database.Database, path: string) {
     this.#db = db;
@@ -307,6 +308,8 @@ export class LibsqlStore implements Store {
   }
 
   async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
     this.#statements.clear();
     try {
       this.#db.exec('pragma wal_checkpoint(truncate)');
@@ -321,6 +324,7 @@ export class LibsqlStore implements Store {
   }
 
   #transaction<Result>(work: () => Result): Result {
+    this.#checkOpen();
     try {
       this.#db.exec('begin immediate');
       const result = work();
@@ -339,6 +343,11 @@ export class LibsqlStore implements Store {
       this.#statements.set(sql, statement);
     }
     return statement;
+  }
+
+  /** Asked anything after its end, libsql ends the process. */
+  #checkOpen(): void {
+    if (this.#closed) throw new StoreError('closed', `${this.#path} was closed`);
   }
 
   /** One change on its own: a statement that fails outside a transaction is never reset, and no commit works after it. */
@@ -360,6 +369,7 @@ export class LibsqlStore implements Store {
 
   /** Values go in one array: a lone Buffer would be taken for named parameters, and end the process. */
   #mapped<Result>(query: () => Result): Result {
+    this.#checkOpen();
     try {
       return query();
     } catch (error) {

@@ -21,6 +21,8 @@ export interface CertificateFields {
   serverAuth?: boolean;
   /** DNS names and IPv4 addresses. */
   hosts?: readonly string[];
+  /** RFC 5280 4.2.1.1 and 4.2.1.2: names of its key and of its issuer's, for those that build chains. */
+  keyIdentifiers?: { subject: Uint8Array; authority: Uint8Array };
 }
 
 export interface Name {
@@ -39,6 +41,8 @@ const oids = {
   extendedKeyUsage: '2.5.29.37',
   serverAuth: '1.3.6.1.5.5.7.3.1',
   subjectAltName: '2.5.29.17',
+  subjectKeyIdentifier: '2.5.29.14',
+  authorityKeyIdentifier: '2.5.29.35',
 } as const;
 
 /**
@@ -78,7 +82,7 @@ export function pem(label: string, der: Uint8Array): string {
 }
 
 function extensions(fields: CertificateFields): Asn1[] {
-  const { authority, hosts } = fields;
+  const { authority, hosts, keyIdentifiers } = fields;
   const list = [
     extension(
       oids.basicConstraints,
@@ -89,6 +93,18 @@ function extensions(fields: CertificateFields): Asn1[] {
   ];
   if (fields.serverAuth) list.push(extension(oids.extendedKeyUsage, false, sequence(oid(oids.serverAuth))));
   if (hosts?.length) list.push(extension(oids.subjectAltName, false, sequence(...hosts.map(generalName))));
+  if (keyIdentifiers) {
+    const { subject, authority: issuer } = keyIdentifiers;
+    const octets = asn1.create(asn1.Class.UNIVERSAL, asn1.Type.OCTETSTRING, false, binary(subject));
+    const keyIdentifier = asn1.create(
+      asn1.Class.CONTEXT_SPECIFIC,
+      0 as forge.asn1.Type,
+      false,
+      binary(issuer),
+    );
+    list.push(extension(oids.subjectKeyIdentifier, false, octets));
+    list.push(extension(oids.authorityKeyIdentifier, false, sequence(keyIdentifier)));
+  }
   return list;
 }
 

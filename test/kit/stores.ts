@@ -1,10 +1,22 @@
 // What every store has to do, whatever keeps its rows. Each engine's test file runs it.
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { type Step, StepConflict, type Store, TimerTaken } from '../../controller/store/store.ts';
+import { type Step, StepConflict, type Store, StoreError, TimerTaken } from '../../controller/store/store.ts';
 import { rejects } from './rejects.ts';
 
 export const summary = { serial: 's1', uuid: 'u1', account: 'a1', trust: 'trusted', seen: 5 };
+
+/** A store that does some things differently. */
+export function storeWith(store: Store, changes: Partial<Store>): Store {
+  return new Proxy(store, {
+    get(target, name) {
+      const own = changes[name as keyof Store];
+      if (own) return own;
+      const value = target[name as keyof Store] as unknown;
+      return typeof value === 'function' ? value.bind(target) : value;
+    },
+  });
+}
 
 /** A step with nothing in it but the snapshot. */
 export function stepOf(device: string, from: number, more: Partial<Step> = {}): Step {
@@ -261,6 +273,16 @@ export function storeSuite(
       Refused,
     );
     assert.equal(await store.get('setting', 'count'), { n: 20 });
+  });
+
+  check('a store that was closed says so, whatever it is asked', async (store) => {
+    await store.close();
+    const closed = ({ code }: StoreError) => code === 'closed';
+    await rejects(store.load('d'), StoreError, closed);
+    await rejects(store.commit(stepOf('d', 0)), StoreError, closed);
+    await rejects(store.done('e'), StoreError, closed);
+    await rejects(store.put('account', 'a', {}), StoreError, closed);
+    await store.close();
   });
 
   check('text of any kind is data', async (store) => {
