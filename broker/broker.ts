@@ -79,7 +79,7 @@ export class Broker {
   listen(address: { host: string; port: number }, key: string, certificate: string): Promise<Listener> {
     const { connections = mostConnections, onRefused } = this.#options;
     const server = tls.createServer(
-      { key, cert: certificate, minVersion: 'TLSv1.3', handshakeTimeout: connectTimeout },
+      { key, cert: certificate, minVersion: 'TLSv1.3', handshakeTimeout: connectTimeout, noDelay: true },
       (socket) => this.accept(socket),
     );
     // Those that are still at their handshake count as well.

@@ -42,6 +42,8 @@ export function readServer(path: string): { host: string; port: number } {
 export function dialTls(server: { host: string; port: number }, root: string): Promise<Dialled> {
   return new Promise((resolve, reject) => {
     const socket = tls.connect({ ...server, servername: server.host, ca: root, minVersion: 'TLSv1.3' });
+    // Requests and replies are small and wait for each other: Nagle would add 40 ms to each.
+    socket.setNoDelay(true);
     const timer = setTimeout(
       () => socket.destroy(new Refusal('link.timeout', 'EVC does not answer')),
       connectTimeout,
