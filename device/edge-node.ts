@@ -78,10 +78,10 @@ export class EdgeNode {
     return this.#inTurn(() => this.#boot(reason));
   }
 
-  /** As if the plug were pulled, and put back. */
-  reboot(reason: string): Promise<void> {
+  /** As if the plug were pulled, and put back; an orderly reboot tells the TPM first. */
+  reboot(reason: string, orderly = false): Promise<void> {
     return this.#inTurn(async () => {
-      await this.#halt(reason);
+      await this.#halt(reason, orderly);
       if (this.#off) return;
       try {
         await this.#boot(reason);
@@ -133,11 +133,13 @@ export class EdgeNode {
     this.#startSteps(this.#assembly.node);
   }
 
-  async #halt(reason: string): Promise<void> {
+  async #halt(reason: string, orderly = false): Promise<void> {
     const { clock, watch } = this.#options;
     this.#life.abort();
     for (const component of this.#components.values()) component.stop();
     this.#components.clear();
+    // What the TPM does not hear in time costs it its certainty about the clock, and nothing else.
+    if (orderly) await this.#assembly?.node.tpm.tpm.shutdown().catch(() => undefined);
     await this.#assembly?.close();
     await this.#assembly?.node.bus.close();
     await this.#busServer?.close();
@@ -194,7 +196,7 @@ export class EdgeNode {
           },
           reboot: ({ reason }) => {
             // Not awaited: this very chart goes down with the machine.
-            void this.reboot(reason);
+            void this.reboot(reason, true);
             return null;
           },
         },

@@ -143,14 +143,20 @@ function changesSince(
   const changes = diffLogs(baseline.log, shown.log)
     .filter(({ pcr }) => evePolicyPcrs.includes(pcr))
     .slice(0, mostFindings)
-    .map(({ code, pcr, event, text, before, after }) => ({
-      code,
-      text,
-      pcr,
-      ...(event === undefined ? {} : { event }),
-      ...(after === undefined ? {} : { seen: after }),
-      ...(before === undefined ? {} : { allowed: before }),
-    }));
+    .map(({ code, pcr, event, baselineEvent, text, before, after }) => {
+      // The same words for other bytes: only the digests tell them apart.
+      const same = before !== undefined && before === after;
+      const seen = same ? digestOf(shown.log, pcr, event) : after;
+      const allowed = same ? digestOf(baseline.log, pcr, baselineEvent) : before;
+      return {
+        code,
+        text,
+        pcr,
+        ...(event === undefined ? {} : { event }),
+        ...(seen === undefined ? {} : { seen }),
+        ...(allowed === undefined ? {} : { allowed }),
+      };
+    });
   return [...findings, ...changes];
 }
 
@@ -184,6 +190,11 @@ export function entriesOf(log: CheckedLog): { entry: string; text: string }[] {
     entry: `${event.pcr}:${hex(event.digest)}`,
     text: describeEvent(event),
   }));
+}
+
+function digestOf(log: CheckedLog, pcr: number, index: number | undefined): string | undefined {
+  const event = log.events.find((candidate) => candidate.index === index && candidate.pcr === pcr);
+  return event && `sha256 ${hex(event.digest)}`;
 }
 
 function samePcrs(one: PcrTable, other: PcrTable): boolean {
