@@ -1,6 +1,6 @@
 // `evc`: the command of the controller.
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { join, resolve } from 'node:path';
+import { readFileSync } from 'node:fs';
+import { resolve } from 'node:path';
 import { Command, CommanderError, Option } from 'commander';
 import type { Account } from '../machines/device-record.ts';
 import { ApiClient, type ClientOptions } from './cli/client.ts';
@@ -15,9 +15,8 @@ import {
   whyText,
 } from './cli/devices.ts';
 import { exitCodes, explain, Failure } from './cli/failure.ts';
+import { install } from './cli/install.ts';
 import { table } from './cli/print.ts';
-import { serve } from './cli/serve.ts';
-import { up } from './cli/up.ts';
 import { DataFolder, durationOf } from './options.ts';
 
 type Common = ClientOptions & { json?: boolean };
@@ -77,7 +76,9 @@ program
   .option('--exit', 'ends when the stories have; 0 only if every one ended as it must')
   .option('--json', 'prints the steps as lines of JSON')
   .addOption(dataOption())
-  .action((options) => up(options));
+  .action(async (options) => {
+    process.exitCode = await (await import('./cli/up.ts')).up(options);
+  });
 
 program
   .command('init')
@@ -105,7 +106,7 @@ program
   .option('--https-port <number>', 'for people and images; 0 takes a free one (default: 8443)')
   .option('--json', 'prints every step of every record as lines of JSON')
   .addOption(withParent())
-  .action((options) => serve(options));
+  .action(async (options) => (await import('./cli/serve.ts')).serve(options));
 
 remote(program.command('status'))
   .description('Lists the devices: trusted or not, and why.')
@@ -268,34 +269,32 @@ remote(program.command('key').description('Onboarding keys.').command('add'))
   .option('--name <name>', 'what to call it', 'onboarding')
   .option('--account <name>', 'account of the devices that register with it', 'default')
   .option('--limit <number>', 'devices that may register with it', '1')
+  .option('--serial <text>', 'serial number of the device; without it the device makes one')
   .option('--days <number>', 'how long it is good for', '30')
-  .action((options: Common & { out: string; name: string; account: string; limit: string; days: string }) => {
+  .action((options: KeyOptions) => {
     const out = resolve(options.out);
     return ask(
       options,
       async (api) => {
-        const made = await api.send<{ id: string; key: string; certificate: string }>(
-          'POST',
-          '/api/v1/keys',
-          {
-            name: options.name,
-            account: options.account,
-            limit: Number(options.limit),
-            days: Number(options.days),
-          },
-        );
-        const { mqttPort, hosts } = await api.get<{ mqttPort: number; hosts: string[] }>('/api/v1/status');
-        const root = readFileSync(options.root ?? new DataFolder(options.data).file('pki/root.cert.pem'));
-        mkdirSync(out, { recursive: true, mode: 0o700 });
-        writeFileSync(join(out, 'onboard.key.pem'), made.key, { mode: 0o600 });
-        writeFileSync(join(out, 'onboard.cert.pem'), made.certificate);
-        writeFileSync(join(out, 'root-certificate.pem'), root);
-        writeFileSync(join(out, 'server'), `mqtts://${hosts[0]}:${mqttPort}\n`);
-        return { id: made.id, out };
+        const root = options.root ?? new DataFolder(options.data).file('pki/root.cert.pem');
+        const { name, account, serial } = options;
+        const wanted = { root, name, account, limit: Number(options.limit), days: Number(options.days) };
+        const id = await install(api, out, serial === undefined ? wanted : { ...wanted, serial });
+        return { id, out };
       },
       () => `${out} is ready: copy it to /config of the device`,
     );
   });
+
+interface KeyOptions extends ClientOptions {
+  json?: boolean;
+  out: string;
+  name: string;
+  account: string;
+  limit: string;
+  days: string;
+  serial?: string;
+}
 
 const image = program.command('image').description('The catalogue of images.');
 

@@ -1,10 +1,8 @@
 // `eve`: the command of a device.
 import { Command, CommanderError, Option } from 'commander';
 import { exitCodes, explain } from './cli/failure.ts';
-import { createImageFolder, installImage, measureImage, packImage } from './cli/image.ts';
-import { runDevice } from './cli/run.ts';
-import { readStatus, statusText } from './cli/status.ts';
-import { serveTpmUntilEnded } from './cli/tpm.ts';
+
+// Commands are loaded when they run: making an image needs no broker.
 
 const program = new Command('eve')
   .description('The agent of an edge node: measured boot, attestation, vault and upgrades.')
@@ -33,14 +31,16 @@ withFolders(program.command('run'))
   .description('Runs a device until SIGTERM or Ctrl-C; SIGHUP reboots it, as if the plug were pulled.')
   .option('--tpm <spec>', 'wasm:FILE, or swtpm:host=HOST,port=PORT (default: wasm:PERSIST/tpm.nv)')
   .option('--location <place>', 'LATITUDE,LONGITUDE[,ACCURACY IN METRES]: where the device stands')
+  .option('--image <dir>', 'puts this image into the first slot before it boots')
   .option('--json', 'prints everything that happens as lines of JSON')
   .addOption(new Option('--with-parent', 'ends when standard input does').hideHelp())
-  .action((options) => runDevice(options));
+  .action(async (options) => (await import('./cli/run.ts')).runDevice(options));
 
 withFolders(program.command('install'))
   .description('Puts an image into the first slot, as the factory does.')
   .requiredOption('--image <dir>', 'folder of the image')
   .action(async ({ image, ...options }) => {
+    const { installImage } = await import('./cli/image.ts');
     const { version } = await installImage(image, options);
     say(`image ${version} is installed in slot IMGA and boots next`);
   });
@@ -49,6 +49,7 @@ withFolders(program.command('status'))
   .description('Shows what a running device does and waits for.')
   .option('--json', 'everything that the components publish, as JSON')
   .action(async ({ json, ...options }) => {
+    const { readStatus, statusText } = await import('./cli/status.ts');
     const status = await readStatus(options);
     say(json ? JSON.stringify(status) : statusText(status));
   });
@@ -64,8 +65,13 @@ image
   .option('--cmdline <text>', 'kernel command line')
   .option('--selftest <result>', 'what its own test says: passes, fails or hangs')
   .option('--recorded <name>', 'boots as the EVE node did that left this log: update.before, …')
+  .option('--pack <file>', 'packs it, too')
+  .option('--measure <dir>', 'measures it, too')
   .action(async (dir, options) => {
+    const { createImageFolder, measureImage, packImage } = await import('./cli/image.ts');
     const { version, directory } = await createImageFolder(dir, options);
+    if (options.pack) await packImage(dir, options.pack);
+    if (options.measure) await measureImage(dir, options.measure);
     say(`image ${version} is in ${directory}`);
   });
 
@@ -75,6 +81,7 @@ image
   .argument('<dir>')
   .requiredOption('-o, --output <file>', 'the file')
   .action(async (dir, { output }) => {
+    const { packImage } = await import('./cli/image.ts');
     const { version } = await packImage(dir, output);
     say(`image ${version} is packed in ${output}`);
   });
@@ -85,6 +92,7 @@ image
   .argument('<dir>')
   .requiredOption('-o, --output <dir>', 'folder for the logs')
   .action(async (dir, { output }) => {
+    const { measureImage } = await import('./cli/image.ts');
     for (const path of await measureImage(dir, output)) say(path);
   });
 
@@ -99,7 +107,7 @@ program
   .option('--port <number>', 'port for commands; 0 takes a free one', '2321')
   .option('--json', 'prints where it listens as JSON')
   .addOption(new Option('--with-parent', 'ends when standard input does').hideHelp())
-  .action((options) => serveTpmUntilEnded(options));
+  .action(async (options) => (await import('./cli/tpm.ts')).serveTpmUntilEnded(options));
 
 try {
   await program.parseAsync();

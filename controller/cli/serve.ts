@@ -104,19 +104,24 @@ export async function serve(options: ServeOptions): Promise<void> {
 /** Resolves on SIGTERM, SIGINT, or, with a parent, when that is gone: its end of our standard input closes with it. */
 function untilEnded(withParent: boolean): Promise<void> {
   return new Promise((resolve) => {
-    let asked = false;
     const end = () => {
+      // Else it would keep this process from ending.
+      process.stdin.pause();
+      resolve();
+    };
+    let asked = false;
+    const ask = () => {
       // Whoever asks twice does not want to wait; nothing that was stored is lost.
       if (asked) process.exit(130);
       asked = true;
-      resolve();
+      end();
     };
-    process.on('SIGTERM', end);
-    process.on('SIGINT', end);
+    process.on('SIGTERM', ask);
+    process.on('SIGINT', ask);
     if (withParent) {
       process.stdin.resume();
-      process.stdin.once('end', () => resolve());
-      process.stdin.once('error', () => resolve());
+      process.stdin.once('end', end);
+      process.stdin.once('error', end);
     }
   });
 }

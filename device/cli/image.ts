@@ -35,6 +35,8 @@ export interface CreateOptions {
   cmdline?: string;
   selftest?: string;
   recorded?: string;
+  pack?: string;
+  measure?: string;
 }
 
 export async function createImageFolder(directory: string, options: CreateOptions): Promise<Image> {

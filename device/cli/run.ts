@@ -11,12 +11,15 @@ import { type FolderOptions, foldersOf, locatorOf, socketsOf, tpmSpecOf } from '
 import { Refusal } from '../refusal.ts';
 import { type Folders, StateFolder } from '../state.ts';
 import { Failure } from './failure.ts';
+import { installImage } from './image.ts';
 import { openTpm } from './open-tpm.ts';
 import { jsonLine, textLine } from './print.ts';
 
 export interface RunOptions extends FolderOptions {
   tpm?: string;
   location?: string;
+  /** Folder of an image to install first. */
+  image?: string;
   json?: boolean;
   withParent?: boolean;
 }
@@ -27,6 +30,7 @@ export async function runDevice(options: RunOptions): Promise<void> {
   const sockets = socketsOf(folders);
   const locate = locatorOf(options.location);
   const tpmSpec = tpmSpecOf(options.tpm, folders);
+  if (options.image !== undefined) await installImage(options.image, options);
   checkInstalled(folders);
   const node = new EdgeNode({
     folders,
@@ -91,20 +95,25 @@ export function untilEnded(
   reboot?: () => void,
 ): Promise<void> {
   return new Promise((resolve) => {
-    let asked = false;
     const end = () => {
+      // Else it would keep this process from ending.
+      process.stdin.pause();
+      resolve();
+    };
+    let asked = false;
+    const ask = () => {
       // Whoever asks twice does not want to wait.
       if (asked) process.exit(130);
       asked = true;
-      resolve();
+      end();
     };
-    process.on('SIGTERM', end);
-    process.on('SIGINT', end);
+    process.on('SIGTERM', ask);
+    process.on('SIGINT', ask);
     process.on('SIGHUP', () => reboot?.());
     if (withParent) {
       process.stdin.resume();
-      process.stdin.once('end', () => resolve());
-      process.stdin.once('error', () => resolve());
+      process.stdin.once('end', end);
+      process.stdin.once('error', end);
     }
   });
 }
