@@ -1,4 +1,5 @@
 // What a port throws when it cannot answer: a reason that charts, operators and tests know by its code.
+import { WireError } from '../formats/wire/wire-error.ts';
 import type { Failure } from '../machines/port.ts';
 import { TransportError } from './tpm/transport.ts';
 
@@ -46,7 +47,8 @@ export function reasonOf(error: unknown): Omit<Failure, 'at' | 'dice'> {
     name?: string;
     syscall?: string;
   };
-  if (typeof code === 'string' && code in fileCodes) {
+  if (error instanceof WireError) return { code: error.code, text: error.message };
+  if (typeof code === 'string' && Object.hasOwn(fileCodes, code)) {
     const [reason, text] = fileCodes[code] as [string, string];
     return { code: reason, text };
   }

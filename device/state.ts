@@ -10,6 +10,7 @@ import {
   readFileSync,
   renameSync,
   rmSync,
+  statSync,
   writeSync,
 } from 'node:fs';
 import { dirname, join } from 'node:path';
@@ -47,14 +48,11 @@ export class StateFolder {
   read(name: string): Uint8Array | null {
     const path = this.file(name);
     if (!existsSync(path)) return null;
-    const bytes = readFileSync(path);
-    if (bytes.length > largest) {
-      throw new Refusal(
-        'state.oversize',
-        `${path} has ${bytes.length} bytes, and should never have over ${largest}`,
-      );
+    const { size } = statSync(path);
+    if (size > largest) {
+      throw new Refusal('state.oversize', `${path} has ${size} bytes, and should never have over ${largest}`);
     }
-    return bytes;
+    return readFileSync(path);
   }
 
   /** Atomic and durable; `mode` 0o600 for everything, since most of it is nobody else's business. */
@@ -114,8 +112,9 @@ export class StateFolder {
   }
 
   forget(name: string): void {
-    this.remove(name);
+    // In this order: the backup alone would be taken for the value.
     this.remove(`${name}.bak`);
+    this.remove(name);
   }
 }
 

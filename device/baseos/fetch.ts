@@ -9,6 +9,7 @@ import {
   rmSync,
   statSync,
 } from 'node:fs';
+import type { IncomingMessage } from 'node:http';
 import https from 'node:https';
 import { dirname } from 'node:path';
 import { pipeline } from 'node:stream/promises';
@@ -17,17 +18,19 @@ import { Refusal } from '../refusal.ts';
 
 /** Largest image, bytes. */
 const largest = 4 * 1024 ** 3;
-const idle = 30_000;
+/** ms without a byte. */
+const patience = 30_000;
 
 /**
  * Fetches `wanted` into `path`; a partial file beside it is continued with a range request.
- * Throws Refusal baseos.image-oversize, link.http, link.down.
+ * Throws Refusal baseos.image-oversize, baseos.image-size, link.http, link.down, link.lost; errors of the disk.
  */
 export async function fetchImage(
   wanted: BaseOsConfig,
   path: string,
   root: string,
   signal: AbortSignal,
+  idle = patience,
 ): Promise<void> {
   if (wanted.size > largest) {
     throw new Refusal(
@@ -41,7 +44,7 @@ export async function fetchImage(
   const have = existsSync(partial) ? statSync(partial).size : 0;
   if (have > wanted.size) rmSync(partial);
   const from = have > wanted.size ? 0 : have;
-  if (from < wanted.size) await download(wanted, partial, from, root, signal);
+  if (from < wanted.size) await download(wanted, partial, from, { root, signal, idle });
   const { size } = statSync(partial);
   if (size !== wanted.size) {
     // Not what EVC announced, so there is nothing to continue from.
@@ -61,17 +64,21 @@ export async function checkImageHash(path: string, sha256: string): Promise<void
   throw new Refusal('baseos.image-hash', `the image has SHA-256 ${got}, and EVC announced ${sha256}`);
 }
 
-async function download(
-  wanted: BaseOsConfig,
-  partial: string,
-  from: number,
-  root: string,
-  signal: AbortSignal,
-): Promise<void> {
-  const response = await get(wanted.url, from, root, signal);
+interface How {
+  root: string;
+  signal: AbortSignal;
+  /** ms. */
+  idle: number;
+}
+
+async function download(wanted: BaseOsConfig, partial: string, from: number, how: How): Promise<void> {
+  const response = await get(wanted.url, from, how);
   const resumed = response.statusCode === 206;
-  if (!resumed && response.statusCode !== 200) {
+  const elsewhere = resumed && !response.headers['content-range']?.startsWith(`bytes ${from}-`);
+  if (elsewhere || (!resumed && response.statusCode !== 200)) {
     response.destroy();
+    // What cannot be continued is begun again.
+    if (from > 0) rmSync(partial, { force: true });
     throw new Refusal('link.http', `EVC answers ${response.statusCode} for the image`);
   }
   let left = wanted.size - (resumed ? from : 0);
@@ -82,22 +89,29 @@ async function download(
       yield chunk;
     }
   };
-  await pipeline(response, bounded, createWriteStream(partial, { flags: resumed ? 'a' : 'w' }), { signal });
+  try {
+    const file = createWriteStream(partial, { flags: resumed ? 'a' : 'w' });
+    await pipeline(response, bounded, file, { signal: how.signal });
+  } catch (error) {
+    if (error instanceof Refusal) rmSync(partial, { force: true });
+    const { code, syscall } = error as NodeJS.ErrnoException;
+    const lost = code === 'ECONNRESET' || code === 'ERR_STREAM_PREMATURE_CLOSE' || syscall === 'read';
+    if (!lost) throw error;
+    throw new Refusal('link.lost', 'the connection broke while the image was on its way', { cause: error });
+  }
 }
 
-function get(url: string, from: number, root: string, signal: AbortSignal) {
-  return new Promise<import('node:http').IncomingMessage>((resolve, reject) => {
+function get(url: string, from: number, { root, signal, idle }: How): Promise<IncomingMessage> {
+  return new Promise((resolve, reject) => {
     const headers = from > 0 ? { range: `bytes=${from}-` } : {};
     const request = https.get(url, { ca: root, headers, signal, timeout: idle }, resolve);
     request.on('timeout', () =>
       request.destroy(new Refusal('link.timeout', `EVC sent nothing for ${idle / 1000} s`)),
     );
     request.on('error', (error: NodeJS.ErrnoException) => {
-      reject(
-        error instanceof Refusal
-          ? error
-          : new Refusal('link.down', `the image server is out of reach: ${error.code}`),
-      );
+      const down = () =>
+        new Refusal('link.down', `the image server is out of reach: ${error.code}`, { cause: error });
+      reject(error instanceof Refusal || error.name === 'AbortError' ? error : down());
     });
   });
 }

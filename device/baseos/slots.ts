@@ -97,19 +97,22 @@ export class SlotStore {
     return folder;
   }
 
-  /** What was written becomes the content of the slot that does not run. */
+  /** What was written becomes the content of the slot that does not run. Throws Refusal baseos.not-committed. */
   finishWrite(version: string): void {
-    const table = this.#load();
+    const table = this.#committed();
     const label = otherThan(table.booted);
-    table.slots[label] = { version, state: 'unused' };
+    // Named last: a slot that was cut short on the way must not pass for a whole one.
+    table.slots[label] = { version: '', state: 'unused' };
     this.#save(table);
     rmSync(this.directory(label), { recursive: true, force: true });
     renameSync(this.#state.file('slots/incoming'), this.directory(label));
+    table.slots[label] = { version, state: 'unused' };
+    this.#save(table);
   }
 
-  /** The other slot is tried at the next boot, once. */
+  /** The other slot is tried at the next boot, once. Throws Refusal baseos.image-missing, baseos.not-committed. */
   stage(version: string, window: number, retryCounter: number): Slots {
-    const table = this.#load();
+    const table = this.#committed();
     const slot = table.slots[otherThan(table.booted)];
     if (slot.version !== version)
       throw new Refusal('baseos.image-missing', `slot holds ${slot.version}, not ${version}`);
@@ -147,6 +150,15 @@ export class SlotStore {
       this.#save(table);
     }
     return this.read();
+  }
+
+  /** While an image is on trial the other slot is what the device falls back to: nobody touches it. */
+  #committed(): Table {
+    const table = this.#load();
+    if (table.slots[table.booted].state === 'inprogress') {
+      throw new Refusal('baseos.not-committed', 'the image that runs is still on trial');
+    }
+    return table;
   }
 
   #load(): Table {

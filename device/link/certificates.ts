@@ -52,9 +52,9 @@ export function loadCertificates(
   root: X509Certificate,
   now: number,
 ): ControllerCertificates | null {
-  const stored = state.restore<{ signing: string; exchange: string }>(file);
-  if (!stored) return null;
   try {
+    const stored = state.restore<{ signing: string; exchange: string }>(file);
+    if (!stored) return null;
     const signing = chained(stored.signing, root, 'signing');
     const exchange = chained(stored.exchange, root, 'key exchange');
     checkValidity(signing, now, 'signing');

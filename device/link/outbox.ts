@@ -1,6 +1,7 @@
 // Reports that could not be sent, on disk: the newest of each key, over restarts and reboots.
 import { createHash } from 'node:crypto';
 import { readdirSync } from 'node:fs';
+import { Refusal } from '../refusal.ts';
 import type { StateFolder } from '../state.ts';
 
 const folder = 'outbox';
@@ -26,10 +27,21 @@ export class Outbox {
     if (!this.#state.has(folder)) return found;
     const names = readdirSync(this.#state.file(folder)).filter((name) => /^[0-9a-f]{64}$/.test(name));
     for (const name of names.slice(0, most)) {
-      const entry = this.#state.restore<{ key: string; body: object }>(`${folder}/${name}`);
+      const entry = this.#whole(`${folder}/${name}`);
       if (entry) found[entry.key] = entry.body;
     }
     return found;
+  }
+
+  /** A report that is damaged is not worth a device that stops: the next one of its kind takes its place. */
+  #whole(name: string): { key: string; body: object } | null {
+    try {
+      return this.#state.restore(name);
+    } catch (error) {
+      if (!(error instanceof Refusal)) throw error;
+      this.#state.forget(name);
+      return null;
+    }
   }
 }
 

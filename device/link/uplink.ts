@@ -185,6 +185,7 @@ export class Uplink {
         client.once('close', () => reject(new Refusal('link.down', 'the broker closed the connection')));
       });
       await client.subscribeAsync(downFilter(device), { qos: 1 });
+      this.#stopping.signal.throwIfAborted();
     } catch (error) {
       client.end(true);
       stream.destroy();

@@ -35,12 +35,13 @@ export class MasterKeyStore {
 
   /**
    * Seals for the boot of now. The seal that was there becomes the previous one, so that whatever happens from here on,
-   * one of the two opens the vault for the software it was made for.
+   * one of the two opens the vault for the software it was made for. A previous one that is there stays: sealed twice in
+   * one boot, that of the software to fall back to would be lost.
    */
   async seal(key: MasterKey): Promise<void> {
     const blob = await this.#tpm.seal(key.bytes);
     const before = this.#state.read(file('current'));
-    if (before) this.#state.write(file('previous'), before);
+    if (before && !this.hasPrevious) this.#state.write(file('previous'), before);
     this.#state.write(file('current'), blob);
   }
 
