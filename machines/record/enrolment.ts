@@ -40,6 +40,7 @@ export const enrolment = record.createStateConfig({
       },
     ],
     'proof.received': [
+      { guard: 'inactive', actions: { type: 'reply', params: ({ event }) => unknown(event.request) } },
       {
         guard: 'proven',
         target: '.certified',

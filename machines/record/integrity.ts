@@ -90,6 +90,7 @@ export const integrity = record.createStateConfig({
         { type: 'clearTimer', params: { timer: 'trust' } },
       ],
     },
+    'proof.received': { guard: 'provenOther', target: '.unattested' },
     'timer.due': {
       guard: { type: 'timerIs', params: { timer: 'trust' } },
       target: '.stale',
@@ -103,22 +104,16 @@ export const integrity = record.createStateConfig({
     challenged: {
       description: 'A nonce is out.',
       on: {
-        'quote.received': [
-          {
-            guard: 'inactive',
-            actions: { type: 'reply', params: ({ event }) => unknown(event.attempt.request) },
-          },
-          {
-            guard: 'freshAndKnown',
-            target: 'verifying',
-            actions: [
-              'takeAttempt',
-              'seen',
-              { type: 'clearTimer', params: { timer: 'nonce' } },
-              { type: 'verify', params: ({ event }) => ({ attempt: event.attempt }) },
-            ],
-          },
-        ],
+        'quote.received': {
+          guard: 'freshAndKnown',
+          target: 'verifying',
+          actions: [
+            'takeAttempt',
+            'seen',
+            { type: 'clearTimer', params: { timer: 'nonce' } },
+            { type: 'verify', params: ({ event }) => ({ attempt: event.attempt }) },
+          ],
+        },
         'timer.due': [
           {
             guard: { type: 'timerIs', params: { timer: 'nonce' } },
@@ -127,7 +122,6 @@ export const integrity = record.createStateConfig({
           },
           {
             guard: { type: 'timerIs', params: { timer: 'trust' } },
-            target: 'stale',
             actions: 'takeTokenBack',
           },
         ],
@@ -137,6 +131,7 @@ export const integrity = record.createStateConfig({
       description: 'The nonce was not used; the verdict before it stands.',
       always: [
         { guard: 'lastTrusted', target: 'trusted' },
+        { guard: 'lastExpired', target: 'stale' },
         { guard: 'lastRefused', target: 'uud' },
         { target: 'unattested' },
       ],
@@ -144,6 +139,11 @@ export const integrity = record.createStateConfig({
     verifying: {
       description: 'The evidence is being judged.',
       on: {
+        // The verdict to come decides.
+        'timer.due': {
+          guard: { type: 'timerIs', params: { timer: 'trust' } },
+          actions: 'takeTokenBack',
+        },
         'verdict.given': [
           {
             guard: 'outdated',

@@ -10,11 +10,26 @@ import type {
   Identity,
   Timer,
 } from './events.ts';
+import { proofTries } from './lives.ts';
 
 /** The verdict of the attempt that is being judged, made with what still holds; null otherwise. */
 export function current(context: DeviceRecordContext, event: DeviceRecordEvent): Verdict | null {
   if (event.type !== 'verdict.given') return null;
   return context.attempt?.id === event.attempt && context.basis === event.basis ? event.verdict : null;
+}
+
+/** The proof for the credential that is out, in time, and not guessed. */
+export function proves(context: DeviceRecordContext, event: DeviceRecordEvent): boolean {
+  const { active, pending } = context;
+  return (
+    event.type === 'proof.received' &&
+    active &&
+    pending !== null &&
+    pending.challenge === event.challenge &&
+    pending.until > event.at &&
+    pending.tries < proofTries &&
+    pending.proofHash === event.proofHash
+  );
 }
 
 export function samePair(one: Identity, other: Identity): boolean {

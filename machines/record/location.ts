@@ -7,8 +7,7 @@ export const location = record.createStateConfig({
   on: {
     'account.changed': [
       { guard: 'accountUnlocks', target: '.notLocked', actions: ['takeAccount', 'forgetPlace'] },
-      { guard: 'accountLocksNow', target: '.deciding', actions: 'takeAccount' },
-      { actions: 'takeAccount' },
+      { target: '.deciding', actions: 'takeAccount' },
     ],
     'device.registered': { guard: 'registeringLocked', target: '.baselinePending' },
   },

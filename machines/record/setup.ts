@@ -8,11 +8,12 @@ import {
   blockedByPlace,
   current,
   locks,
+  proves,
   samePair,
   timerStillSet,
   tokenGood,
 } from './judgement.ts';
-import { challengeLife, escrowLength, historyLength, nonceLife, proofTries, trustLife } from './lives.ts';
+import { challengeLife, escrowLength, historyLength, nonceLife, trustLife } from './lives.ts';
 import type { Reply } from './replies.ts';
 
 export const record = setup({
@@ -22,13 +23,12 @@ export const record = setup({
     sameTpm: ({ context, event }) =>
       event.type === 'certificate.received' &&
       (context.identity === null || context.reenrol || samePair(context.identity, event.identity)),
-    proven: ({ context, event }) =>
-      event.type === 'proof.received' &&
-      context.pending !== null &&
-      context.pending.challenge === event.challenge &&
-      context.pending.until > event.at &&
-      context.pending.tries < proofTries &&
-      context.pending.proofHash === event.proofHash,
+    proven: ({ context, event }) => proves(context, event),
+    /** A TPM takes the place of another: what the other one was trusted for is over. */
+    provenOther: ({ context, event }) =>
+      proves(context, event) &&
+      context.identity !== null &&
+      context.pending?.identity.akName !== context.identity.akName,
     noTpmKnown: ({ context }) => context.identity === null,
     freshAndKnown: ({ context, event }) =>
       event.type === 'quote.received' &&
@@ -47,6 +47,7 @@ export const record = setup({
     },
     untrustworthy: ({ context, event }) => current(context, event) !== null,
     lastTrusted: ({ context }) => context.verdict?.accepted === true && context.token !== null,
+    lastExpired: ({ context }) => context.verdict?.accepted === true && context.token === null,
     lastRefused: ({ context }) => context.verdict?.accepted === false,
     goodToken: ({ context, event }) =>
       event.type === 'config.requested' && tokenGood(context, event.tokenHash, event.at),
@@ -60,7 +61,6 @@ export const record = setup({
       event.type === 'timer.due' &&
       event.timer === params.timer &&
       timerStillSet(context, event.timer, event.at),
-    accountLocks: ({ context }) => locks(context.account),
     placeKnown: ({ context }) => context.place.locked !== null,
     moved: ({ context, event }) => {
       const verdict = current(context, event);
@@ -76,7 +76,6 @@ export const record = setup({
       return verdict?.accepted === true && verdict.location.vouched && verdict.location.fix !== null;
     },
     accountUnlocks: ({ event }) => event.type === 'account.changed' && !locks(event.account),
-    accountLocksNow: ({ event }) => event.type === 'account.changed' && locks(event.account),
     grounds: ({ context, event }, params: { grounds: Grounds[] }) => {
       const verdict = current(context, event);
       return (
@@ -84,11 +83,13 @@ export const record = setup({
       );
     },
     reportsCommit: ({ context, event }) =>
+      context.active &&
       event.type === 'info.received' &&
       event.key === 'base-os' &&
       event.body.committed === context.upgrade?.to &&
       context.candidate !== null,
     reportsFailure: ({ context, event }) =>
+      context.active &&
       event.type === 'info.received' &&
       event.key === 'base-os' &&
       context.upgrade !== null &&
@@ -160,6 +161,8 @@ export const record = setup({
         ...(other
           ? {
               token: null,
+              nonce: null,
+              attempt: null,
               verdict: context.verdict && {
                 ...context.verdict,
                 resetCount: null,
@@ -173,7 +176,8 @@ export const record = setup({
     }),
     takeNonce: assign(({ event }) =>
       event.type === 'nonce.requested'
-        ? { nonce: { hash: event.nonceHash, until: event.at + nonceLife } }
+        ? // Who asks for a nonce waits for no verdict any more.
+          { nonce: { hash: event.nonceHash, until: event.at + nonceLife }, attempt: null }
         : {},
     ),
     dropNonce: assign({ nonce: null }),
@@ -338,6 +342,7 @@ export const record = setup({
       active: false,
       token: null,
       formerToken: context.token?.hash ?? context.formerToken,
+      pending: null,
       nonce: null,
       attempt: null,
     })),
