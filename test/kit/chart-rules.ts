@@ -119,7 +119,8 @@ function referencesOf(node: Named, where: string): Reference[] {
   ];
 }
 
-function namelessOf(chart: AnyStateMachine): string[] {
+/** States without a description, effects without an id, and what has no name. */
+export function namelessOf(chart: AnyStateMachine): string[] {
   const states = (node: Named, where: string): string[] => [
     ...(typeof node.description === 'string' && node.description !== ''
       ? []
@@ -139,7 +140,8 @@ function namelessOf(chart: AnyStateMachine): string[] {
   ];
 }
 
-function unusedOf(chart: AnyStateMachine): string[] {
+/** What a chart declares and never mentions. */
+export function unusedOf(chart: AnyStateMachine): string[] {
   const used = referencesOf(chart.config as Named, chart.id);
   const { actors, actions, guards } = chart.implementations;
   const check = (kind: Reference['kind'], names: string[]) => {

@@ -1,16 +1,22 @@
 // Which transitions of a chart were taken, and which were not.
-import type { AnyStateMachine, AnyStateNode, AnyTransitionDefinition } from 'xstate';
+import type { AnyStateMachine, AnyStateNode, AnyTransitionDefinition, InspectionEvent } from 'xstate';
 import { withPorts } from './chart.ts';
 
 export class Coverage {
   readonly #keys = new Map<AnyTransitionDefinition, string>();
   readonly #taken = new Set<string>();
 
-  constructor(chart: AnyStateMachine) {
-    for (const node of nodesOf(withPorts(chart).root)) {
+  /** `machine`: what runs, where that is not the chart with its ports. */
+  constructor(chart: AnyStateMachine, machine: AnyStateMachine = withPorts(chart)) {
+    for (const node of nodesOf(machine.root)) {
       for (const transition of transitionsOf(node)) this.#keys.set(transition.definition, transition.name);
     }
   }
+
+  /** As inspector of an actor. */
+  inspect = (event: InspectionEvent): void => {
+    if (event.type === '@xstate.microstep') for (const taken of event._transitions) this.take(taken);
+  };
 
   take(transition: AnyTransitionDefinition): void {
     const key = this.#keys.get(transition);

@@ -138,7 +138,10 @@ test('polls are spread', async () => {
     run.stop();
   }
   const [least = 0, most = 0] = waits;
-  assert.ok(least > 0 && Math.abs(least / most - 0.3) < 0.01, 'from 0.3 of the interval to all of it, as EVE');
+  assert.ok(
+    least > 0 && Math.abs(least / most - 0.3) < 0.01,
+    'from 0.3 of the interval to all of it, as EVE',
+  );
 });
 
 testRules(test, configTask, {
