@@ -1,0 +1,187 @@
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { SlotStore } from '../../../device/baseos/slots.ts';
+import { reasonOf } from '../../../device/refusal.ts';
+import { StateFolder } from '../../../device/state.ts';
+import { inFolder } from '../../kit/folders.ts';
+
+const why = { code: 'test', text: 'test' };
+
+const withSlots = (work: (slots: SlotStore, again: () => SlotStore, state: StateFolder) => void) =>
+  inFolder((folder) => {
+    const state = new StateFolder(folder);
+    const slots = new SlotStore(state);
+    mkdirSync(slots.directory('IMGA'), { recursive: true });
+    writeFileSync(join(slots.directory('IMGA'), 'image'), '1.0');
+    slots.install('1.0');
+    slots.chooseForBoot(0);
+    work(slots, () => new SlotStore(new StateFolder(folder)), state);
+  });
+
+function write(slots: SlotStore, version: string): void {
+  writeFileSync(join(slots.beginWrite(), 'image'), version);
+  slots.finishWrite(version);
+}
+
+const imageIn = (slots: SlotStore, label: 'IMGA' | 'IMGB') =>
+  readFileSync(join(slots.directory(label), 'image'), 'utf8');
+
+function refusal(work: () => unknown): string {
+  try {
+    work();
+  } catch (error) {
+    return reasonOf(error).code;
+  }
+  return 'none';
+}
+
+test('without an image there is nothing to boot', () =>
+  inFolder((folder) => {
+    const slots = new SlotStore(new StateFolder(folder));
+    assert.not(slots.installed);
+    for (const work of [
+      () => slots.read(),
+      () => slots.chooseForBoot(0),
+      () => slots.commit(),
+      () => slots.finishWrite('x'),
+    ])
+      assert.is(refusal(work), 'baseos.no-slot');
+  }));
+
+test('the image of the factory boots, again and again', () =>
+  withSlots((slots, again) => {
+    for (let i = 0; i < 3; i++) assert.equal(again().chooseForBoot(i), { label: 'IMGA', trying: false });
+    assert.equal(slots.read(), {
+      current: { label: 'IMGA', version: '1.0', state: 'active' },
+      other: { label: 'IMGB', version: '', state: 'unused' },
+      trial: null,
+      failed: null,
+    });
+  }));
+
+test('a new image is tried, and committed', () =>
+  withSlots((slots, again) => {
+    write(slots, '2.0');
+    assert.is(imageIn(slots, 'IMGB'), '2.0');
+    assert.equal(slots.read().other, { label: 'IMGB', version: '2.0', state: 'unused' });
+    // Written and not staged: it is not tried.
+    assert.equal(again().chooseForBoot(0), { label: 'IMGA', trying: false });
+    const staged = slots.stage('2.0', 100, 3);
+    assert.equal([staged.other.state, staged.trial], ['updating', null]);
+    assert.equal(again().chooseForBoot(1000), { label: 'IMGB', trying: true });
+    // Counted from the boot, whatever EVC answers.
+    assert.equal(again().read().trial, { until: 1300, window: 100 });
+    const committed = again().commit();
+    assert.equal(
+      [committed.current, committed.other.state, committed.trial, committed.failed],
+      [{ label: 'IMGB', version: '2.0', state: 'active' }, 'unused', null, null],
+    );
+    assert.equal(again().chooseForBoot(2000), { label: 'IMGB', trying: false });
+  }));
+
+test('an image is tried once: not committed, the old one boots and says why', () =>
+  withSlots((slots, again) => {
+    write(slots, '2.0');
+    slots.stage('2.0', 100, 3);
+    again().chooseForBoot(0);
+    // It hung, and somebody pulled the plug.
+    assert.equal(again().chooseForBoot(50), { label: 'IMGA', trying: false });
+    const { current, other, trial, failed } = again().read();
+    assert.equal([current.label, other.state, trial], ['IMGA', 'unused', null]);
+    assert.equal(
+      [failed?.version, failed?.retryCounter, failed?.why.code],
+      ['2.0', 3, 'baseos.not-committed'],
+    );
+    assert.equal(again().chooseForBoot(60), { label: 'IMGA', trying: false });
+  }));
+
+test('an image that gives itself up is not booted again, for its own reason', () =>
+  withSlots((slots, again) => {
+    write(slots, '2.0');
+    slots.stage('2.0', 100, 4);
+    slots.chooseForBoot(0);
+    const given = slots.abandon(why);
+    assert.equal(given.failed, { version: '2.0', retryCounter: 4, why });
+    assert.is(given.trial, null);
+    assert.equal(again().chooseForBoot(1), { label: 'IMGA', trying: false });
+    assert.equal(again().read().failed, { version: '2.0', retryCounter: 4, why });
+    // Tried again by the word of EVC: the old failure is history.
+    assert.is(slots.stage('2.0', 100, 5).failed, null);
+    assert.equal(again().chooseForBoot(2), { label: 'IMGB', trying: true });
+  }));
+
+test('giving up when nothing is on trial changes nothing', () =>
+  withSlots((slots) => {
+    const before = slots.read();
+    assert.equal(slots.abandon(why), before);
+  }));
+
+test('while an image is on trial nobody touches the one to fall back to', () =>
+  withSlots((slots) => {
+    write(slots, '2.0');
+    slots.stage('2.0', 100, 0);
+    slots.chooseForBoot(0);
+    writeFileSync(join(slots.beginWrite(), 'image'), '3.0');
+    assert.is(
+      refusal(() => slots.finishWrite('3.0')),
+      'baseos.not-committed',
+    );
+    assert.is(
+      refusal(() => slots.stage('1.0', 100, 0)),
+      'baseos.not-committed',
+    );
+    assert.is(imageIn(slots, 'IMGA'), '1.0');
+    assert.equal(slots.chooseForBoot(1), { label: 'IMGA', trying: false });
+  }));
+
+test('only what the slot holds can be tried', () =>
+  withSlots((slots) => {
+    assert.is(
+      refusal(() => slots.stage('2.0', 100, 0)),
+      'baseos.image-missing',
+    );
+    write(slots, '2.0');
+    assert.is(
+      refusal(() => slots.stage('2.1', 100, 0)),
+      'baseos.image-missing',
+    );
+    assert.equal(slots.chooseForBoot(0), { label: 'IMGA', trying: false });
+  }));
+
+test('a slot whose writing was cut short anywhere is never taken for a whole one', () =>
+  withSlots((slots, again, state) => {
+    write(slots, '2.0');
+    const { write: save } = state;
+    for (const cut of [1, 2, 3, 4]) {
+      writeFileSync(join(slots.beginWrite(), 'image'), '3.0');
+      let saves = 0;
+      state.write = (name, bytes) => {
+        if (++saves === cut) throw new Error('power');
+        save.call(state, name, bytes);
+      };
+      assert.throws(() => slots.finishWrite('3.0'), /power/);
+      state.write = save;
+      const { other } = again().read();
+      const named = other.version;
+      // A name stands for what is in the slot, or for nothing.
+      if (named !== '') assert.is(imageIn(again(), 'IMGB'), named, `cut ${cut}`);
+      assert.is(
+        refusal(() => again().stage('3.0', 100, 0)),
+        'baseos.image-missing',
+      );
+      assert.equal(again().chooseForBoot(0), { label: 'IMGA', trying: false });
+    }
+    write(slots, '3.0');
+    assert.is(imageIn(slots, 'IMGB'), '3.0');
+  }));
+
+test('what an earlier write left is not mixed in', () =>
+  withSlots((slots) => {
+    writeFileSync(join(slots.beginWrite(), 'old'), 'x');
+    const folder = slots.beginWrite();
+    assert.not(existsSync(join(folder, 'old')));
+  }));
+
+test.run();
