@@ -51,8 +51,7 @@ export const infoTask = setup({
     escrowWanted: ({ context }) =>
       context.request !== null && context.key !== null && context.request.keyId === context.key.keyId,
     /** EVC said no: the same key with the same token will not do better. */
-    refusal: (_, params: { code: string }) =>
-      params.code.startsWith('token.') || params.code.startsWith('escrow.'),
+    refusal: (_, params: { code: string }) => params.code.startsWith('token.'),
   },
   actions: {
     ignored: () => {},

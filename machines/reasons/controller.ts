@@ -30,6 +30,13 @@ export const controllerReasons = {
     text: 'Another process has the store of EVC.',
     remedy: 'Stop the other process.',
   },
+  'store.closed': {
+    kind: 'controller',
+    severity: 'warning',
+    title: 'Store closed',
+    text: 'The store of EVC was closed: EVC is being stopped.',
+    remedy: 'Nothing; ask again when EVC runs.',
+  },
   'data.missing': {
     kind: 'controller',
     severity: 'error',
