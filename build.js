@@ -33,7 +33,11 @@ if (existsSync(compiler)) {
     const tsc = spawnSync(process.execPath, [compiler, '-p', join(root, 'tsconfig.build.json')], {
       stdio: 'inherit',
     });
-    if (tsc.status !== 0) process.exit(tsc.status ?? 1);
+    if (tsc.status !== 0) {
+      // Half a build would count as one the next time.
+      rmSync(out, { recursive: true, force: true });
+      process.exit(tsc.status ?? 1);
+    }
     for (const folder of folders) {
       for (const entry of readdirSync(join(root, folder), { recursive: true })) {
         if (!assets.test(entry.split('/').pop()) || entry.startsWith('build/')) continue;

@@ -30,7 +30,7 @@ function withFolders(command: Command): Command {
 withFolders(program.command('run'))
   .description('Runs a device until SIGTERM or Ctrl-C; SIGHUP reboots it, as if the plug were pulled.')
   .option('--tpm <spec>', 'wasm:FILE, or swtpm:host=HOST,port=PORT (default: wasm:PERSIST/tpm.nv)')
-  .option('--location <place>', 'LATITUDE,LONGITUDE[,ACCURACY IN METRES]: where the device stands')
+  .option('--location <place>', 'LATITUDE,LONGITUDE[,ACCURACY IN METRES], or @FILE with such a line')
   .option('--image <dir>', 'puts this image into the first slot before it boots')
   .option('--json', 'prints everything that happens as lines of JSON')
   .addOption(new Option('--with-parent', 'ends when standard input does').hideHelp())

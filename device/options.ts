@@ -1,4 +1,5 @@
 // What a person may set for a device, checked before anything is opened.
+import { readFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import type { Location } from '../machines/flow.ts';
 import { exitCodes, Failure } from './cli/failure.ts';
@@ -76,21 +77,31 @@ export function tpmSpecOf(text: string | undefined, folders: Folders): TpmSpec {
   );
 }
 
-/** `LATITUDE,LONGITUDE[,ACCURACY]`, degrees and metres. The fix is as old as the moment somebody asks. */
+/**
+ * `LATITUDE,LONGITUDE[,ACCURACY]`, degrees and metres; or `@FILE` that holds such a line, written by whatever knows, and
+ * read anew each time. The fix is as old as the moment somebody asks.
+ */
 export function locatorOf(text: string | undefined): (() => Promise<Location | null>) | undefined {
   if (text === undefined) return undefined;
+  if (text.startsWith('@')) {
+    const path = resolve(text.slice(1));
+    return () => readFile(path, 'utf8').then(placeOf, () => null);
+  }
+  if (placeOf(text)) return () => Promise.resolve(placeOf(text));
+  throw new Failure(
+    `--location ${text}: no place`,
+    'write it as LATITUDE,LONGITUDE[,ACCURACY IN METRES], such as 52.52,13.40,20, or as @FILE',
+    exitCodes.usage,
+  );
+}
+
+/** null when it is no place. */
+function placeOf(text: string): Location | null {
   const [latitude = Number.NaN, longitude = Number.NaN, accuracy = 10, ...more] = text
     .split(',')
     .map((part) => (part.trim() === '' ? Number.NaN : Number(part)));
   const good = Math.abs(latitude) <= 90 && Math.abs(longitude) <= 180 && accuracy > 0 && accuracy < 1e7;
-  if (!good || more.length > 0) {
-    throw new Failure(
-      `--location ${text}: no place`,
-      'write it as LATITUDE,LONGITUDE[,ACCURACY IN METRES], such as 52.52,13.40,20',
-      exitCodes.usage,
-    );
-  }
-  return () => Promise.resolve({ latitude, longitude, accuracy, at: Date.now() });
+  return good && more.length === 0 ? { latitude, longitude, accuracy, at: Date.now() } : null;
 }
 
 function split(text: string, at: string): [string, string] {

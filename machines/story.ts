@@ -26,6 +26,7 @@ export interface DeviceHappening {
   state?: unknown;
   context?: object;
   boot?: { image: string; slot: string };
+  up?: boolean;
 }
 
 /** One step of a device record. */

@@ -45,7 +45,6 @@ const storeHints: Record<StoreError['code'], string> = {
   version: 'install the version of EVC that wrote it, or give this one a folder of its own with --data',
   broken: 'put a backup of the data folder back; the devices need no change for that',
   full: 'free some space, and start again',
-  closed: 'start EVC again with: evc serve',
   taken: 'an EVC runs on this data folder already; evc status shows it',
   closed: 'this EVC is on its way down; start it again',
 };

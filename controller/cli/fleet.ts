@@ -1,5 +1,5 @@
 // The machines of `evc up`: EVC and devices as processes of their own, what happens on them in order, and waiting for it.
-import { mkdirSync } from 'node:fs';
+import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type DeviceHappening, type RecordHappening, Story, type StoryStep } from '../../machines/story.ts';
 import type { DeviceView } from '../operator.ts';
@@ -138,11 +138,6 @@ export class Fleet {
     );
   }
 
-  /** Forgets a child that was stopped on purpose. */
-  dismiss(child: Child): void {
-    this.#children.delete(child);
-  }
-
   tell(steps: readonly StoryStep[]): void {
     for (const step of steps) this.#onStep(step);
   }
@@ -219,6 +214,8 @@ export class FleetDevice {
   /** Regions of its record. */
   record: Record<string, string> = {};
   boots = 0;
+  /** Whether it says that it reaches EVC. */
+  linked = false;
   image = '';
   #child: Child | null = null;
 
@@ -228,19 +225,23 @@ export class FleetDevice {
     this.folder = folder;
   }
 
-  /** Powers it on; `args` are those of `eve run`. */
-  start(args: readonly string[] = []): void {
-    this.components.clear();
-    this.#child = this.#fleet.spawnDevice(this, args);
+  /** Powers it on for the first time, with the image of the factory. */
+  start(image: string): void {
+    this.#child = this.#fleet.spawnDevice(this, ['--image', image, '--location', `@${this.#placeFile}`]);
   }
 
-  async stop(): Promise<void> {
-    const child = this.#child;
-    this.#child = null;
-    if (!child) return;
-    this.#fleet.dismiss(child);
-    await child.stop();
-    this.components.clear();
+  /** Puts another image into the slot that boots, as somebody with hands on the disk would. */
+  install(image: string): Promise<void> {
+    return runCommand('eve', ['install', '--image', image, '--state', this.folder]);
+  }
+
+  /** Where it stands from now on: `LATITUDE,LONGITUDE,ACCURACY`. */
+  moveTo(place: string): void {
+    writeFileSync(this.#placeFile, `${place}\n`);
+  }
+
+  get #placeFile(): string {
+    return join(this.folder, 'place');
   }
 
   reboot(): Promise<void> {
@@ -286,7 +287,8 @@ export class FleetDevice {
   }
 
   take(happening: DeviceHappening, story: Story): void {
-    const { kind, component = '', state, context, boot } = happening;
+    const { kind, component = '', state, context, boot, up } = happening;
+    if (kind === 'link') this.linked = up === true;
     if (kind === 'boot' && boot) {
       this.boots++;
       this.image = boot.image;

@@ -6,6 +6,8 @@ import { Failure } from './failure.ts';
 import type { Fleet, FleetDevice } from './fleet.ts';
 import { pcrsOf } from './print.ts';
 
+type ImagePlan = readonly [name: string, options: readonly string[]];
+
 export interface StoryPlan {
   title: string;
   device: string;
@@ -16,13 +18,27 @@ export interface StoryPlan {
   alone?: boolean;
   /** Whether the onboarding itself is the story. */
   onboards?: boolean;
-  image: readonly [name: string, options: readonly string[]];
-  run?: readonly string[];
+  image: ImagePlan;
+  /** Images that it needs later, made while others are told. */
+  later?: readonly ImagePlan[];
+  /** Where the device stands. */
+  place?: string;
   /** Resolves with how it ended, in a sentence; rejects with Failure when it did not end as it must. */
   play(fleet: Fleet, device: FleetDevice): Promise<string>;
 }
 
-const first = ['1.0.0', ['--version', '1.0.0']] as const;
+const first: ImagePlan = ['1.0.0', ['--version', '1.0.0']];
+const other: ImagePlan = ['other', ['--version', '1.0.0-dev']];
+const good: ImagePlan = ['1.1.0', ['--version', '1.1.0']];
+const bad: ImagePlan = ['1.2.0', ['--version', '1.2.0', '--selftest', 'fails']];
+const recorded = (version: string, log: string): ImagePlan => [
+  log,
+  ['--version', version, '--recorded', log],
+];
+const updateBefore = recorded('eve-before', 'update.before');
+const updateAfter = recorded('eve-after', 'update.after');
+const biosBefore = recorded('eve-node', 'bios-setup.before');
+const biosAfter = recorded('eve-node', 'bios-setup.after');
 const berlin = '52.5200,13.4050,20';
 const hamburg = '53.5511,9.9937,20';
 /** A demonstration does not want to wait for long, and a real window is minutes, ms. */
@@ -82,10 +98,10 @@ export const stories: Readonly<Record<string, StoryPlan>> = {
     title: 'S3 Unknown software, healed by acceptance',
     device: 'edge-02',
     image: first,
+    later: [other],
     async play(fleet, device) {
-      const other = await fleet.image('other', ['--version', '1.0.0-dev']);
-      await device.stop();
-      device.start(['--image', other]);
+      await device.install(await fleet.image(...other));
+      await device.reboot();
       await untrusted(device);
       await device.until('it has only the base OS part', () => configError(device) !== 'config.forbidden');
       const { verdict, trust } = await device.view();
@@ -109,8 +125,9 @@ export const stories: Readonly<Record<string, StoryPlan>> = {
     title: 'S4 Upgrade driven by EVC',
     device: 'edge-03',
     image: first,
+    later: [good],
     async play(fleet, device) {
-      await offer(fleet, '1.1.0', ['--version', '1.1.0']);
+      await offer(fleet, '1.1.0', good);
       await upgradeTo(fleet, device, '1.1.0');
       await committed(device);
       const { baseline } = await device.view();
@@ -125,8 +142,9 @@ export const stories: Readonly<Record<string, StoryPlan>> = {
     title: 'S4.12 Upgrade that fails its test, and falls back',
     device: 'edge-04',
     image: first,
+    later: [bad],
     async play(fleet, device) {
-      await offer(fleet, '1.2.0', ['--version', '1.2.0', '--selftest', 'fails']);
+      await offer(fleet, '1.2.0', bad);
       await upgradeTo(fleet, device, '1.2.0');
       await device.until('the upgrade is rolled back', () => device.record.software === 'rolledBack');
       await device.until('it is attested again', () => device.image === '1.0.0' && device.complete);
@@ -142,11 +160,11 @@ export const stories: Readonly<Record<string, StoryPlan>> = {
     device: 'edge-05',
     account: 'locked',
     image: first,
-    run: ['--location', berlin],
+    place: berlin,
     async play(_, device) {
       await device.until('its place is locked', () => device.record.location === 'locked');
-      await device.stop();
-      device.start(['--location', hamburg]);
+      device.moveTo(hamburg);
+      await device.reboot();
       await device.until('it is UMD', () => device.record.location === 'umd');
       await device.attested();
       const { trust, place, verdict } = await device.view();
@@ -158,11 +176,11 @@ export const stories: Readonly<Record<string, StoryPlan>> = {
   'eve-update': {
     title: 'A recorded EVE update that nobody pushed (lf-edge/eve)',
     device: 'eve-06',
-    image: ['eve-before', ['--version', 'eve-before', '--recorded', 'update.before']],
+    image: updateBefore,
+    later: [updateAfter],
     async play(fleet, device) {
-      const after = await fleet.image('eve-after', ['--version', 'eve-after', '--recorded', 'update.after']);
-      await device.stop();
-      device.start(['--image', after]);
+      await device.install(await fleet.image(...updateAfter));
+      await device.reboot();
       await untrusted(device);
       const { verdict } = await device.view();
       const pcrs = pcrsOf(verdict?.findings ?? []);
@@ -175,9 +193,10 @@ export const stories: Readonly<Record<string, StoryPlan>> = {
   'eve-update-approved': {
     title: 'The same EVE update, in the catalogue and assigned',
     device: 'eve-07',
-    image: ['eve-before', ['--version', 'eve-before', '--recorded', 'update.before']],
+    image: updateBefore,
+    later: [updateAfter],
     async play(fleet, device) {
-      await offer(fleet, 'eve-after', ['--version', 'eve-after', '--recorded', 'update.after']);
+      await offer(fleet, 'eve-after', updateAfter);
       await upgradeTo(fleet, device, 'eve-after');
       await committed(device);
       const { baseline } = await device.view();
@@ -188,7 +207,8 @@ export const stories: Readonly<Record<string, StoryPlan>> = {
   'eve-bios': {
     title: 'A recorded visit to the firmware setup (lf-edge/eve)',
     device: 'eve-08',
-    image: ['bios-before', ['--version', 'eve-node', '--recorded', 'bios-setup.before']],
+    image: biosBefore,
+    later: [biosAfter],
     async play(fleet, device) {
       const after = await fleet.image('bios-after', [
         '--version',
@@ -196,8 +216,8 @@ export const stories: Readonly<Record<string, StoryPlan>> = {
         '--recorded',
         'bios-setup.after',
       ]);
-      await device.stop();
-      device.start(['--image', after]);
+      await device.install(after);
+      await device.reboot();
       await untrusted(device);
       const pcrs = pcrsOf((await device.view()).verdict?.findings ?? []);
       must(pcrs.join() === '1,8,14', `UUD names PCRs 1, 8, 14 (it names ${pcrs.join(', ')})`);
@@ -238,12 +258,12 @@ function configError(device: FleetDevice): string {
 const offers = new WeakMap<Fleet, Map<string, Promise<unknown>>>();
 
 /** Puts an image into the catalogue, once: its file, and the logs of its reference boots. */
-function offer(fleet: Fleet, version: string, options: readonly string[]): Promise<unknown> {
+function offer(fleet: Fleet, version: string, image: ImagePlan): Promise<unknown> {
   const offered = offers.get(fleet) ?? new Map<string, Promise<unknown>>();
   offers.set(fleet, offered);
   const adding =
     offered.get(version) ??
-    fleet.image(version, options).then(async (folder) => {
+    fleet.image(...image).then(async (folder) => {
       const logs = readdirSync(`${folder}.logs`).sort();
       const { upload } = await fleet.api.upload(`${folder}.tar`);
       const encoded = logs.map((name) => readFileSync(join(`${folder}.logs`, name)).toString('base64'));

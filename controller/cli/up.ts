@@ -110,7 +110,11 @@ async function play(
 
   const firsts = chosen.filter((name) => planOf(name).after === undefined);
   const ready = new Map<string, Promise<void>>();
-  for (const name of firsts) ready.set(name, onboard(fleet, narrator, playing, name));
+  for (const name of firsts) {
+    const onboarding = onboard(fleet, narrator, playing, name);
+    onboarding.catch(() => undefined);
+    ready.set(name, onboarding);
+  }
   // A device that could not be onboarded is the failure of its own story alone.
   const onboarded = async (name: string): Promise<boolean> => {
     try {
@@ -126,11 +130,15 @@ async function play(
   const line = chosen.filter((name) => planOf(name).device === planOf(chosen[0] ?? '').device);
   const others = firsts.filter((name) => !line.includes(name));
   const good = await onboarded(line[0] ?? '');
+  for (const name of others)
+    for (const image of planOf(name).later ?? []) fleet.image(...image).catch(() => undefined);
   for (const name of line.filter((story) => !planOf(story).alone)) if (good) await tell(name);
   const settled = await Promise.all(others.map(async (name) => ((await onboarded(name)) ? [name] : [])));
   // EVC is stopped in this one, so nobody else is in the middle of something.
   for (const name of line.filter((story) => planOf(story).alone)) if (good) await tell(name);
   if (!good) failed += line.length - 1;
+  // What EVC pushes to a device that is not back yet would wait for the device's next poll.
+  for (const device of fleet.devices) await device.until('it reaches EVC', () => device.linked);
   await Promise.all(settled.flat().map(tell));
   return failed;
 }
@@ -145,7 +153,8 @@ async function onboard(
   const image = await fleet.image(...plan.image);
   const device = await fleet.device(plan.device, plan.account);
   if (plan.onboards) playing.set(plan.device, name);
-  device.start(['--image', image, ...(plan.run ?? [])]);
+  if (plan.place !== undefined) device.moveTo(plan.place);
+  device.start(image);
   await device.attested();
   await device.until('its key is escrowed', () => device.record.escrow === 'held');
   if (!plan.onboards)
