@@ -134,10 +134,16 @@ const wiring: Record<Component | 'device-steps', Wiring> = {
   },
 };
 
+/** What it means to a component that a publication is taken back. */
+const withdrawals: Partial<Record<Component | 'device-steps', Partial<Record<keyof Bodies, Event>>>> = {
+  'base-os': { 'config-task/BaseOsConfig': { type: 'baseos.unwanted' } },
+};
+
 /** The event that a publication is for a component; null when it is none, or not what it should be. */
 export function eventOf(component: Component | 'device-steps', topic: string, body: unknown): Event | null {
   const translate = wiring[component][topic as keyof Bodies] as ((body: unknown) => Event | null) | undefined;
-  if (!translate || body === null) return null;
+  if (body === null) return withdrawals[component]?.[topic as keyof Bodies] ?? null;
+  if (!translate) return null;
   const checked = v.safeParse(bodies[topic as keyof Bodies], body);
   return checked.success ? translate(checked.output) : null;
 }

@@ -8,6 +8,8 @@ import { deadline, minute, retry, type Waiting, type Why } from './waiting.ts';
 export type BaseOsEvent = Stamp &
   (
     | { type: 'baseos.wanted'; baseOs: BaseOsConfig }
+    /** EVC wants nothing any more: the upgrade was withdrawn, or its window closed. */
+    | { type: 'baseos.unwanted' }
     /** EVC approved this boot and sent the full configuration. */
     | { type: 'config.full' }
   );
@@ -74,6 +76,7 @@ export const baseOs = setup({
   actions: {
     ignored: () => {},
     takeSlots: assign((_, params: Slots) => ({ slots: params })),
+    dropWanted: assign({ wanted: null }),
     takeWanted: assign(({ event }) => (event.type === 'baseos.wanted' ? { wanted: event.baseOs } : {})),
     install: assign(({ context }) => ({ installing: context.wanted, attempt: 1 })),
     askReboot: assign((_, params: { reason: string }) => ({ reboot: params.reason })),
@@ -129,6 +132,7 @@ export const baseOs = setup({
   initial: 'loading',
   on: {
     'baseos.wanted': { actions: 'takeWanted' },
+    'baseos.unwanted': { actions: 'dropWanted' },
     '*': { actions: 'ignored' },
   },
   states: {

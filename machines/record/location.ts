@@ -7,6 +7,12 @@ export const location = record.createStateConfig({
   on: {
     'account.changed': [
       { guard: 'accountUnlocks', target: '.notLocked', actions: ['takeAccount', 'forgetPlace'] },
+      // Rule 4 starts anew where the device comes online for the first time.
+      {
+        guard: 'otherAccount',
+        target: '.baselinePending',
+        actions: ['takeAccount', 'forgetPlace'],
+      },
       { target: '.deciding', actions: 'takeAccount' },
     ],
     'device.registered': { guard: 'registeringLocked', target: '.baselinePending' },
@@ -16,7 +22,7 @@ export const location = record.createStateConfig({
       description: 'Location-Lock is off, or the account is a manufacturing one.',
     },
     deciding: {
-      description: 'Location-Lock was turned on, or the device came to another account.',
+      description: 'Location-Lock was turned on, or changed.',
       always: [{ guard: 'placeKnown', target: 'locked' }, { target: 'baselinePending' }],
     },
     baselinePending: {
@@ -31,6 +37,8 @@ export const location = record.createStateConfig({
       description: 'Unknown movement detected: trusted software, in another place.',
       on: {
         'verdict.given': { guard: 'inPlace', target: 'locked' },
+        // Another radius or policy says nothing about where the device is now.
+        'account.changed': { guard: 'sameAccountLocks', actions: 'takeAccount' },
         'place.accepted': {
           guard: 'actsOnPlace',
           target: 'locked',

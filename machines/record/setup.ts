@@ -75,6 +75,10 @@ export const record = setup({
       const verdict = current(context, event);
       return verdict?.accepted === true && verdict.location.vouched && verdict.location.fix !== null;
     },
+    otherAccount: ({ context, event }) =>
+      event.type === 'account.changed' && context.account?.id !== event.account.id,
+    sameAccountLocks: ({ context, event }) =>
+      event.type === 'account.changed' && context.account?.id === event.account.id && locks(event.account),
     accountUnlocks: ({ event }) => event.type === 'account.changed' && !locks(event.account),
     grounds: ({ context, event }, params: { grounds: Grounds[] }) => {
       const verdict = current(context, event);

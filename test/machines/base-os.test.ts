@@ -108,6 +108,17 @@ test('an image that is refused or out of reach is tried again, unless it is not 
   run.stop();
 });
 
+test('an upgrade that EVC withdraws is dropped, unless it is staged', async () => {
+  const run = await loaded(slots);
+  await run.send(wanted('2.0'));
+  assert.is(run.state, 'fetching');
+  await run.send({ type: 'baseos.unwanted' });
+  assert.is(run.state, 'idle');
+  await run.send(wanted('2.0'));
+  assert.is(run.state, 'fetching');
+  run.stop();
+});
+
 test('a trial: self-test, approval, window, commit', async () => {
   const run = await loaded(trial);
   await run.answer('selfTest', null);
@@ -162,6 +173,7 @@ testRules(test, baseOs, {
       { type: 'baseos.wanted', baseOs: image('2.0') },
       { type: 'baseos.wanted', baseOs: image('3.0') },
       { type: 'baseos.wanted', baseOs: image('1.0') },
+      { type: 'baseos.unwanted' },
       { type: 'config.full' },
     ],
     answers: {

@@ -595,7 +595,10 @@ test('location: the first vouched and trusted one is locked; not in a manufactur
   record.attest(at(here, true));
   assert.is(record.state('location'), 'locked');
 
-  record.attest(at(there, true, true)).send({ type: 'place.accepted', by: 'kim', reason: 'moved' });
+  record.attest(at(there, true, true));
+  record.send({ type: 'account.changed', account: { ...site, radius: 300 } });
+  assert.is(record.state('location'), 'umd', 'another radius says nothing about where it is now');
+  record.send({ type: 'place.accepted', by: 'kim', reason: 'moved' });
   assert.is(record.state('location'), 'locked');
   assert.equal(record.context.place.locked, there);
 
@@ -607,6 +610,14 @@ test('location: the first vouched and trusted one is locked; not in a manufactur
   assert.is(record.context.place.locked, null);
   record.send({ type: 'account.changed', account: site });
   assert.is(record.state('location'), 'baselinePending');
+  record.send({ type: 'account.changed', account: { ...site, locationLock: false } });
+  record.send({ type: 'account.changed', account: site });
+  assert.is(record.state('location'), 'baselinePending', 'the lock was turned on');
+
+  record.attest(at(here, true));
+  record.send({ type: 'account.changed', account: { ...site, id: 'other' } });
+  assert.is(record.state('location'), 'baselinePending', 'another enterprise has its own first place');
+  assert.is(record.context.place.locked, null);
 });
 
 test('location: an account that blocks what moved gives neither token nor key', () => {
