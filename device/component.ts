@@ -1,5 +1,6 @@
 // Runs one chart: gives it its ports and its clock, stamps what reaches it, shows its state on the bus, and keeps its
 // snapshot so that a component that dies goes on where it was.
+import { createHash } from 'node:crypto';
 import {
   type AnyStateMachine,
   createActor,
@@ -31,7 +32,14 @@ export type ComponentEvent =
   | { kind: 'event'; component: string; at: number; event: { type: string }; state: unknown }
   | { kind: 'ignored'; component: string; at: number; event: { type: string }; state: unknown }
   | { kind: 'state'; component: string; at: number; state: unknown; context: object }
-  | { kind: 'port'; component: string; at: number; port: string; phase: 'begins' | 'ends' | 'fails'; code?: string }
+  | {
+      kind: 'port';
+      component: string;
+      at: number;
+      port: string;
+      phase: 'begins' | 'ends' | 'fails';
+      code?: string;
+    }
   | { kind: 'failed'; component: string; at: number; text: string };
 
 export interface ComponentOptions<Machine extends AnyStateMachine> {
@@ -101,8 +109,11 @@ export function startComponent<Machine extends AnyStateMachine>(
       input: { ...options.input, ...stamp() } as never,
       ...(options.inspect ? { inspect: options.inspect } : {}),
     });
-  let actor = create(options.snapshots?.load(name) ?? null);
-  // A snapshot of another version of the chart names a state that is gone: start over, nothing but time is lost.
+  const version = versionOf(options.chart);
+  const kept = options.snapshots?.load(name) as Partial<Kept> | null | undefined;
+  // A snapshot of another version of the chart may name a state or a port that is gone: start over, nothing but time is lost.
+  const fits = kept?.chart === version && kept.snapshot;
+  let actor = create(fits || null);
   if (actor.getSnapshot().status !== 'active') actor = create(null);
 
   const shown = new Map<string, string>();
@@ -121,7 +132,10 @@ export function startComponent<Machine extends AnyStateMachine>(
         shown.set(type, text);
         bus.publish(`${name}/${type}`, body);
       }
-      options.snapshots?.save(name, actor.getPersistedSnapshot());
+      options.snapshots?.save(name, {
+        chart: version,
+        snapshot: actor.getPersistedSnapshot(),
+      } satisfies Kept);
     },
     error(error) {
       const text = error instanceof Error ? `${error.name}: ${error.message}` : String(error);
@@ -142,6 +156,22 @@ export function startComponent<Machine extends AnyStateMachine>(
       actor.stop();
     },
   };
+}
+
+/** A snapshot as it is kept between two lives. */
+interface Kept {
+  /** Of the chart that it is a state of. */
+  chart: string;
+  snapshot: object;
+}
+
+const versions = new WeakMap<AnyStateMachine, string>();
+
+function versionOf(chart: AnyStateMachine): string {
+  const known =
+    versions.get(chart) ?? createHash('sha256').update(JSON.stringify(chart.definition)).digest('hex');
+  versions.set(chart, known);
+  return known;
 }
 
 type PortFunction = (input: unknown, signal: AbortSignal) => unknown;

@@ -1,0 +1,316 @@
+import { duplexPair } from 'node:stream';
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { Broker } from '../../../broker/broker.ts';
+import { type Reply, requestDeadline, Uplink } from '../../../device/link/uplink.ts';
+import { reasonOf } from '../../../device/refusal.ts';
+import { decodeFrame, encodeFrame, type Frame } from '../../../formats/wire/frame.ts';
+import { SimulatedClock } from '../../kit/clock.ts';
+import { honestClaims, softDevice, tokenOf } from '../../kit/logins.ts';
+
+const device = await softDevice();
+const other = await softDevice();
+const container = async () => Uint8Array.of(1, 2, 3);
+
+class Bench {
+  readonly clock = new SimulatedClock(Date.now());
+  readonly asked: string[] = [];
+  readonly sent: Frame[] = [];
+  readonly pushed: string[] = [];
+  readonly links: string[] = [];
+  dials = 0;
+  /** What happens when the device dials. */
+  net: 'up' | 'down' | 'refused' = 'up';
+  cut: () => void = () => undefined;
+  broker!: Broker;
+  uplink!: Uplink;
+  readonly #wakers = new Set<() => void>();
+
+  static async open(): Promise<Bench> {
+    const bench = new Bench();
+    bench.broker = await Broker.start({
+      now: () => bench.clock.now(),
+      onMessage: (topic) => {
+        bench.asked.push(topic);
+        bench.#wake();
+      },
+    });
+    bench.uplink = new Uplink({
+      device: device.id,
+      name: 'eve',
+      clock: bench.clock,
+      dial: async () => {
+        bench.dials++;
+        bench.#wake();
+        if (bench.net === 'down') throw Object.assign(new Error('no route'), { code: 'ENETUNREACH' });
+        const [near, far] = duplexPair();
+        near.on('close', () => far.destroy());
+        far.on('close', () => near.destroy());
+        bench.cut = () => near.destroy();
+        bench.broker.accept(far);
+        return { stream: near, channel: null };
+      },
+      login: async () =>
+        tokenOf(
+          device,
+          honestClaims(device, bench.clock.now()),
+          bench.net === 'refused' ? other.key : device.key,
+        ),
+      watch: (direction, _, bytes) => {
+        if (direction === 'up') bench.sent.push(decodeFrame(bytes));
+      },
+      onPush: (topic, frame) => {
+        bench.pushed.push(`${topic.split('/').slice(3).join('/')} ${frame.kind}`);
+        bench.#wake();
+      },
+      onLink: (up, why) => {
+        bench.links.push(up ? 'up' : `down: ${why}`);
+        bench.#wake();
+      },
+    });
+    return bench;
+  }
+
+  async close(): Promise<void> {
+    await this.uplink.close();
+    await this.broker.close();
+  }
+
+  /** Waits for the thing itself; time stands still. */
+  until(condition: () => boolean): Promise<void> {
+    return new Promise((resolve) => {
+      const look = () => {
+        if (!condition()) return;
+        this.#wakers.delete(look);
+        resolve();
+      };
+      this.#wakers.add(look);
+      look();
+    });
+  }
+
+  /** The next request as EVC sees it. */
+  async question(): Promise<string> {
+    const before = this.asked.length;
+    await this.until(() => this.asked.length > before);
+    return this.asked.at(-1) ?? '';
+  }
+
+  answer(topic: string, frame: Partial<Frame> = {}): Promise<void> {
+    const whole: Frame = {
+      kind: 'reply',
+      status: 200,
+      retryAfter: 0,
+      deadline: 0,
+      container: Uint8Array.of(9),
+      ...frame,
+    };
+    return this.broker.publish(topic.replace('/up/', '/down/'), encodeFrame(whole));
+  }
+
+  #wake(): void {
+    for (const waker of this.#wakers) waker();
+  }
+}
+
+async function withUplink(work: (bench: Bench) => Promise<void>): Promise<void> {
+  const bench = await Bench.open();
+  try {
+    await bench.until(() => bench.links.length > 0);
+    await work(bench);
+  } finally {
+    await bench.close();
+  }
+}
+
+const codeOf = (reply: Promise<Reply>) =>
+  reply.then(
+    ({ status }) => `answered ${status}`,
+    (error: unknown) => reasonOf(error).code,
+  );
+
+test('a request is sent, and its own answer comes back', () =>
+  withUplink(async (bench) => {
+    assert.ok(bench.uplink.connected);
+    const asked = bench.question();
+    const reply = bench.uplink.request('uuid', container);
+    const topic = await asked;
+    assert.match(topic, new RegExp(`^eve/v2/${device.id}/up/uuid/[A-Za-z0-9_-]{16}$`));
+    await bench.answer(topic, { status: 304, retryAfter: 7 });
+    const { status, retryAfter, container: bytes, topic: from } = await reply;
+    assert.equal([status, retryAfter, [...bytes], from], [304, 7, [9], topic.replace('/up/', '/down/')]);
+  }));
+
+test('the frame of a request says until when somebody waits', () =>
+  withUplink(async (bench) => {
+    const asked = bench.question();
+    const reply = bench.uplink.request('uuid', container);
+    await bench.answer(await asked);
+    await reply;
+    assert.equal(
+      bench.sent.map(({ kind, status, deadline, container: bytes }) => [kind, status, deadline, [...bytes]]),
+      [['request', 0, bench.clock.now() + requestDeadline, [1, 2, 3]]],
+    );
+  }));
+
+test('many requests at once get each its own answer, in any order', () =>
+  withUplink(async (bench) => {
+    const replies = Array.from({ length: 20 }, () => bench.uplink.request('attest', container));
+    await bench.until(() => bench.asked.length === 20);
+    for (const [index, topic] of [...bench.asked.entries()].reverse())
+      await bench.answer(topic, { status: 200 + index });
+    const answers = await Promise.all(replies);
+    assert.equal(new Set(answers.map(({ status }) => status)).size, 20);
+    for (const { topic, status } of answers)
+      assert.is(bench.asked[status - 200]?.replace('/up/', '/down/'), topic);
+  }));
+
+test('answers that are foreign, late, of another endpoint, or unreadable are ignored', () =>
+  withUplink(async (bench) => {
+    const asked = bench.question();
+    const reply = bench.uplink.request('config', container);
+    const topic = await asked;
+    await bench.answer(topic.replace(/[^/]+$/, 'somebody-elses'), { status: 201 });
+    await bench.answer(topic.replace('/config/', '/attest/'), { status: 202 });
+    await bench.answer(topic, { kind: 'request', status: 203 });
+    await bench.answer(topic, { kind: 'push', status: 204 });
+    await bench.broker.publish(topic.replace('/up/', '/down/'), Buffer.from('rubbish'));
+    await bench.answer(topic, { status: 200 });
+    assert.is(await codeOf(reply), 'answered 200');
+    // Again: nobody waits any more.
+    await bench.answer(topic, { status: 205 });
+    const next = bench.question();
+    const another = bench.uplink.request('config', container);
+    await bench.answer(await next, { status: 206 });
+    assert.is(await codeOf(another), 'answered 206');
+    assert.ok(bench.uplink.connected);
+  }));
+
+test('what EVC pushes is handed on', () =>
+  withUplink(async (bench) => {
+    await bench.answer(`eve/v2/${device.id}/up/push/n1`, { kind: 'push', status: 0 });
+    await bench.until(() => bench.pushed.length === 1);
+    assert.equal(bench.pushed, ['down/push/n1 push']);
+  }));
+
+test('nobody answers: the request ends at its deadline, and a later answer is nobody’s', () =>
+  withUplink(async (bench) => {
+    const asked = bench.question();
+    const reply = codeOf(bench.uplink.request('uuid', container));
+    const topic = await asked;
+    bench.clock.advanceTo(bench.clock.now() + requestDeadline);
+    assert.is(await reply, 'link.timeout');
+    await bench.answer(topic);
+    assert.ok(bench.uplink.connected);
+  }));
+
+test('a request that is not wanted any more ends at once', () =>
+  withUplink(async (bench) => {
+    const stop = new AbortController();
+    const asked = bench.question();
+    const reply = bench.uplink.request('uuid', container, stop.signal).catch((error: unknown) => error);
+    await asked;
+    stop.abort(new Error('not any more'));
+    assert.is(((await reply) as Error).message, 'not any more');
+  }));
+
+test('the link breaks with a request out: it fails at once, and the link comes back by itself', () =>
+  withUplink(async (bench) => {
+    const asked = bench.question();
+    const reply = codeOf(bench.uplink.request('uuid', container));
+    await asked;
+    bench.cut();
+    assert.is(await reply, 'link.lost');
+    await bench.until(() => bench.links.length === 2);
+    assert.not(bench.uplink.connected);
+    assert.match(bench.links[1] ?? '', /^down: /);
+    assert.is(await codeOf(bench.uplink.request('uuid', container)), 'link.down');
+    // Within a second, somewhere: the first pause is short.
+    bench.clock.advanceTo(bench.clock.now() + 1000);
+    await bench.until(() => bench.links.length === 3);
+    assert.is(bench.links[2], 'up');
+    const next = bench.question();
+    const again = codeOf(bench.uplink.request('uuid', container));
+    await bench.answer(await next);
+    assert.is(await again, 'answered 200');
+  }));
+
+test('pauses grow while EVC is out of reach, and end at ten minutes', () =>
+  withUplink(async (bench) => {
+    bench.net = 'down';
+    bench.cut();
+    const pauses: number[] = [];
+    for (let tries = 0; tries < 25; tries++) {
+      const { dials } = bench;
+      const next = await nextSleep(bench);
+      pauses.push(next - bench.clock.now());
+      bench.clock.advanceTo(next);
+      await bench.until(() => bench.dials > dials);
+    }
+    for (const [index, pause] of pauses.entries())
+      assert.ok(pause <= Math.min(600_000, 1000 * 2 ** index), `pause ${index} is ${pause}`);
+    assert.ok(Math.max(...pauses) > 60_000);
+    assert.match(bench.links.at(-1) ?? '', /^down: ENETUNREACH$/);
+    assert.is(await codeOf(bench.uplink.request('uuid', container)), 'link.down');
+    // Somebody knows that it works again.
+    bench.net = 'up';
+    await nextSleep(bench);
+    bench.uplink.retryNow();
+    await bench.until(() => bench.uplink.connected || bench.links.at(-1) === 'up');
+  }));
+
+async function nextSleep(bench: Bench): Promise<number> {
+  for (;;) {
+    const next = bench.clock.next();
+    if (next !== null) return next;
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+}
+
+test('a login that the broker refuses is named as one', () =>
+  withUplink(async (bench) => {
+    bench.net = 'refused';
+    bench.cut();
+    const { dials } = bench;
+    bench.clock.advanceTo(await nextSleep(bench));
+    await bench.until(() => bench.dials > dials && bench.links.length >= 3);
+    assert.is(bench.links.at(-1), 'down: the broker refuses the login of this device');
+    const { message } = await bench.uplink.request('uuid', container).then(
+      () => new Error('answered'),
+      (error: Error) => error,
+    );
+    assert.match(message, /refuses the login/);
+  }));
+
+test('a request waits for a link that is being made, no longer than its deadline', async () => {
+  const bench = await Bench.open();
+  try {
+    const asked = bench.question();
+    const reply = codeOf(bench.uplink.request('uuid', container));
+    await bench.answer(await asked);
+    assert.is(await reply, 'answered 200');
+  } finally {
+    await bench.close();
+  }
+});
+
+test('a link that is closed while it is being made stays closed', async () => {
+  const bench = await Bench.open();
+  await bench.uplink.close();
+  assert.is(await codeOf(bench.uplink.request('uuid', container)), 'link.down');
+  for (let i = 0; i < 50; i++) await new Promise((resolve) => setImmediate(resolve));
+  assert.not(bench.uplink.connected);
+  assert.not(bench.links.includes('up'));
+  await bench.broker.close();
+});
+
+test('closing ends what is out', () =>
+  withUplink(async (bench) => {
+    const asked = bench.question();
+    const reply = codeOf(bench.uplink.request('uuid', container));
+    await asked;
+    await bench.uplink.close();
+    assert.is(await reply, 'link.lost');
+  }));
+
+test.run();
