@@ -121,6 +121,11 @@ export class Bus {
     return () => this.#handlers.delete(handler);
   }
 
+  /** Resolves when the connection breaks; it is made again by itself, to whatever listens there then. */
+  lost(): Promise<void> {
+    return new Promise((resolve) => this.#client.once('close', () => resolve()));
+  }
+
   /** Publishes a state, retained; null takes it back. */
   publish(topic: string, body: object | null): void {
     const payload = body === null ? '' : JSON.stringify(body);

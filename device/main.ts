@@ -27,14 +27,21 @@ function withFolders(command: Command): Command {
     .option('--state <dir>', 'one folder that holds all three');
 }
 
-withFolders(program.command('run'))
+withFolders(program.command('run').argument('[component]', 'runs this one alone, in a process of its own'))
   .description('Runs a device until SIGTERM or Ctrl-C; SIGHUP reboots it, as if the plug were pulled.')
+  .option('--processes', 'runs each component in a process of its own, and starts anew what ends')
   .option('--tpm <spec>', 'wasm:FILE, or swtpm:host=HOST,port=PORT (default: wasm:PERSIST/tpm.nv)')
   .option('--location <place>', 'LATITUDE,LONGITUDE[,ACCURACY IN METRES], or @FILE with such a line')
   .option('--image <dir>', 'puts this image into the first slot before it boots')
   .option('--json', 'prints everything that happens as lines of JSON')
   .addOption(new Option('--with-parent', 'ends when standard input does').hideHelp())
-  .action(async (options) => (await import('./cli/run.ts')).runDevice(options));
+  .action(async (component, { processes, ...options }) => {
+    if (component === undefined && !processes) return (await import('./cli/run.ts')).runDevice(options);
+    const { runComponent, runDeviceSteps } = await import('./cli/run-processes.ts');
+    return component === undefined || component === 'device-steps'
+      ? runDeviceSteps(options, processes ?? false)
+      : runComponent(component, options);
+  });
 
 withFolders(program.command('install'))
   .description('Puts an image into the first slot, as the factory does.')

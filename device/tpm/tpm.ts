@@ -17,6 +17,8 @@ export interface TpmOptions {
   reopen?: () => Promise<Transport>;
   /** Nobody else uses this TPM and no resource manager is in between: unknown objects and sessions are flushed. */
   sole?: boolean;
+  /** Runs each sequence in a turn among the other processes that use this TPM. */
+  turn?: <T>(work: () => Promise<T>) => Promise<T>;
   /** Waits between attempts, in ms. For tests; default: real time. */
   sleep?: (ms: number) => Promise<void>;
 }
@@ -78,7 +80,7 @@ export class Tpm {
   exclusive<T>(work: () => Promise<T>): Promise<T> {
     if (this.#turn.getStore()?.active) return work();
     const turn: Turn = { active: true };
-    const result = this.#sequences.then(() =>
+    const sequence = () =>
       this.#turn.run(turn, async () => {
         try {
           if (this.#lost !== undefined) await this.#recover(this.#lost);
@@ -86,8 +88,9 @@ export class Tpm {
         } finally {
           turn.active = false;
         }
-      }),
-    );
+      });
+    const among = this.#options.turn;
+    const result = this.#sequences.then(() => (among ? among(sequence) : sequence()));
     this.#sequences = result.catch(() => {});
     return result;
   }
