@@ -6,6 +6,7 @@ import { Refusal } from '../refusal.ts';
 import type { StateFolder } from '../state.ts';
 import { activateCredential } from './activate.ts';
 import { ecdhZ } from './ecdh.ts';
+import { TpmError } from './execute.ts';
 import { KeyError, type KeyRole, type Keys, type PinnedNames, provisionKeys } from './keys.ts';
 import { publicKeyOf } from './public-key.ts';
 import { type QuoteResult, quote } from './quote.ts';
@@ -100,7 +101,7 @@ export class DeviceTpm {
           cause: error,
         });
       }
-      if (error instanceof FormatError || (error as { base?: unknown }).base === 0x1f) {
+      if (error instanceof FormatError || isRefusedLoad(error)) {
         throw new Refusal(
           'vault.seal-unusable',
           'the sealed master key is damaged, or was sealed by another TPM',
@@ -136,4 +137,9 @@ export class DeviceTpm {
       );
     }
   }
+}
+
+/** The TPM was given the blob and does not take it; a parameter of TPM2_Load is nothing but bytes of the blob. */
+function isRefusedLoad(error: unknown): boolean {
+  return error instanceof TpmError && error.command === 'TPM2_Load' && error.kind === 'parameter';
 }

@@ -53,6 +53,7 @@ export function decodeSealedBlob(bytes: Uint8Array): SealedBlob {
     throw new FormatError('SealedBlob.version', 4, `is ${fields.version}, known is ${version}`);
   const bank = hashName(fields.bank);
   if (!bank) throw new FormatError('SealedBlob.bank', 6, `no bank 0x${fields.bank.toString(16)}`);
+  if (!hashName(fields.public.nameAlg)) throw new FormatError('SealedBlob.public.nameAlg', 8, 'is unknown');
   const pcrs = new Map(fields.pcrs.map(({ pcr, value }) => [pcr, value]));
   if (pcrs.size !== fields.pcrs.length || [...pcrs.keys()].some((pcr) => pcr >= pcrCount))
     throw new FormatError('SealedBlob.pcrs', 8, 'names a PCR twice, or one that does not exist');

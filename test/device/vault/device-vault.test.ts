@@ -168,14 +168,14 @@ test('seals that are damaged, of another TPM, or gone', () =>
     assert.is((await refusal(() => vault().unseal())).code, 'vault.seal-unusable');
     await made(vault());
     const blob = Buffer.from(state.read('sealed/current') ?? []);
-    for (let at = 0; at < blob.length; at += 13) {
+    for (let at = 0; at < blob.length; at += 11) {
       state.write(
         'sealed/current',
         blob.map((byte, index) => (index === at ? byte ^ 1 : byte)),
       );
       const { code } = await refusal(() => opensBySeal(vault()));
       // The PCR values beside the seal explain a refusal and nothing else, so they may be changed and it opens.
-      const possible = ['none', 'vault.seal-unusable', 'vault.pcr-mismatch', 'tpm.error'];
+      const possible = ['none', 'vault.seal-unusable', 'vault.pcr-mismatch'];
       assert.ok(possible.includes(code), `byte ${at}: ${code}`);
     }
     for (const length of [0, 1, 40, blob.length - 1]) {
