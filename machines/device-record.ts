@@ -33,6 +33,7 @@ export const deviceRecord = record.createMachine({
     candidate: null,
     acceptance: null,
     verdict: null,
+    clock: null,
     place: { locked: null, seen: null },
     escrow: [],
     rotate: false,

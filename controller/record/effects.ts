@@ -71,7 +71,7 @@ export async function basisOf(
   store: Store,
   catalogue: Catalogue,
 ): Promise<Basis> {
-  const { baseline, upgrade, account, place, verdict, identity } = context;
+  const { baseline, upgrade, account, place, clock: last, identity } = context;
   const logs = await Promise.all((baseline?.logs ?? []).map((sha256) => store.blob(sha256)));
   const locks = account !== null && account.kind !== 'manufacturing' && account.locationLock;
   return {
@@ -94,14 +94,11 @@ export async function basisOf(
       catalogue: await catalogue.versions(),
     },
     place: { locked: locks ? place.locked : null, radius: account?.radius ?? 0 },
-    lastClock:
-      verdict?.genuine && verdict.resetCount !== null && verdict.clock !== null
-        ? {
-            resetCount: verdict.resetCount,
-            restartCount: verdict.restartCount ?? 0,
-            clock: BigInt(verdict.clock),
-            firmware: BigInt(verdict.firmware ?? 0),
-          }
-        : null,
+    lastClock: last && {
+      resetCount: last.resetCount,
+      restartCount: last.restartCount,
+      clock: BigInt(last.clock),
+      firmware: BigInt(last.firmware),
+    },
   };
 }

@@ -163,11 +163,9 @@ export interface DeviceRecordContext {
     findings: Finding[];
     pcrs: Record<string, string>;
     versions: Versions | null;
-    resetCount: number | null;
-    restartCount: number | null;
-    clock: string | null;
-    firmware: string | null;
   } | null;
+  /** The TPM's counters in the last genuine quote: a forgery in between does not make them forgotten. */
+  clock: NonNullable<Verdict['clock']> | null;
   place: { locked: Location | null; seen: Location | null };
   /** Newest first. */
   escrow: EscrowedKey[];

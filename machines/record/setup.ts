@@ -167,13 +167,7 @@ export const record = setup({
               token: null,
               nonce: null,
               attempt: null,
-              verdict: context.verdict && {
-                ...context.verdict,
-                resetCount: null,
-                restartCount: null,
-                clock: null,
-                firmware: null,
-              },
+              clock: null,
             }
           : {}),
       };
@@ -204,11 +198,8 @@ export const record = setup({
           findings: verdict.findings,
           pcrs: verdict.pcrs,
           versions: verdict.versions,
-          resetCount: verdict.clock?.resetCount ?? null,
-          restartCount: verdict.clock?.restartCount ?? null,
-          clock: verdict.clock?.clock ?? null,
-          firmware: verdict.clock?.firmware ?? null,
         },
+        clock: verdict.clock ?? context.clock,
         place: { ...context.place, seen: verdict.location.fix ?? context.place.seen },
       };
     }),

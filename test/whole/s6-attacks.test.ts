@@ -218,6 +218,20 @@ attack('a broken signature of the quote', 'evidence.quote.signature', {
     quote.signature[quote.signature.length - 1] = (quote.signature.at(-1) ?? 0) ^ 1;
   },
 });
+test('a forgery in between does not make EVC forget what the TPM counted', () =>
+  inWorld(async (world) => {
+    const { device, attacker } = await victim(world);
+    const before = (await world.evc.runner.read(device.id))?.context.clock;
+    assert.ok(before);
+    const bad = await attacker.attempt({
+      spoil: ({ quote }) => {
+        quote.signature[quote.signature.length - 1] = (quote.signature.at(-1) ?? 0) ^ 1;
+      },
+    });
+    assert.is(bad.why?.code, 'evidence.quote.signature');
+    assert.equal((await world.evc.runner.read(device.id))?.context.clock, before);
+  }));
+
 attack('claims swapped under a valid quote', 'evidence.quote.nonce', {
   spoil: (draft) => {
     draft.claims = Uint8Array.from(draft.claims);
