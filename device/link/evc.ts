@@ -248,7 +248,8 @@ export class Evc {
     );
     const { storageKeysResp } = this.#open(ZAttestResponseSchema, reply);
     if (storageKeysResp?.response === AttestStorageKeysResponseCode.ITOKEN_MISMATCH) {
-      const { code = 'token.wrong', text = 'EVC does not take the key with this token' } = storageKeysResp.problem ?? {};
+      const { code = 'token.wrong', text = 'EVC does not take the key with this token' } =
+        storageKeysResp.problem ?? {};
       throw new Refusal(code, text);
     }
     if (!storageKeysResp || storageKeysResp.keyId !== key.keyId) {
