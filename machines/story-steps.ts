@@ -116,7 +116,7 @@ export const stepTexts = {
   refused: { step: 'S3.6', told: ['EVC', 'attest task', 'says what differs, to retry', 'UUD: {where}'] },
   partialConfig: {
     step: { S3: 'S3.7', S4: 'S4.8' },
-    told: ['EVC', 'config task', 'sends the base OS part alone', 'no key, nothing else'],
+    told: ['EVC', 'config task', 'sends the base OS part only', 'no key, nothing else'],
   },
   again: {
     step: { S3: 'S3.8', S4: 'S4.8' },

@@ -155,7 +155,7 @@ class Teller {
     }
     if (component === 'vault-manager') this.#vault(state, context);
     if (component === 'tpm-manager' && state.startsWith('ready')) this.#tell('tpmReady');
-    if (component === 'attest-task' && state.startsWith('none') && this.#told.has('refusal'))
+    if (component === 'attest-task' && state.startsWith('nonceWait') && this.#told.has('refusal'))
       this.#tell('again');
     if (component === 'config-task') this.#configured(state, context);
     if (component === 'info-task') {
@@ -199,7 +199,7 @@ class Teller {
       this.#staged = null;
       this.#tell('fallingBack', { why: error?.text ?? 'the trial ended' });
     }
-    if (committed) {
+    if (committed && !this.#told.has('committed')) {
       this.#staged = null;
       this.#tell('committed', { version: committed });
     }
