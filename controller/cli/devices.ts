@@ -1,8 +1,20 @@
 // What an operator asks and decides about devices, over the API.
+import { explain } from '../../machines/reasons.ts';
 import type { DeviceView } from '../operator.ts';
 import type { JournalEntry, RecordSummary } from '../store/store.ts';
 import type { ApiClient } from './client.ts';
-import { ageOf, findingLines, painter, reasonLine, type Style, short, table, uudLine } from './print.ts';
+import {
+  ageOf,
+  findingLines,
+  painter,
+  plain,
+  reasonLine,
+  type Style,
+  short,
+  table,
+  uudLine,
+  wrap,
+} from './print.ts';
 
 type Summary = RecordSummary & { device: string };
 
@@ -107,7 +119,7 @@ export function deviceText(view: DeviceView, now: number): string {
   return colourTrust(
     lines
       .filter(([, text]) => text !== '')
-      .map(([name, text]) => `${name.padEnd(10)}${text}`)
+      .map(([name, text]) => `${name.padEnd(10)}${plain(text)}`)
       .join('\n'),
   );
 }
@@ -116,7 +128,7 @@ export function deviceText(view: DeviceView, now: number): string {
 export function whyText(view: DeviceView, words: string, now: number): string {
   const { verdict, trust } = view;
   if (!verdict) return `${words} has not attested yet; it is ${trust}`;
-  const head = `${trustWord(trust)}  ${view.serial || short(view.device)}, ${ageOf(now - verdict.at)} ago`;
+  const head = `${trustWord(trust)}  ${plain(view.serial) || short(view.device)}, ${ageOf(now - verdict.at)} ago`;
   const genuine = verdict.genuine
     ? '  the evidence is genuine: nonce, key, quote and log hold'
     : '  the evidence is not genuine, so nothing of it is believed';
@@ -131,8 +143,13 @@ export function whyText(view: DeviceView, words: string, now: number): string {
       ? [`hint: if this place is right:      evc accept-place ${words} --reason "…"`]
       : []),
   ];
+  const [first] = verdict.findings;
+  const reason = first && !verdict.accepted ? explain(first.code) : null;
+  const meaning = reason ? [...wrap(reason.text, '  '), ...wrap(reason.remedy, '  ')] : [];
   const grounds = verdict.accepted ? [`  accepted: ${verdict.grounds}`] : [];
-  return colourTrust([head, genuine, ...grounds, ...findingLines(verdict.findings), ...hints].join('\n'));
+  return colourTrust(
+    [head, genuine, ...grounds, ...meaning, ...findingLines(verdict.findings), ...hints].join('\n'),
+  );
 }
 
 export function journalText(entries: readonly JournalEntry[]): string {

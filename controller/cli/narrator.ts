@@ -1,6 +1,6 @@
 // How `evc up` tells what happens: stories one after another although they happen at once, the first that is not over live.
 import type { StoryStep } from '../../machines/story.ts';
-import { painter, type Style } from './print.ts';
+import { painter, plain, type Style } from './print.ts';
 
 export interface Ending {
   ok: boolean;
@@ -54,7 +54,7 @@ export class Narrator {
     if (!chapter) return;
     const style: Style = ending.ok ? 'green' : 'red';
     chapter.lines.push(
-      `${this.#time()}  ${this.#paint(style, ending.ok ? '✓ as it must be' : '✗ NOT as it must be')}: ${ending.text}`,
+      `${this.#time()}  ${this.#paint(style, ending.ok ? '✓ as it must be' : '✗ NOT as it must be')}: ${plain(ending.text)}`,
     );
     chapter.ending = ending;
     this.#tell();
@@ -87,7 +87,7 @@ export class Narrator {
 
   #stepLine({ at, step, from, to, what, changed }: StoryStep): string {
     const who = `${from} → ${to === from ? 'itself' : to}`.padEnd(27);
-    return `${this.#time(at)}  ${this.#paint('cyan', step.padEnd(6))} ${who} ${what.padEnd(27)}  ${changed}`;
+    return `${this.#time(at)}  ${this.#paint('cyan', step.padEnd(6))} ${who} ${plain(what).padEnd(27)}  ${plain(changed)}`;
   }
 
   #time(at = Date.now()): string {

@@ -16,22 +16,28 @@ export function painter(
 
 export const tableWidth = 80;
 
+/** What devices chose to say, made harmless for a terminal: control characters and invisible ones become blanks. */
+export function plain(text: string): string {
+  return text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]+/gu, ' ');
+}
+
 /** Columns as wide as they need to be, and the last one cut where the line would pass the width. */
 export function table(
   head: readonly string[],
   rows: readonly (readonly string[])[],
   width = tableWidth,
 ): string {
+  const cells = rows.map((row) => row.map(plain));
   const widths = head.map((title, column) =>
-    Math.max(title.length, ...rows.map((row) => (row[column] ?? '').length)),
+    Math.max(title.length, ...cells.map((row) => (row[column] ?? '').length)),
   );
-  const line = (cells: readonly string[]) => {
-    const text = cells
+  const line = (row: readonly string[]) => {
+    const text = row
       .map((cell, column) => (column === head.length - 1 ? cell : cell.padEnd(widths[column] ?? 0)))
       .join('  ');
     return text.length > width ? `${text.slice(0, width - 1)}…` : text.trimEnd();
   };
-  return [head, ...rows].map(line).join('\n');
+  return [head, ...cells].map(line).join('\n');
 }
 
 /** `3h 12m`, of ms. */
@@ -85,7 +91,7 @@ export function findingLines(findings: readonly Finding[], most = 20): string[] 
     );
     return [
       `  ${code}${where.length > 0 ? `  ${where.join(', ')}` : ''}`,
-      `    ${text}`,
+      ...wrap(text, '    '),
       ...(seen ? [`    seen     ${cut(seen)}`] : []),
       ...(allowed ? [`    allowed  ${cut(allowed)}`] : []),
       ...(remedy ? [`    remedy   ${remedy}`] : []),
@@ -96,6 +102,24 @@ export function findingLines(findings: readonly Finding[], most = 20): string[] 
     : lines;
 }
 
-function cut(text: string): string {
+const longestText = 400;
+
+/** Text in lines of the width of a table, each after the indent; the end of a very long one is left out. */
+export function wrap(given: string, indent: string): string[] {
+  const whole = plain(given);
+  const text = whole.length > longestText ? `${whole.slice(0, longestText)}…` : whole;
+  const lines: string[] = [];
+  let line = '';
+  for (const word of text.split(' ')) {
+    if (line !== '' && indent.length + line.length + 1 + word.length > tableWidth) {
+      lines.push(indent + line);
+      line = word;
+    } else line = line === '' ? word : `${line} ${word}`;
+  }
+  return line === '' ? lines : [...lines, indent + line];
+}
+
+function cut(given: string): string {
+  const text = plain(given);
   return text.length > tableWidth - 13 ? `${text.slice(0, tableWidth - 14)}…` : text;
 }

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { explain } from '../../../controller/cli/failure.ts';
-import { ageOf, painter, table } from '../../../controller/cli/print.ts';
+import { ageOf, painter, table, wrap } from '../../../controller/cli/print.ts';
 import { StoreError } from '../../../controller/store/store.ts';
 import { Running, runToEnd } from '../../kit/process.ts';
 
@@ -202,6 +202,9 @@ test('an operator’s day over the API', async () => {
 test('tables fit 80 columns, and colour is for terminals alone', () => {
   const text = table(['A', 'B'], [['x'.repeat(30), 'y'.repeat(100)]]);
   for (const line of text.split('\n')) assert.ok(line.length <= 80, line);
+  // What a device says must not steer the terminal of whoever reads it.
+  assert.is(table(['A'], [['\u001b[2Jx\u202ey']]), 'A\n [2Jx y');
+  assert.equal(wrap('a\u001b]0;t\u0007 b', '  '), ['  a ]0;t  b']);
   assert.is(painter({ isTTY: false })('red', 'x'), 'x');
   const before = process.env.NO_COLOR;
   process.env.NO_COLOR = '1';
