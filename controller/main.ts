@@ -342,6 +342,11 @@ interface ImageLine {
   measurements: number;
 }
 
+// Who reads no further, such as `head`, ends the reading and not the command.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code !== 'EPIPE') throw error;
+});
+
 try {
   await program.parseAsync();
 } catch (error) {

@@ -116,6 +116,11 @@ program
   .addOption(new Option('--with-parent', 'ends when standard input does').hideHelp())
   .action(async (options) => (await import('./cli/tpm.ts')).serveTpmUntilEnded(options));
 
+// Who reads no further, such as `head`, ends the reading and not the command.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code !== 'EPIPE') throw error;
+});
+
 try {
   await program.parseAsync();
 } catch (error) {

@@ -22,6 +22,13 @@ test('--help names every command, the exit codes and an example', async () => {
   assert.match(stdout, 'Exit codes: 0 done, 1 failed');
 });
 
+test('a reader that goes away is no failure', async () => {
+  const eve = new Running('eve', ['--help']);
+  eve.process.stdout?.destroy();
+  assert.is(await eve.ended, 0, eve.lines.join('\n'));
+  assert.equal(eve.lines, []);
+});
+
 const state = join(folder, 'd');
 const failing: [args: string[], code: number, says: RegExp][] = [
   [['frobnicate'], 2, /unknown command/],
