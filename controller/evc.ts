@@ -49,7 +49,12 @@ export class Evc {
     });
     this.catalogue = new Catalogue(store, this.pki, join(data, 'images'));
     const perform = performer({ store, clock, catalogue: this.catalogue, downlink: this.downlink });
-    this.runner = new RecordRunner({ store, clock, perform, ...(options.watch ? { watch: options.watch } : {}) });
+    this.runner = new RecordRunner({
+      store,
+      clock,
+      perform,
+      ...(options.watch ? { watch: options.watch } : {}),
+    });
     this.operator = new Operator({
       store,
       clock,

@@ -33,7 +33,12 @@ export interface DeviceView extends RecordSummary {
   device: string;
   states: unknown;
   verdict: DeviceRecordSnapshot['context']['verdict'];
-  baseline: { versions: { image: string; firmware: string }; at: number; grounds: string; pcrs: Record<string, string> } | null;
+  baseline: {
+    versions: { image: string; firmware: string };
+    at: number;
+    grounds: string;
+    pcrs: Record<string, string>;
+  } | null;
   upgrade: { from: string; to: string; until: number } | null;
   upgraded: DeviceRecordSnapshot['context']['upgraded'];
   place: DeviceRecordSnapshot['context']['place'];
@@ -62,7 +67,12 @@ export class Operator {
   }
 
   async addAccount(account: Account): Promise<Account> {
-    if (!name.test(account.id)) throw new OperatorError('account.name', 422, 'an account is named with 1 to 64 letters, digits, ., _ and -');
+    if (!name.test(account.id))
+      throw new OperatorError(
+        'account.name',
+        422,
+        'an account is named with 1 to 64 letters, digits, ., _ and -',
+      );
     if (await this.#options.store.get('account', account.id)) {
       throw new OperatorError('account.exists', 409, `there is an account ${account.id} already`);
     }
@@ -94,7 +104,8 @@ export class Operator {
 
   addImage(version: string, logs: readonly Uint8Array[], file?: { path: string }): Promise<CatalogueImage> {
     const { catalogue, clock } = this.#options;
-    if (!name.test(version)) throw new OperatorError('image.version', 422, 'a version has 1 to 64 letters, digits, ., _ and -');
+    if (!name.test(version))
+      throw new OperatorError('image.version', 422, 'a version has 1 to 64 letters, digits, ., _ and -');
     return catalogue.add(version, clock.now(), logs, file);
   }
 
@@ -107,9 +118,15 @@ export class Operator {
     const { runner, catalogue, clock, imageBase } = this.#options;
     const { context } = await this.#record(device);
     const running = context.baseline?.versions.image;
-    if (!running) throw new OperatorError('device.no-baseline', 409, 'the device has no baseline yet; it has to attest first');
+    if (!running)
+      throw new OperatorError(
+        'device.no-baseline',
+        409,
+        'the device has no baseline yet; it has to attest first',
+      );
     const tries = context.upgraded?.to === wish.version ? 1 : 0;
-    const counter = (context.upgrade?.baseOs.retryCounter ?? context.config.baseOs?.retryCounter ?? 0) + tries;
+    const counter =
+      (context.upgrade?.baseOs.retryCounter ?? context.config.baseOs?.retryCounter ?? 0) + tries;
     const baseOs = await catalogue.baseOs(wish.version, imageBase(), counter, wish.testWindow);
     const until = clock.now() + wish.window;
     const upgrade = { id: randomUUID(), from: running, to: wish.version, until, baseOs };
@@ -124,10 +141,17 @@ export class Operator {
       throw new OperatorError(
         'device.nothing-to-accept',
         409,
-        verdict?.accepted ? 'the device is trusted as it is' : 'the last evidence of the device is not genuine, so there is nothing to accept',
+        verdict?.accepted
+          ? 'the device is trusted as it is'
+          : 'the last evidence of the device is not genuine, so there is nothing to accept',
       );
     }
-    await this.#options.runner.send(device, { type: 'state.accepted', attempt: verdict.attempt, by, reason: checkReason(reason) });
+    await this.#options.runner.send(device, {
+      type: 'state.accepted',
+      attempt: verdict.attempt,
+      by,
+      reason: checkReason(reason),
+    });
     await this.#audit(by, 'state.accepted', device, reason);
     return this.show(device);
   }
@@ -194,7 +218,12 @@ export class Operator {
       seen: context.seen,
       states: snapshot.value,
       verdict: context.verdict,
-      baseline: baseline && { versions: baseline.versions, at: baseline.at, grounds: baseline.grounds, pcrs: baseline.pcrs },
+      baseline: baseline && {
+        versions: baseline.versions,
+        at: baseline.at,
+        grounds: baseline.grounds,
+        pcrs: baseline.pcrs,
+      },
       upgrade: upgrade && { from: upgrade.from, to: upgrade.to, until: upgrade.until },
       upgraded: context.upgraded,
       place: context.place,
@@ -213,11 +242,17 @@ export class Operator {
   /** The device that a person means: its id, the start of it, its UUID or its serial number. */
   async find(words: string): Promise<string> {
     const found = (await this.#all()).filter(
-      ({ device, uuid, serial }) => device.startsWith(words.toLowerCase()) || uuid === words || serial === words,
+      ({ device, uuid, serial }) =>
+        device.startsWith(words.toLowerCase()) || uuid === words || serial === words,
     );
     const [first] = found;
     if (!first) throw new OperatorError('device.unknown', 404, `no device is called ${words}`);
-    if (found.length > 1) throw new OperatorError('device.ambiguous', 409, `${found.length} devices are called ${words}; say more of it`);
+    if (found.length > 1)
+      throw new OperatorError(
+        'device.ambiguous',
+        409,
+        `${found.length} devices are called ${words}; say more of it`,
+      );
     return first.device;
   }
 

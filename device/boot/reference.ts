@@ -12,7 +12,11 @@ export interface ReferenceOptions {
 }
 
 /** Logs of the image's boots, one per slot, without the log of /config: that is the device's and not the image's. */
-export async function referenceBoot({ image, slots, config }: ReferenceOptions): Promise<{ logs: Uint8Array[] }> {
+export async function referenceBoot({
+  image,
+  slots,
+  config,
+}: ReferenceOptions): Promise<{ logs: Uint8Array[] }> {
   const read = await readImage(image);
   const logs: Uint8Array[] = [];
   for (const slot of slots) {
@@ -27,4 +31,3 @@ export async function referenceBoot({ image, slots, config }: ReferenceOptions):
   }
   return { logs };
 }
-
