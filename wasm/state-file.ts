@@ -183,30 +183,57 @@ async function takeLock(statePath: string): Promise<string> {
   const mine = `${lock}.${randomUUID()}`;
   await writeFile(mine, (await owner(process.pid)) ?? '', { flag: 'wx', mode: 0o600 });
   try {
-    for (let attempt = 0; attempt < 3; attempt++) {
-      try {
-        await link(mine, lock);
-        return lock;
-      } catch (error) {
-        if (errno(error) !== 'EEXIST') throw error;
-      }
-      const holder = await readFile(lock, 'latin1').catch(() => undefined);
-      if (holder === undefined) continue;
-      const pid = Number(holder.split(' ')[0]);
-      if (Number.isSafeInteger(pid) && pid > 0 && (await owner(pid)) === holder)
+    for (let attempt = 0; attempt < takeOverTries; attempt++) {
+      if (await linked(mine, lock)) return lock;
+      const holder = await holderOf(lock);
+      if (typeof holder === 'number')
         throw new TpmStateError(
           'locked',
-          `process ${pid} uses the TPM in ${statePath}; end it first, or give this one a state of its own`,
+          `process ${holder} uses the TPM in ${statePath}; end it first, or give this one a state of its own`,
         );
-      // Between reading and moving, another process may have taken the stale lock over; then it is given back.
-      const stale = `${mine}.stale`;
-      await rename(lock, stale).catch(() => {});
-      const moved = await readFile(stale, 'latin1').catch(() => undefined);
-      if (moved !== undefined && moved !== holder) await link(stale, lock).catch(() => {});
-      await unlink(stale).catch(() => {});
+      if (holder === 'stale') await removeStale(lock, mine);
     }
     throw new TpmStateError('locked', `other processes are starting the TPM in ${statePath}; try again`);
   } finally {
     await unlink(mine).catch(() => {});
   }
+}
+
+const takeOverTries = 50;
+
+/**
+ * Removes a lock whose process is gone. Only who holds the lock of the removal may look and remove, or two could: one
+ * would remove what the other has just taken. A removal that was cut short is itself taken away when its process is gone.
+ */
+async function removeStale(lock: string, mine: string): Promise<void> {
+  const removal = `${lock}.removal`;
+  if (!(await linked(mine, removal))) {
+    if ((await holderOf(removal)) === 'stale') await unlink(removal).catch(() => {});
+    return;
+  }
+  try {
+    // A stale lock stays until it is removed here; one that is absent may be taken at any moment.
+    if ((await holderOf(lock)) === 'stale') await unlink(lock).catch(() => {});
+  } finally {
+    await unlink(removal).catch(() => {});
+  }
+}
+
+/** False when there is such a file already. */
+async function linked(mine: string, path: string): Promise<boolean> {
+  try {
+    await link(mine, path);
+    return true;
+  } catch (error) {
+    if (errno(error) === 'EEXIST') return false;
+    throw error;
+  }
+}
+
+/** The process that holds a lock; `stale` when it is gone, `absent` when there is no lock. */
+async function holderOf(lock: string): Promise<number | 'stale' | 'absent'> {
+  const holder = await readFile(lock, 'latin1').catch(() => undefined);
+  if (holder === undefined) return 'absent';
+  const pid = Number(holder.split(' ')[0]);
+  return Number.isSafeInteger(pid) && pid > 0 && (await owner(pid)) === holder ? pid : 'stale';
 }
