@@ -239,6 +239,8 @@ export const configTask = setup({
       exit: 'stopWaiting',
       always: { guard: 'somethingNew', target: 'requesting' },
       invoke: elapsed({ target: 'requesting' }),
+      // A push may have been lost while there was no link.
+      on: { 'link.up': { target: 'requesting' } },
     },
     forbidden: {
       description:
