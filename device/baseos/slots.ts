@@ -132,14 +132,6 @@ export class SlotStore {
     return this.read();
   }
 
-  /** Makes a slot the one that boots, as somebody with hands on the partition table can. */
-  forceActive(label: Label): void {
-    const table = this.#load();
-    table.slots[label].state = 'active';
-    table.slots[otherThan(label)].state = 'unused';
-    this.#save(table);
-  }
-
   abandon(why: Why): Slots {
     const table = this.#load();
     const { version, state } = table.slots[table.booted];

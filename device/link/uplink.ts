@@ -102,11 +102,6 @@ export class Uplink {
     }
   }
 
-  /** Publishes bytes as they are: for those who test what EVC and its broker do with anything. */
-  publishRaw(topic: string, bytes: Uint8Array): void {
-    this.#client?.publish(topic, Buffer.from(bytes), { qos: 1 });
-  }
-
   /** Tries now instead of at the end of the pause. */
   retryNow(): void {
     this.#wake?.();

@@ -1,6 +1,9 @@
 // Somebody who owns a device, root and all: it has the device's keys and TPM at hand, and sends what it likes.
 import { createHash } from 'node:crypto';
+import { duplexPair } from 'node:stream';
 import { create, toBinary } from '@bufbuild/protobuf';
+import mqtt from 'mqtt';
+import { login } from '../../device/link/dial.ts';
 import { Evc } from '../../device/link/evc.ts';
 import { controllerCertificates, type Node, rootCertificate } from '../../device/node.ts';
 import { type QuoteResult, quote } from '../../device/tpm/quote.ts';
@@ -138,6 +141,31 @@ export class Attacker {
     } catch (error) {
       return (error as { code: string }).code;
     }
+  }
+
+  /** Logs in as this device once more, and publishes bytes as they are; resolves when the broker has ended the connection. */
+  async publishRaw(topic: string, bytes: Uint8Array): Promise<void> {
+    const { node } = this;
+    const identity = await node.identity();
+    const password = await login(identity, null, (payload) => node.tpm.sign(payload), node.clock);
+    const [near, far] = duplexPair();
+    near.on('close', () => far.destroy());
+    far.on('close', () => near.destroy());
+    this.#world.broker.accept(far);
+    const client = new mqtt.MqttClient(() => near, {
+      clientId: `${identity.device}:attacker`,
+      username: identity.device,
+      password,
+      protocolVersion: 4,
+      reconnectPeriod: 0,
+      keepalive: 0,
+    });
+    client.on('error', () => undefined);
+    await new Promise<void>((resolve) => client.once('connect', () => resolve()));
+    const closed = new Promise<void>((resolve) => client.once('close', () => resolve()));
+    client.publish(topic, Buffer.from(bytes), { qos: 1 });
+    await closed;
+    await client.endAsync(true);
   }
 
   /** EVC's API in this device's name, signed by somebody else. */

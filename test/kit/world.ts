@@ -231,6 +231,15 @@ export class World {
     return swapped;
   }
 
+  /** Somebody with hands on the partition table makes another slot the one that boots. */
+  bootSlot(device: WorldDevice, label: 'IMGA' | 'IMGB'): void {
+    const persist = new StateFolder(join(device.folder, 'persist'));
+    const table = persist.restore<{ slots: Record<string, { state: string }> }>('slots/slots.json');
+    if (!table) throw new TypeError('no base OS is installed');
+    for (const [name, slot] of Object.entries(table.slots)) slot.state = name === label ? 'active' : 'unused';
+    persist.checkpoint('slots/slots.json', table);
+  }
+
   /** Somebody with hands on the disk puts another image into the running slot. */
   async replaceImage(device: WorldDevice, options: ImageOptions): Promise<void> {
     await createImage(device.node.slots.directory(device.node.slots.read().current.label), options);

@@ -287,7 +287,7 @@ test('an older image than the committed one: policy.version.older', () =>
     );
     await world.attested(device);
     // Somebody points the boot loader at the old slot.
-    device.node.slots.forceActive('IMGA');
+    world.bootSlot(device, 'IMGA');
     const steps = world.steps.length;
     await device.node.reboot('test');
     const refusals = () =>
@@ -327,7 +327,6 @@ test('a device that publishes on another device’s topic is cut, and the other 
     const { device, attacker } = await victim(world);
     const other = await victim(world);
     const steps = world.steps.length;
-    const uplink = await attacker.node.uplink();
     const topic = formatTopic({ device: other.device.id, direction: 'up', endpoint: 'attest', request: 'x' });
     const frame = encodeFrame({
       kind: 'request',
@@ -336,7 +335,7 @@ test('a device that publishes on another device’s topic is cut, and the other 
       deadline: 0,
       container: randomBytes(100),
     });
-    uplink.publishRaw(topic, frame);
+    await attacker.publishRaw(topic, frame);
     await world.quiet();
     assert.ok(world.refused.some((line) => line.startsWith('acl.publish') && line.includes(device.id)));
     assert.is(world.steps.slice(steps).filter((step) => step.device === other.device.id).length, 0);
