@@ -26,7 +26,17 @@ const table: Record<string, Rule> = {
   },
   controller: {
     folders: ['machines', 'formats'],
-    packages: ['@bufbuild/protobuf', 'commander', 'fastify', 'libsql', 'mqtt', 'tar', 'valibot', 'xstate'],
+    packages: [
+      '@bufbuild/protobuf',
+      'commander',
+      'fastify',
+      'libsql',
+      'lru-cache',
+      'mqtt',
+      'tar',
+      'valibot',
+      'xstate',
+    ],
     node: true,
   },
   inspector: { folders: ['machines', 'formats'], packages: ['elkjs', 'xstate'], node: false },

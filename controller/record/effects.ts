@@ -72,7 +72,9 @@ export async function basisOf(
   catalogue: Catalogue,
 ): Promise<Basis> {
   const { baseline, upgrade, account, place, clock: last, identity } = context;
-  const logs = await Promise.all((baseline?.logs ?? []).map((sha256) => store.blob(sha256)));
+  const blobs = await Promise.all(
+    (baseline?.logs ?? []).map(async (sha256) => ({ sha256, bytes: await store.blob(sha256) })),
+  );
   const locks = account !== null && account.kind !== 'manufacturing' && account.locationLock;
   return {
     nonceHash: attempt.nonceHash,
@@ -80,7 +82,7 @@ export async function basisOf(
     software: {
       baseline: baseline && {
         pcrs: baseline.pcrs,
-        logs: logs.filter((log) => log !== null),
+        logs: blobs.flatMap(({ sha256, bytes }) => (bytes ? [{ sha256, bytes }] : [])),
         versions: baseline.versions,
       },
       acceptance: context.acceptance?.pcrs ?? null,

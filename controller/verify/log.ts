@@ -1,14 +1,11 @@
 // Log: does the boot log explain the quoted PCR values? Only what it explains is believed, and only as far as digests go.
-
-import { alwaysCovered } from '../../formats/eventlog/covers.ts';
 import { describeEvent } from '../../formats/eventlog/describe.ts';
-import { type EventLog, parseLog } from '../../formats/eventlog/parse.ts';
 import {
-  type CheckedEvent,
   type CheckedLog,
-  checkLog,
+  checkReplay,
   initialPcr,
   type PcrDifference,
+  type Replay,
 } from '../../formats/eventlog/replay.ts';
 import { eventTypeName } from '../../formats/eventlog/types.ts';
 import { FormatError } from '../../formats/format-error.ts';
@@ -16,6 +13,7 @@ import type { HashName } from '../../formats/tpm2/hash.ts';
 import type { PcrValues } from '../../formats/tpm2/pcrs.ts';
 import type { Finding } from '../../machines/flow.ts';
 import { hash } from './hash.ts';
+import { type EditedEvent, type KnownBoot, type LogBytes, replayBoot } from './known-boots.ts';
 
 export interface LogExpectation {
   bank: HashName;
@@ -33,49 +31,42 @@ const critical: readonly number[] = [0, 4];
 /**
  * Checks the logs of one boot against quoted values.
  *
- * @param logs bytes as they were sent, in the order in which they extended: the firmware's log, then EVE's of PCR 14
+ * @param logs in the order in which they extended: the firmware's log, then EVE's of PCR 14
  */
-export function verifyLog(logs: readonly Uint8Array[], expected: LogExpectation): LogVerdict {
+export function verifyLog(logs: readonly LogBytes[], expected: LogExpectation): LogVerdict {
   const { bank, pcrs } = expected;
   const unextended = (expected.mustBeExtended ?? critical).filter((pcr) =>
     isInitial(pcr, pcrs.get(pcr), bank),
   );
   if (unextended.length > 0) return { ok: false, refusals: unextended.map((pcr) => notExtended(pcr, bank)) };
 
-  const present = logs.filter((log) => log.length > 0);
+  const present = logs.filter(({ bytes }) => bytes.length > 0);
   if (present.length === 0)
     return { ok: false, refusals: [{ code: 'evidence.log.absent', text: 'The device sent no event log' }] };
-
-  const parsed = present.slice(0, maxLogs).map(readLog);
-  const malformed = parsed.flatMap(({ refusal }) => (refusal ? [refusal] : []));
   if (present.length > maxLogs)
-    malformed.push({
-      code: 'evidence.log.malformed',
-      text: `${present.length} event logs, at most ${maxLogs}`,
-    });
-  if (malformed.length > 0) return { ok: false, refusals: malformed };
-  const eventLogs = parsed.flatMap(({ log }) => (log ? [log] : []));
+    return { ok: false, refusals: [malformed(`${present.length} event logs, at most ${maxLogs}`)] };
 
-  const check = checkLog(eventLogs, pcrs, bank, hash);
-  const cut = eventLogs.flatMap(({ truncated }) => (truncated ? [truncatedLog(truncated)] : []));
+  let boot: KnownBoot;
+  try {
+    boot = replayBoot(present, bank);
+  } catch (error) {
+    if (!(error instanceof FormatError)) throw error;
+    return { ok: false, refusals: [malformed(`The event log cannot be read: ${error.message}`)] };
+  }
+  const cut = boot.truncated.map(truncatedLog);
+  const check = checkReplay(boot.replay, pcrs, hash);
   if (!check.ok)
     return { ok: false, refusals: [...cut, ...check.differing.map((one) => difference(one, bank))] };
-  const refusals = [...cut, ...editedData(check.log), ...hashOfNothing(check.log)];
+  const edited = boot.edited.filter(({ pcr }) => pcrs.has(pcr)).map(editedData);
+  const refusals = [...cut, ...edited, ...hashOfNothing(boot.replay, pcrs)];
   return refusals.length > 0 ? { ok: false, refusals } : { ok: true, log: check.log };
 }
 
 /** The firmware's and the operating system's, and room for a boot loader's own. */
 const maxLogs = 4;
 
-function readLog(bytes: Uint8Array): { log?: EventLog; refusal?: Finding } {
-  try {
-    return { log: parseLog(bytes) };
-  } catch (error) {
-    if (!(error instanceof FormatError)) throw error;
-    return {
-      refusal: { code: 'evidence.log.malformed', text: `The event log cannot be read: ${error.message}` },
-    };
-  }
+function malformed(text: string): Finding {
+  return { code: 'evidence.log.malformed', text };
 }
 
 function truncatedLog(error: FormatError): Finding {
@@ -120,33 +111,39 @@ function difference({ pcr, reason, quoted, replayed, event }: PcrDifference, ban
 }
 
 /** The log replays and its words were changed: nobody does that by accident. */
-function editedData(log: CheckedLog): Finding[] {
-  return log.events
-    .filter((event) => event.vouched !== 'data' && alwaysCovered(event))
-    .map((event: CheckedEvent) => ({
-      code: 'evidence.log.data-edited',
-      text: `The data of an event was edited: every ${eventTypeName(event.type)} is measured, and the digest is of other data`,
-      pcr: event.pcr,
-      event: event.index,
-      seen: describeEvent(event),
-    }));
+function editedData(event: EditedEvent): Finding {
+  return {
+    code: 'evidence.log.data-edited',
+    text: `The data of an event was edited: every ${eventTypeName(event.type)} is measured, and the digest is of other data`,
+    pcr: event.pcr,
+    event: event.index,
+    seen: describeEvent(event),
+  };
 }
 
 /**
  * EVE's GRUB measures H(SHA-256 of the root file system). For an image of 2 GiB and more some versions hash no byte of
  * it, and then every such image looks alike.
  */
-function hashOfNothing(log: CheckedLog): Finding[] {
-  const digest = hash(log.bank, hash('sha256', new Uint8Array()));
-  return log.events
-    .filter((event) => event.pcr === 13 && Buffer.compare(event.digest, digest) === 0)
-    .map((event) => ({
-      code: 'evidence.log.rootfs-not-measured',
-      text: 'The boot loader measured nothing of the root file system: its hash is that of no bytes',
-      pcr: event.pcr,
-      event: event.index,
-    }));
+function hashOfNothing({ logs, bank }: Replay, pcrs: PcrValues): Finding[] {
+  if (!pcrs.has(13)) return [];
+  const nothing = hash(bank, hash('sha256', new Uint8Array()));
+  let base = 0;
+  return logs.flatMap(({ events }) => {
+    const first = base;
+    base += events.length;
+    return events
+      .filter((event) => event.pcr === 13 && event.extends && nothing.equals(event.digest(bank) ?? none))
+      .map(({ pcr, index }) => ({
+        code: 'evidence.log.rootfs-not-measured',
+        text: 'The boot loader measured nothing of the root file system: its hash is that of no bytes',
+        pcr,
+        event: first + index,
+      }));
+  });
 }
+
+const none = new Uint8Array();
 
 function hex(bytes: Uint8Array): string {
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('hex');

@@ -6,6 +6,7 @@ import type { Claims, Evidence, Finding, Verdict, Versions } from '../../machine
 import { evePolicyPcrs } from '../../machines/pcrs.ts';
 import { verifyFreshness } from './freshness.ts';
 import { type EnrolledKey, verifyIdentity } from './identity.ts';
+import type { LogBytes } from './known-boots.ts';
 import { verifyLog } from './log.ts';
 import { judgeSoftware, movedAway, type PcrTable, type PlaceBasis, type SoftwareBasis } from './policy.ts';
 import { type QuoteFacts, verifyQuote } from './quote.ts';
@@ -15,7 +16,7 @@ export interface Basis {
   nonceHash: string;
   key: EnrolledKey | null;
   software: Omit<SoftwareBasis, 'baseline'> & {
-    baseline: { pcrs: PcrTable; logs: readonly Uint8Array[]; versions: Versions } | null;
+    baseline: { pcrs: PcrTable; logs: readonly LogBytes[]; versions: Versions } | null;
   };
   place: PlaceBasis;
   /** Of the last genuine quote. */
@@ -56,10 +57,7 @@ function judge(evidence: Presented, basis: Basis, now: number): Verdict {
 
   const pcrs = policyValues(quote.pcrs);
   const parts = evidence.boot.logs;
-  const explained = verifyLog(
-    parts.map(({ bytes }) => bytes),
-    { bank: quote.bank, pcrs },
-  );
+  const explained = verifyLog(parts, { bank: quote.bank, pcrs });
   if (!explained.ok) return refused(explained.refusals);
 
   const versions = fresh.claims?.versions ?? evidence.versions;
@@ -116,14 +114,20 @@ function refused(findings: Finding[]): Verdict {
   };
 }
 
-/** The baseline's own log, replayed to the baseline's own values: what was checked once is checked again when it is used. */
+/** The baseline's own log, when something differs: what was checked once is checked again when it is used. */
 function baselineOf({ software: { baseline } }: Basis): SoftwareBasis['baseline'] {
   if (!baseline) return null;
-  const values = new Map(evePolicyPcrs.map((pcr) => [pcr, Buffer.from(baseline.pcrs[pcr] ?? '', 'hex')]));
-  const explained = verifyLog(baseline.logs, { bank: 'sha256', pcrs: values });
-  if (!explained.ok) throw new RangeError('the log of the baseline does not lead to its values');
-  const log: CheckedLog = explained.log;
-  return { pcrs: baseline.pcrs, log, versions: baseline.versions };
+  const { pcrs, versions, logs } = baseline;
+  return {
+    pcrs,
+    versions,
+    get log(): CheckedLog {
+      const values = new Map(evePolicyPcrs.map((pcr) => [pcr, Buffer.from(pcrs[pcr] ?? '', 'hex')]));
+      const explained = verifyLog(logs, { bank: 'sha256', pcrs: values });
+      if (!explained.ok) throw new RangeError('the log of the baseline does not lead to its values');
+      return explained.log;
+    },
+  };
 }
 
 function policyValues(pcrs: PcrValues): PcrValues {

@@ -25,47 +25,60 @@ export function coverOf(
   bank: HashName,
   hash: Hash,
 ): Cover | undefined {
-  const { type, data } = event;
-  const is = (part: Uint8Array) => equal(hash(bank, part), digest);
+  return coversOf(event).find(({ part }) => equal(hash(bank, part), digest))?.cover;
+}
+
+/** What the digest of such an event may be of, likeliest first. */
+function coversOf({ type, data }: { readonly type: number; readonly data: Uint8Array }): readonly Covered[] {
+  const whole: Covered = { cover: 'data', part: data };
   switch (type) {
     case EventType.EV_EFI_BOOT_SERVICES_APPLICATION:
     case EventType.EV_EFI_BOOT_SERVICES_DRIVER:
     case EventType.EV_EFI_RUNTIME_SERVICES_DRIVER:
-      return undefined;
+      return [];
     case EventType.EV_IPL: {
       const text = ipl(data);
-      if (text) return is(text.measured) ? text.cover : undefined;
-      if (is(data)) return 'data';
-      return is(withNul(data)) ? 'with-nul' : undefined;
+      return text
+        ? [{ cover: text.cover, part: text.measured }]
+        : [whole, { cover: 'with-nul', part: withNul(data) }];
     }
     case EventType.EV_EFI_VARIABLE_BOOT:
     case EventType.EV_EFI_VARIABLE_BOOT2: {
-      if (is(data)) return 'data';
       const value = variableData(data);
-      return value && is(value) ? 'variable-data' : undefined;
+      return value ? [whole, { cover: 'variable-data', part: value }] : [whole];
     }
     case EventType.EV_EFI_VARIABLE_AUTHORITY:
-      if (is(data)) return 'data';
-      return data.length > 0 && is(data.subarray(0, -1)) ? 'without-last-byte' : undefined;
+      return data.length > 0 ? [whole, { cover: 'without-last-byte', part: data.subarray(0, -1) }] : [whole];
     default:
-      return is(data) ? 'data' : undefined;
+      return [whole];
   }
 }
 
+interface Covered {
+  readonly cover: Cover;
+  readonly part: Uint8Array;
+}
+
 /**
- * Whether every known firmware and boot loader measures exactly the data of such an event. If the digest then does not
- * cover the data, the log was edited.
+ * What every known firmware and boot loader measures of such an event, undefined where they differ or measure something
+ * that is not in the log. A digest that is not of this part shows that the data were edited.
  */
-export function alwaysCovered(event: { readonly type: number; readonly data: Uint8Array }): boolean {
-  switch (event.type) {
+export function alwaysMeasured({
+  type,
+  data,
+}: {
+  readonly type: number;
+  readonly data: Uint8Array;
+}): Uint8Array | undefined {
+  switch (type) {
     case EventType.EV_EFI_VARIABLE_DRIVER_CONFIG:
     case EventType.EV_EFI_ACTION:
     case EventType.EV_EFI_GPT_EVENT:
-      return true;
+      return data;
     case EventType.EV_IPL:
-      return ipl(event.data) !== undefined;
+      return ipl(data)?.measured;
     default:
-      return false;
+      return undefined;
   }
 }
 

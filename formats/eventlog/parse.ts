@@ -87,11 +87,8 @@ export class LogEvent implements EventFields {
 
   /** The digest of one bank, undefined where the firmware did not measure into it. */
   digest(bank: HashName): Uint8Array | undefined {
-    const hashAlg = hashId(bank);
-    for (const part of this.#shape.parts)
-      if (part.hashAlg === hashAlg)
-        return this.#log.subarray(this.offset + part.at, this.offset + part.at + part.size);
-    return undefined;
+    const at = this.#shape.at(bank);
+    return at < 0 ? undefined : this.#log.subarray(this.offset + at, this.offset + at + digestSize(bank));
   }
 
   /** Whether the event was extended into its PCR: EV_NO_ACTION informs and never extends [PFP 10.4.5]. */
@@ -101,9 +98,22 @@ export class LogEvent implements EventFields {
 }
 
 /** Where the digests of an event lie, as offsets from its start. Nearly all events of a log share one. */
-interface Shape {
+class Shape {
   readonly parts: readonly { readonly hashAlg: number; readonly at: number; readonly size: number }[];
+  /** Offset of what follows the digests. */
   readonly end: number;
+  readonly #known: ReadonlyMap<HashName | undefined, number>;
+
+  constructor(parts: Shape['parts'], end: number) {
+    this.parts = parts;
+    this.end = end;
+    this.#known = new Map(parts.map(({ hashAlg, at }) => [hashName(hashAlg), at]));
+  }
+
+  /** Offset of the digest of a bank, -1 if there is none. */
+  at(bank: HashName): number {
+    return this.#known.get(bank) ?? -1;
+  }
 }
 
 interface Bounds {
@@ -117,11 +127,11 @@ interface Bounds {
 /** The log ends inside an event; turned into `EventLog.truncated`. */
 class CutShort extends FormatError {}
 
-const sha1Shape: Shape = {
-  parts: [{ hashAlg: hashId('sha1'), at: 8, size: digestSize('sha1') }],
-  end: 8 + digestSize('sha1'),
-};
-const noShape: Shape = { parts: [], end: 12 };
+const sha1Shape = new Shape(
+  [{ hashAlg: hashId('sha1'), at: 8, size: digestSize('sha1') }],
+  8 + digestSize('sha1'),
+);
+const noShape = new Shape([], 12);
 const headerSignature = 'Spec ID Event03\0';
 
 /**
@@ -238,7 +248,7 @@ class LogParser {
       parts.push({ hashAlg, at: at + 2 - offset, size });
       at += 2 + size;
     }
-    return { parts, end: at - offset };
+    return new Shape(parts, at - offset);
   }
 
   #bounds(offset: number, sizeAt: number, index: number): Bounds {

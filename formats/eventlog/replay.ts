@@ -8,11 +8,14 @@ import { quirks } from './quirks.ts';
 import { equal } from './reader.ts';
 import { EventType } from './types.ts';
 
+/** What the events of one boot lead to, in one bank. Made once, it can be checked against any number of quotes. */
 export interface Replay {
+  readonly logs: readonly EventLog[];
+  readonly bank: HashName;
   /** The value that the events lead to, for every PCR that has events. */
-  readonly pcrs: Map<number, Uint8Array>;
+  readonly pcrs: PcrValues;
   /** PCRs with an event that has no digest in this bank: firmware did not measure it there. */
-  readonly unmeasured: Map<number, LogEvent>;
+  readonly unmeasured: ReadonlyMap<number, LogEvent>;
   readonly startupLocality: number;
 }
 
@@ -24,22 +27,27 @@ export interface Replay {
 export function replay(logs: readonly EventLog[], bank: HashName, hash: Hash): Replay {
   const size = digestSize(bank);
   const startupLocality = startupLocalityOf(logs);
-  const pcrs = new Map<number, Uint8Array>();
   const unmeasured = new Map<number, LogEvent>();
-  const joined = new Uint8Array(2 * size);
+  // What is hashed next, by PCR: its value, and room for the digest that comes.
+  const joined = new Map<number, Uint8Array>();
   for (const log of logs)
     for (const event of log.events) {
       if (!event.extends) continue;
+      const { pcr } = event;
       const digest = event.digest(bank);
       if (!digest) {
-        if (!unmeasured.has(event.pcr)) unmeasured.set(event.pcr, event);
+        if (!unmeasured.has(pcr)) unmeasured.set(pcr, event);
         continue;
       }
-      joined.set(pcrs.get(event.pcr) ?? initialPcr(event.pcr, bank, startupLocality));
-      joined.set(digest, size);
-      pcrs.set(event.pcr, hash(bank, joined));
+      let next = joined.get(pcr);
+      if (!next) {
+        next = concat(initialPcr(pcr, bank, startupLocality), digest);
+        joined.set(pcr, next);
+      } else next.set(digest, size);
+      next.set(hash(bank, next));
     }
-  return { pcrs, unmeasured, startupLocality };
+  const pcrs = new Map([...joined].map(([pcr, value]) => [pcr, value.subarray(0, size)]));
+  return { logs, bank, pcrs, unmeasured, startupLocality };
 }
 
 const localitySignature = new TextEncoder().encode('StartupLocality\0');
@@ -111,18 +119,24 @@ class CheckedEvent {
 /** The log of one boot whose replay leads to signed PCR values. */
 class CheckedLog {
   readonly bank: HashName;
-  /** Events of the PCRs that were checked, in order; events of other PCRs and EV_NO_ACTION are not among them. */
-  readonly events: readonly CheckedEvent[];
   /** The signed values. */
   readonly pcrs: PcrValues;
-  // Makes the type nominal: an object of the same shape is no CheckedLog.
-  readonly #checked = true;
+  readonly #make: () => readonly CheckedEvent[];
+  #events: readonly CheckedEvent[] | null = null;
 
-  constructor(bank: HashName, events: readonly CheckedEvent[], pcrs: PcrValues) {
+  constructor(bank: HashName, pcrs: PcrValues, make: () => readonly CheckedEvent[]) {
     this.bank = bank;
-    this.events = events;
     this.pcrs = pcrs;
-    void this.#checked;
+    this.#make = make;
+  }
+
+  /**
+   * Events of the PCRs that were checked, in order; events of other PCRs and EV_NO_ACTION are not among them. Made when
+   * they are first asked for: a boot that is like its baseline needs none.
+   */
+  get events(): readonly CheckedEvent[] {
+    this.#events ??= this.#make();
+    return this.#events;
   }
 }
 
@@ -146,29 +160,49 @@ export type LogCheck =
 /**
  * Believes the logs of one boot as far as they lead to every quoted value.
  *
- * @param quoted values that a verified quote covers, one bank; nothing else may be passed in here
+ * @param quoted values that a verified quote covers, of the replayed bank; nothing else may be passed in here
  * @throws TypeError for a PCR that does not exist or a value that is not of the bank's size
  */
-export function checkLog(logs: readonly EventLog[], quoted: PcrValues, bank: HashName, hash: Hash): LogCheck {
-  for (const [pcr, value] of quoted)
-    if (pcr < 0 || pcr >= pcrCount || value.length !== digestSize(bank))
-      throw new TypeError(`PCR ${pcr} with ${value.length} bytes is no value of bank ${bank}`);
-  const { pcrs, unmeasured, startupLocality } = replay(logs, bank, hash);
-
+export function checkReplay(replayed: Replay, quoted: PcrValues, hash: Hash): LogCheck {
+  const { logs, bank, pcrs, unmeasured, startupLocality } = replayed;
   const differing: PcrDifference[] = [];
   const supplied: CheckedEvent[] = [];
   for (const [pcr, value] of quoted) {
-    const replayed = pcrs.get(pcr) ?? initialPcr(pcr, bank, startupLocality);
+    if (pcr < 0 || pcr >= pcrCount || value.length !== digestSize(bank))
+      throw new TypeError(`PCR ${pcr} with ${value.length} bytes is no value of bank ${bank}`);
+    const led = pcrs.get(pcr) ?? initialPcr(pcr, bank, startupLocality);
     const missing = unmeasured.get(pcr);
-    if (missing) differing.push({ pcr, reason: 'bank', quoted: value, replayed, event: missing.index });
-    else if (!equal(value, replayed)) {
-      const tail = missingTail(pcr, replayed, value, bank, hash);
+    if (missing) differing.push({ pcr, reason: 'bank', quoted: value, replayed: led, event: missing.index });
+    else if (!equal(value, led)) {
+      const tail = missingTail(pcr, led, value, bank, hash);
       if (tail) supplied.push(...tail);
-      else differing.push({ pcr, reason: pcrs.has(pcr) ? 'mismatch' : 'no-events', quoted: value, replayed });
+      else
+        differing.push({
+          pcr,
+          reason: pcrs.has(pcr) ? 'mismatch' : 'no-events',
+          quoted: value,
+          replayed: led,
+        });
     }
   }
   if (differing.length > 0) return { ok: false, differing };
+  return {
+    ok: true,
+    log: new CheckedLog(bank, quoted, () => [...checkedEvents(logs, quoted, bank, hash), ...supplied]),
+  };
+}
 
+/** `checkReplay` of logs that are checked once. */
+export function checkLog(logs: readonly EventLog[], quoted: PcrValues, bank: HashName, hash: Hash): LogCheck {
+  return checkReplay(replay(logs, bank, hash), quoted, hash);
+}
+
+function checkedEvents(
+  logs: readonly EventLog[],
+  quoted: PcrValues,
+  bank: HashName,
+  hash: Hash,
+): CheckedEvent[] {
   const events: CheckedEvent[] = [];
   let base = 0;
   for (const log of logs) {
@@ -178,7 +212,7 @@ export function checkLog(logs: readonly EventLog[], quoted: PcrValues, bank: Has
     }
     base += log.events.length;
   }
-  return { ok: true, log: new CheckedLog(bank, [...events, ...supplied], quoted) };
+  return events;
 }
 
 /** The events of a quirk, if exactly these lead from the end of the log to the quoted value. */

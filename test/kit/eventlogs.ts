@@ -1,6 +1,7 @@
 // The event logs of test/fixtures and device/boot/recorded, and small logs made to order.
 import { hash as nodeHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
+import type { LogBytes } from '../../controller/verify/known-boots.ts';
 import type { LogFormat } from '../../formats/eventlog/parse.ts';
 import { parseLog } from '../../formats/eventlog/parse.ts';
 import { type CheckedLog, checkLog, replay } from '../../formats/eventlog/replay.ts';
@@ -36,6 +37,11 @@ export interface Expected {
 export const expectedLogs = JSON.parse(
   readFileSync(new URL('test/fixtures/eventlog/expected.json', root), 'utf8'),
 ) as Record<string, Expected>;
+
+/** Logs as `verifyLog` takes them. */
+export function sent(...logs: Uint8Array[]): LogBytes[] {
+  return logs.map((bytes) => ({ bytes, sha256: nodeHash('sha256', bytes) }));
+}
 
 export function readEventLog(name: string): Uint8Array {
   return readFileSync(new URL(recorded[name] ?? `test/fixtures/eventlog/${name}`, root));

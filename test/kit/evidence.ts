@@ -193,7 +193,7 @@ export function baselineOf({ pcrs, boot, versions }: Presented): NonNullable<Bas
     pcrs: Object.fromEntries(
       evePolicyPcrs.map((pcr) => [String(pcr), Buffer.from(pcrs.get(pcr) ?? []).toString('hex')]),
     ),
-    logs: boot.logs.map(({ bytes }) => bytes),
+    logs: boot.logs,
     versions,
   };
 }

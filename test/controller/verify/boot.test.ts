@@ -13,6 +13,7 @@ import { provisionKeys } from '../../../device/tpm/keys.ts';
 import { quote } from '../../../device/tpm/quote.ts';
 import type { Tpm } from '../../../device/tpm/tpm.ts';
 import type { HashName } from '../../../formats/tpm2/hash.ts';
+import { sent } from '../../kit/eventlogs.ts';
 import { withTpm } from '../../kit/tpm.ts';
 
 const nonce = Buffer.from('0123456789abcdef0123456789abcdef');
@@ -47,8 +48,8 @@ test('a boot of an image is believed, one whose log leaves a PCR out is not', as
         extend: extendInto(tpm),
       });
       const { bank, pcrs: quoted } = await quoteOf(tpm);
-      assert.ok(verifyLog([biosLog, configLog as Uint8Array], { bank, pcrs: quoted }).ok);
-      const alone = verifyLog([biosLog], { bank, pcrs: quoted });
+      assert.ok(verifyLog(sent(biosLog, configLog as Uint8Array), { bank, pcrs: quoted }).ok);
+      const alone = verifyLog(sent(biosLog), { bank, pcrs: quoted });
       assert.equal(alone.ok ? [] : alone.refusals.map(({ code, pcr }) => [code, pcr]), [
         ['evidence.log.pcr-without-events', 14],
       ]);
@@ -64,8 +65,8 @@ test('a recorded boot is believed with its own log, and not with that of another
     const log = await readRecordedBoot('update.after');
     await bootRecorded({ logs: [log], banks: ['sha1', 'sha256'], extend: extendInto(tpm) });
     const { bank, pcrs: quoted } = await quoteOf(tpm);
-    assert.ok(verifyLog([log], { bank, pcrs: quoted }).ok);
-    const other = verifyLog([await readRecordedBoot('update.before')], { bank, pcrs: quoted });
+    assert.ok(verifyLog(sent(log), { bank, pcrs: quoted }).ok);
+    const other = verifyLog(sent(await readRecordedBoot('update.before')), { bank, pcrs: quoted });
     assert.equal(
       other.ok ? [] : other.refusals.map(({ code, pcr }) => `${code} ${pcr}`),
       [5, 8, 9, 13].map((pcr) => `evidence.log.mismatch ${pcr}`),
@@ -78,7 +79,7 @@ test('something extended after the boot, and in no log, is a mismatch', () =>
     await bootRecorded({ logs: [log], banks: ['sha256'], extend: extendInto(tpm) });
     await tpm.pcrExtend(14, { sha256: new Uint8Array(32).fill(1) });
     const { bank, pcrs: quoted } = await quoteOf(tpm);
-    const check = verifyLog([log], { bank, pcrs: quoted });
+    const check = verifyLog(sent(log), { bank, pcrs: quoted });
     assert.equal(check.ok ? [] : check.refusals.map(({ code, pcr }) => [code, pcr]), [
       ['evidence.log.mismatch', 14],
     ]);
@@ -87,7 +88,7 @@ test('something extended after the boot, and in no log, is a mismatch', () =>
 test('a machine whose firmware measured nothing is refused, whatever log it shows', () =>
   withTpm(async (tpm) => {
     const { bank, pcrs: quoted } = await quoteOf(tpm);
-    const check = verifyLog([await readRecordedBoot('update.after')], { bank, pcrs: quoted });
+    const check = verifyLog(sent(await readRecordedBoot('update.after')), { bank, pcrs: quoted });
     assert.equal(check.ok ? [] : check.refusals.map(({ code, pcr }) => [code, pcr]), [
       ['evidence.pcr.not-extended', 0],
       ['evidence.pcr.not-extended', 4],

@@ -13,10 +13,11 @@ import {
   type MadeEvent,
   madeLog,
   readEventLog,
+  sent,
 } from '../../kit/eventlogs.ts';
 
 function refusals(logs: readonly Uint8Array[], expected: LogExpectation): Finding[] {
-  const verdict = verifyLog(logs, expected);
+  const verdict = verifyLog(sent(...logs), expected);
   return verdict.ok ? [] : verdict.refusals;
 }
 
@@ -46,7 +47,7 @@ test('the firmware log and the log of PCR 14 are one boot', () => {
     'sha256',
     hash,
   );
-  const verdict = verifyLog(logs, { bank: 'sha256', pcrs });
+  const verdict = verifyLog(sent(...logs), { bank: 'sha256', pcrs });
   assert.ok(verdict.ok && verdict.log.events.length === 19);
 });
 
@@ -159,7 +160,7 @@ test('[N21] any event of a real log edited, the digests kept', () => {
     const bytes = Buffer.from(readEventLog(good));
     const at = event.offset + event.size - Math.min(2, event.data.length);
     bytes[at] = (bytes[at] as number) ^ 1;
-    const verdict = verifyLog([bytes], sha256);
+    const verdict = verifyLog(sent(bytes), sha256);
     if (!verdict.ok) {
       assert.ok(
         verdict.refusals.every(
@@ -187,7 +188,7 @@ test('[N72] a root file system of which nothing was measured', () => {
 });
 
 test('only PCRs of the expectation are checked, and only their events believed', () => {
-  const verdict = verifyLog([readEventLog(good)], {
+  const verdict = verifyLog(sent(readEventLog(good)), {
     bank: 'sha256',
     pcrs: new Map([[13, pcrs.get(13) as Uint8Array]]),
   });

@@ -17,7 +17,7 @@ import { type CheckedLog, checkLog, initialPcr, replay } from '../../../formats/
 import { Startup } from '../../../formats/tpm2/commands.ts';
 import { TPM_SU } from '../../../formats/tpm2/constants.ts';
 import type { HashName } from '../../../formats/tpm2/hash.ts';
-import { hash } from '../../kit/eventlogs.ts';
+import { hash, sent } from '../../kit/eventlogs.ts';
 
 const allPcrs = Array.from({ length: 16 }, (_, pcr) => pcr);
 let directory: string;
@@ -87,7 +87,7 @@ async function boot({
           `${bank} ${pcr}`,
         );
     }
-    const verdict = verifyLog([logs.biosLog, logs.configLog as Uint8Array], {
+    const verdict = verifyLog(sent(logs.biosLog, logs.configLog as Uint8Array), {
       bank: 'sha256',
       pcrs: await tpm.pcrRead('sha256', allPcrs),
     });

@@ -137,7 +137,7 @@ test('[N25] PCR 0 starts from the stated locality, from 4 after an H-CRTM, from 
     let value: Uint8Array = initialPcr(0, 'sha256', start);
     for (const event of log.events.filter(({ pcr, type }) => pcr === 0 && type !== EventType.EV_NO_ACTION))
       value = hash('sha256', Buffer.concat([value, event.digest('sha256') as Uint8Array]));
-    assert.equal(replay([log], 'sha256', hash).pcrs.get(0), value);
+    assert.equal(Buffer.from(replay([log], 'sha256', hash).pcrs.get(0) ?? []), value);
   }
 });
 
