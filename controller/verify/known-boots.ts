@@ -1,11 +1,15 @@
-// Boots that were replayed before. Devices send the same log again and again, and many share one: a log that is known by
-// its hash needs no second replay.
+// Boots that were replayed before. A device sends the same log again and again: one that is known by its hash needs no
+// second replay, only the values that it led to.
 import { LRUCache } from 'lru-cache';
 import { alwaysMeasured } from '../../formats/eventlog/covers.ts';
-import { type EventLog, parseLog } from '../../formats/eventlog/parse.ts';
+import { describeEvent } from '../../formats/eventlog/describe.ts';
+import { type EventLog, type LogEvent, parseLog } from '../../formats/eventlog/parse.ts';
+import { equal } from '../../formats/eventlog/reader.ts';
 import { type Replay, replay } from '../../formats/eventlog/replay.ts';
+import { eventTypeName } from '../../formats/eventlog/types.ts';
 import type { FormatError } from '../../formats/format-error.ts';
 import type { HashName } from '../../formats/tpm2/hash.ts';
+import type { Finding } from '../../machines/flow.ts';
 import { hash } from './hash.ts';
 
 /** A log as it was sent. */
@@ -15,24 +19,16 @@ export interface LogBytes {
   sha256: string;
 }
 
-/** An event whose data were changed after they had been measured, by its position in the logs of the boot. */
-export interface EditedEvent {
-  index: number;
-  pcr: number;
-  type: number;
-  data: Uint8Array;
-}
-
 export interface KnownBoot {
   replay: Replay;
-  /** Why a log has no more events, where one was cut short. */
-  truncated: readonly FormatError[];
-  edited: readonly EditedEvent[];
+  /** What is wrong with the logs although they may lead to the right values. */
+  faults: readonly Finding[];
 }
 
-/** Bytes of logs that stay in memory; what a log of EVE takes once parsed is about twice its size. */
+/** Bytes, about; a boot takes some six thousand. */
 const memory = 64 * 1024 * 1024;
-const known = new LRUCache<string, KnownBoot>({ maxSize: memory });
+const known = new LRUCache<string, KnownBoot>({ maxSize: memory, sizeCalculation: sizeOf });
+const mostFaults = 20;
 
 /**
  * Replays the logs of one boot, in the order in which they extended. Throws FormatError for the first that cannot be read.
@@ -41,29 +37,61 @@ export function replayBoot(logs: readonly LogBytes[], bank: HashName): KnownBoot
   const key = [bank, ...logs.map(({ sha256 }) => sha256)].join(' ');
   const before = known.get(key);
   if (before) return before;
-  const parsed = logs.map(({ bytes }) => parseLog(bytes));
-  const boot = {
-    replay: replay(parsed, bank, hash),
-    truncated: parsed.flatMap(({ truncated }) => (truncated ? [truncated] : [])),
-    edited: editedEvents(parsed, bank),
-  };
-  known.set(key, boot, { size: logs.reduce((sum, { bytes }) => sum + bytes.length, 1024) });
+  const parsed = parseLogs(logs);
+  const boot = { replay: replay(parsed, bank, hash), faults: faultsOf(parsed, bank).slice(0, mostFaults) };
+  known.set(key, boot);
   return boot;
 }
 
-/** Replay proves digests. Where every known firmware measures the words beside them, other words were put there. */
-function editedEvents(logs: readonly EventLog[], bank: HashName): EditedEvent[] {
-  const edited: EditedEvent[] = [];
+export function parseLogs(logs: readonly LogBytes[]): EventLog[] {
+  return logs.map(({ bytes }) => parseLog(bytes));
+}
+
+function faultsOf(logs: readonly EventLog[], bank: HashName): Finding[] {
+  const faults = logs.flatMap(({ truncated }) => (truncated ? [cutShort(truncated)] : []));
+  const nothing = hash(bank, hash('sha256', new Uint8Array()));
   let base = 0;
   for (const log of logs) {
     for (const event of log.events) {
-      const digest = event.extends ? event.digest(bank) : undefined;
-      const { index, pcr, type, data } = event;
-      const measured = digest && alwaysMeasured({ type, data });
-      if (measured && hash(bank, measured).compare(digest) !== 0)
-        edited.push({ index: base + index, pcr, type, data });
+      const measured = alwaysMeasured(event);
+      const digest = (measured || event.pcr === 13) && event.extends ? event.digest(bank) : undefined;
+      if (!digest) continue;
+      const at = { pcr: event.pcr, event: base + event.index };
+      if (measured && !equal(hash(bank, measured), digest)) faults.push({ ...editedData(event), ...at });
+      if (event.pcr === 13 && equal(digest, nothing)) faults.push({ ...rootfsNotMeasured, ...at });
     }
     base += log.events.length;
   }
-  return edited;
+  return faults;
+}
+
+function cutShort({ message }: FormatError): Finding {
+  return { code: 'evidence.log.truncated', text: `The event log was cut short: ${message}` };
+}
+
+/** Replay proves digests. Where all firmware measures the words beside them, these were put there by somebody. */
+function editedData(event: LogEvent): Finding {
+  return {
+    code: 'evidence.log.data-edited',
+    text: `The data of an event was edited: every ${eventTypeName(event.type)} is measured, and the digest is of other data`,
+    seen: describeEvent(event),
+  };
+}
+
+/**
+ * EVE's GRUB measures H(SHA-256 of the root file system). For an image of 2 GiB and more some versions hash no byte of
+ * it, and then every such image looks alike.
+ */
+const rootfsNotMeasured: Finding = {
+  code: 'evidence.log.rootfs-not-measured',
+  text: 'The boot loader measured nothing of the root file system: its hash is that of no bytes',
+};
+
+function sizeOf({ replay: { pcrs }, faults }: KnownBoot): number {
+  return (
+    1024 +
+    pcrs.size * 256 +
+    faults.length * 512 +
+    2 * faults.reduce((sum, { seen = '' }) => sum + seen.length, 0)
+  );
 }

@@ -1,19 +1,16 @@
 // Log: does the boot log explain the quoted PCR values? Only what it explains is believed, and only as far as digests go.
-import { describeEvent } from '../../formats/eventlog/describe.ts';
 import {
   type CheckedLog,
   checkReplay,
   initialPcr,
   type PcrDifference,
-  type Replay,
 } from '../../formats/eventlog/replay.ts';
-import { eventTypeName } from '../../formats/eventlog/types.ts';
 import { FormatError } from '../../formats/format-error.ts';
 import type { HashName } from '../../formats/tpm2/hash.ts';
 import type { PcrValues } from '../../formats/tpm2/pcrs.ts';
 import type { Finding } from '../../machines/flow.ts';
 import { hash } from './hash.ts';
-import { type EditedEvent, type KnownBoot, type LogBytes, replayBoot } from './known-boots.ts';
+import { type KnownBoot, type LogBytes, parseLogs, replayBoot } from './known-boots.ts';
 
 export interface LogExpectation {
   bank: HashName;
@@ -53,13 +50,16 @@ export function verifyLog(logs: readonly LogBytes[], expected: LogExpectation): 
     if (!(error instanceof FormatError)) throw error;
     return { ok: false, refusals: [malformed(`The event log cannot be read: ${error.message}`)] };
   }
-  const cut = boot.truncated.map(truncatedLog);
-  const check = checkReplay(boot.replay, pcrs, hash);
-  if (!check.ok)
-    return { ok: false, refusals: [...cut, ...check.differing.map((one) => difference(one, bank))] };
-  const edited = boot.edited.filter(({ pcr }) => pcrs.has(pcr)).map(editedData);
-  const refusals = [...cut, ...edited, ...hashOfNothing(boot.replay, pcrs)];
-  return refusals.length > 0 ? { ok: false, refusals } : { ok: true, log: check.log };
+  const faults = boot.faults.filter(({ pcr }) => pcr === undefined || pcrs.has(pcr));
+  const check = checkReplay(boot.replay, pcrs, hash, () => parseLogs(present));
+  const refusals = check.ok
+    ? faults
+    : // Where the digests are not true, nothing is known about the data beside them.
+      [
+        ...faults.filter(({ pcr }) => pcr === undefined),
+        ...check.differing.map((one) => difference(one, bank)),
+      ];
+  return check.ok && refusals.length === 0 ? { ok: true, log: check.log } : { ok: false, refusals };
 }
 
 /** The firmware's and the operating system's, and room for a boot loader's own. */
@@ -67,10 +67,6 @@ const maxLogs = 4;
 
 function malformed(text: string): Finding {
   return { code: 'evidence.log.malformed', text };
-}
-
-function truncatedLog(error: FormatError): Finding {
-  return { code: 'evidence.log.truncated', text: `The event log was cut short: ${error.message}` };
 }
 
 /** Any startup locality counts as a start: a PCR 0 of zeros and a 3 was not extended either. */
@@ -109,41 +105,6 @@ function difference({ pcr, reason, quoted, replayed, event }: PcrDifference, ban
   const values = { seen: hex(quoted), allowed: hex(replayed) };
   return { code, text: text(pcr, bank), pcr, ...(event === undefined ? {} : { event }), ...values };
 }
-
-/** The log replays and its words were changed: nobody does that by accident. */
-function editedData(event: EditedEvent): Finding {
-  return {
-    code: 'evidence.log.data-edited',
-    text: `The data of an event was edited: every ${eventTypeName(event.type)} is measured, and the digest is of other data`,
-    pcr: event.pcr,
-    event: event.index,
-    seen: describeEvent(event),
-  };
-}
-
-/**
- * EVE's GRUB measures H(SHA-256 of the root file system). For an image of 2 GiB and more some versions hash no byte of
- * it, and then every such image looks alike.
- */
-function hashOfNothing({ logs, bank }: Replay, pcrs: PcrValues): Finding[] {
-  if (!pcrs.has(13)) return [];
-  const nothing = hash(bank, hash('sha256', new Uint8Array()));
-  let base = 0;
-  return logs.flatMap(({ events }) => {
-    const first = base;
-    base += events.length;
-    return events
-      .filter((event) => event.pcr === 13 && event.extends && nothing.equals(event.digest(bank) ?? none))
-      .map(({ pcr, index }) => ({
-        code: 'evidence.log.rootfs-not-measured',
-        text: 'The boot loader measured nothing of the root file system: its hash is that of no bytes',
-        pcr,
-        event: first + index,
-      }));
-  });
-}
-
-const none = new Uint8Array();
 
 function hex(bytes: Uint8Array): string {
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('hex');

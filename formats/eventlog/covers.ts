@@ -76,7 +76,7 @@ export function alwaysMeasured({
     case EventType.EV_EFI_GPT_EVENT:
       return data;
     case EventType.EV_IPL:
-      return ipl(data)?.measured;
+      return measuredText(data);
     default:
       return undefined;
   }
@@ -95,30 +95,45 @@ export const grubPrefixes = [
 
 export type GrubText = (typeof grubPrefixes)[number]['kind'];
 
-const encodedPrefixes = grubPrefixes.map((form) => ({
-  ...form,
-  bytes: new TextEncoder().encode(form.prefix),
-}));
-const measurefs = new TextEncoder().encode('squash4 ');
+const encoder = new TextEncoder();
+const encodedPrefixes = grubPrefixes.map((form) => ({ ...form, bytes: encoder.encode(form.prefix) }));
+const measurefs = encoder.encode('squash4 ');
 
 /** The parts of GRUB's EV_IPL data, undefined for the names of files and what other boot loaders write. */
 export function ipl(
   data: Uint8Array,
 ): { kind: GrubText | 'rootfs'; measured: Uint8Array; text: Uint8Array; cover: Cover } | undefined {
-  const end = data.at(-1) === 0 ? data.length - 1 : data.length;
-  for (const { bytes, kind, nul } of encodedPrefixes)
-    if (startsWith(data, bytes)) {
-      const text = data.subarray(bytes.length, end);
-      // A command is measured with its NUL, a command line without: a NUL inside would make one pass for the other.
-      if (text.includes(0)) return undefined;
-      return { kind, text, measured: nul ? data.subarray(bytes.length) : text, cover: 'grub-text' };
-    }
-  if (startsWith(data, measurefs)) {
-    const text = data.subarray(measurefs.length, end);
-    const measured = fromHex(text);
-    if (measured) return { kind: 'rootfs', text, measured, cover: 'rootfs-hash' };
+  const measured = measuredText(data);
+  if (!measured) return undefined;
+  const form = grubForm(data);
+  const text = data.subarray(form ? form.bytes.length : measurefs.length, textEnd(data));
+  return form
+    ? { kind: form.kind, text, measured, cover: 'grub-text' }
+    : { kind: 'rootfs', text, measured, cover: 'rootfs-hash' };
+}
+
+/** What GRUB measures of its text. */
+function measuredText(data: Uint8Array): Uint8Array | undefined {
+  const form = grubForm(data);
+  if (!form)
+    return startsWith(data, measurefs) ? fromHex(data.subarray(measurefs.length, textEnd(data))) : undefined;
+  const end = textEnd(data);
+  // A command is measured with its NUL, a command line without: a NUL inside would make one pass for the other.
+  const nul = data.indexOf(0, form.bytes.length);
+  if (nul >= 0 && nul < end) return undefined;
+  return data.subarray(form.bytes.length, form.nul ? data.length : end);
+}
+
+function grubForm(data: Uint8Array): (typeof encodedPrefixes)[number] | undefined {
+  for (let i = 0; i < encodedPrefixes.length; i++) {
+    const form = encodedPrefixes[i] as (typeof encodedPrefixes)[number];
+    if (startsWith(data, form.bytes)) return form;
   }
   return undefined;
+}
+
+function textEnd(data: Uint8Array): number {
+  return data[data.length - 1] === 0 ? data.length - 1 : data.length;
 }
 
 /** VariableData of a UEFI_VARIABLE_DATA: GUID, two 64-bit lengths, CHAR16 name, data [PFP 10.2]. */

@@ -8,14 +8,13 @@ import { quirks } from './quirks.ts';
 import { equal } from './reader.ts';
 import { EventType } from './types.ts';
 
-/** What the events of one boot lead to, in one bank. Made once, it can be checked against any number of quotes. */
+/** What the events of one boot lead to, in one bank: small, and good for any number of quotes. */
 export interface Replay {
-  readonly logs: readonly EventLog[];
   readonly bank: HashName;
   /** The value that the events lead to, for every PCR that has events. */
   readonly pcrs: PcrValues;
-  /** PCRs with an event that has no digest in this bank: firmware did not measure it there. */
-  readonly unmeasured: ReadonlyMap<number, LogEvent>;
+  /** PCRs with an event that has no digest in this bank, by its position in its log: firmware did not measure it there. */
+  readonly unmeasured: ReadonlyMap<number, number>;
   readonly startupLocality: number;
 }
 
@@ -27,27 +26,31 @@ export interface Replay {
 export function replay(logs: readonly EventLog[], bank: HashName, hash: Hash): Replay {
   const size = digestSize(bank);
   const startupLocality = startupLocalityOf(logs);
-  const unmeasured = new Map<number, LogEvent>();
+  const unmeasured = new Map<number, number>();
   // What is hashed next, by PCR: its value, and room for the digest that comes.
-  const joined = new Map<number, Uint8Array>();
+  const joined: (Uint8Array | undefined)[] = new Array(pcrCount).fill(undefined);
   for (const log of logs)
     for (const event of log.events) {
       if (!event.extends) continue;
       const { pcr } = event;
       const digest = event.digest(bank);
       if (!digest) {
-        if (!unmeasured.has(pcr)) unmeasured.set(pcr, event);
+        if (!unmeasured.has(pcr)) unmeasured.set(pcr, event.index);
         continue;
       }
-      let next = joined.get(pcr);
+      let next = joined[pcr];
       if (!next) {
-        next = concat(initialPcr(pcr, bank, startupLocality), digest);
-        joined.set(pcr, next);
-      } else next.set(digest, size);
-      next.set(hash(bank, next));
+        next = new Uint8Array(2 * size);
+        next.set(initialPcr(pcr, bank, startupLocality));
+        joined[pcr] = next;
+      }
+      next.set(digest, size);
+      const value = hash(bank, next, next);
+      if (value !== next) next.set(value);
     }
-  const pcrs = new Map([...joined].map(([pcr, value]) => [pcr, value.subarray(0, size)]));
-  return { logs, bank, pcrs, unmeasured, startupLocality };
+  const pcrs = new Map<number, Uint8Array>();
+  for (const [pcr, value] of joined.entries()) if (value) pcrs.set(pcr, value.subarray(0, size));
+  return { bank, pcrs, unmeasured, startupLocality };
 }
 
 const localitySignature = new TextEncoder().encode('StartupLocality\0');
@@ -161,10 +164,15 @@ export type LogCheck =
  * Believes the logs of one boot as far as they lead to every quoted value.
  *
  * @param quoted values that a verified quote covers, of the replayed bank; nothing else may be passed in here
+ * @param logs those that were replayed, for when their events are asked for
  * @throws TypeError for a PCR that does not exist or a value that is not of the bank's size
  */
-export function checkReplay(replayed: Replay, quoted: PcrValues, hash: Hash): LogCheck {
-  const { logs, bank, pcrs, unmeasured, startupLocality } = replayed;
+export function checkReplay(
+  { bank, pcrs, unmeasured, startupLocality }: Replay,
+  quoted: PcrValues,
+  hash: Hash,
+  logs: () => readonly EventLog[],
+): LogCheck {
   const differing: PcrDifference[] = [];
   const supplied: CheckedEvent[] = [];
   for (const [pcr, value] of quoted) {
@@ -172,7 +180,8 @@ export function checkReplay(replayed: Replay, quoted: PcrValues, hash: Hash): Lo
       throw new TypeError(`PCR ${pcr} with ${value.length} bytes is no value of bank ${bank}`);
     const led = pcrs.get(pcr) ?? initialPcr(pcr, bank, startupLocality);
     const missing = unmeasured.get(pcr);
-    if (missing) differing.push({ pcr, reason: 'bank', quoted: value, replayed: led, event: missing.index });
+    if (missing !== undefined)
+      differing.push({ pcr, reason: 'bank', quoted: value, replayed: led, event: missing });
     else if (!equal(value, led)) {
       const tail = missingTail(pcr, led, value, bank, hash);
       if (tail) supplied.push(...tail);
@@ -188,13 +197,13 @@ export function checkReplay(replayed: Replay, quoted: PcrValues, hash: Hash): Lo
   if (differing.length > 0) return { ok: false, differing };
   return {
     ok: true,
-    log: new CheckedLog(bank, quoted, () => [...checkedEvents(logs, quoted, bank, hash), ...supplied]),
+    log: new CheckedLog(bank, quoted, () => [...checkedEvents(logs(), quoted, bank, hash), ...supplied]),
   };
 }
 
 /** `checkReplay` of logs that are checked once. */
 export function checkLog(logs: readonly EventLog[], quoted: PcrValues, bank: HashName, hash: Hash): LogCheck {
-  return checkReplay(replay(logs, bank, hash), quoted, hash);
+  return checkReplay(replay(logs, bank, hash), quoted, hash, () => logs);
 }
 
 function checkedEvents(

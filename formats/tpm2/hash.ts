@@ -3,8 +3,11 @@ import { TPM_ALG } from './constants.ts';
 
 export type HashName = 'sha1' | 'sha256' | 'sha384' | 'sha512';
 
-/** Digest of some bytes; `node:crypto` on a device or controller. */
-export type Hash = (algorithm: HashName, data: Uint8Array) => Uint8Array;
+/**
+ * Digest of some bytes; `node:crypto` on a device or controller. It may write the digest to the start of `into`, which
+ * may be the data themselves, and return that; a new array otherwise.
+ */
+export type Hash = (algorithm: HashName, data: Uint8Array, into?: Uint8Array) => Uint8Array;
 
 /** HMAC of some bytes under a key, which may be empty. */
 export type Hmac = (algorithm: HashName, key: Uint8Array, data: Uint8Array) => Uint8Array;
