@@ -14,9 +14,11 @@ import {
   statusTable,
   whyText,
 } from './cli/devices.ts';
+import { eventlogCommand } from './cli/eventlog.ts';
 import { exitCodes, explain, Failure } from './cli/failure.ts';
 import { install } from './cli/install.ts';
 import { table } from './cli/print.ts';
+import { quoteCommand } from './cli/quote.ts';
 import { DataFolder, durationOf } from './options.ts';
 
 type Common = ClientOptions & { json?: boolean };
@@ -35,6 +37,7 @@ Examples:
   evc key add --out ./config                   what a device is installed with
   evc status
   evc why edge-02
+  evc eventlog diff good.bin failed.bin        what changed between two boots
 
 DEVICE is the id of a device, the start of it, its UUID or its serial number.
 The data folder is --data, else EVC_DATA, else ./evc-data; EVC_TOKEN overrides its token.
@@ -341,6 +344,9 @@ interface ImageLine {
   size: number;
   measurements: number;
 }
+
+program.addCommand(eventlogCommand());
+program.addCommand(quoteCommand());
 
 // Who reads no further, such as `head`, ends the reading and not the command.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {

@@ -94,7 +94,9 @@ export function findingLines(findings: readonly Finding[], most = 20): string[] 
       ...wrap(text, '    '),
       ...(seen ? [`    seen     ${cut(seen)}`] : []),
       ...(allowed ? [`    allowed  ${cut(allowed)}`] : []),
-      ...(remedy ? [`    remedy   ${remedy}`] : []),
+      ...(remedy
+        ? wrap(remedy, ' '.repeat(13)).map((line, i) => (i === 0 ? `    remedy   ${line.trim()}` : line))
+        : []),
     ];
   });
   return findings.length > most

@@ -6,8 +6,9 @@ import { decode } from '../../formats/tpm2/codec.ts';
 import { TPM_ALG, TPM_GENERATED_VALUE, TPM_ST } from '../../formats/tpm2/constants.ts';
 import { type HashName, hashName } from '../../formats/tpm2/hash.ts';
 import { type PcrValues, pcrCount, pcrDigest, selectedPcrs } from '../../formats/tpm2/pcrs.ts';
-import { coordinateSize, fixedWidth, publicJwk } from '../../formats/tpm2/spki.ts';
+import { fixedWidth, publicJwk } from '../../formats/tpm2/spki.ts';
 import {
+  type TPMA_OBJECT,
   type TPML_PCR_SELECTION,
   TPMS_ATTEST,
   type TPMT_PUBLIC,
@@ -45,6 +46,8 @@ export interface QuoteFacts {
   bank: HashName;
   /** The values that the signature covers, of this bank alone. */
   pcrs: PcrValues;
+  /** The same of every bank that it covers, SHA-1 among them. */
+  covered: StatedPcrs;
   /** PCRs of this bank that the sender stated and the quote does not cover: dropped. */
   notCovered: number[];
   /** Milliseconds that the TPM was powered. Not the time of day. */
@@ -63,7 +66,8 @@ export type QuoteCheck = { ok: true; quote: QuoteFacts } | { ok: false; refusals
 /** An attestation key, ready to verify with. Parsing one costs more than a signature: keep it. */
 export interface AttestationKey {
   readonly key: KeyObject;
-  readonly publicArea: TPMT_PUBLIC;
+  /** TPM_ALG_ID of the one scheme that it signs with; null where it leaves the choice to who signs. */
+  readonly scheme: number | null;
 }
 
 /**
@@ -71,16 +75,47 @@ export interface AttestationKey {
  * bits and more: any other key signs what its holder likes, a forged TPMS_ATTEST among it.
  */
 export function attestationKey(publicArea: TPMT_PUBLIC): AttestationKey {
-  const { restricted, sign, decrypt, fixedTPM, fixedParent, sensitiveDataOrigin } =
-    publicArea.objectAttributes;
-  if (!(restricted && sign && !decrypt && fixedTPM && fixedParent && sensitiveDataOrigin))
+  if (!speaksForItsTpm(publicArea.objectAttributes))
     throw new RangeError('not a restricted signing key that was made in its TPM and stays there');
-  const jwk = publicJwk(publicArea);
-  if (jwk.kty === 'EC' && jwk.crv === 'P-521') throw new RangeError(`curve ${jwk.crv} is not supported`);
-  const key = createPublicKey({ key: jwk, format: 'jwk' });
-  const bits = key.asymmetricKeyDetails?.modulusLength;
-  if (bits !== undefined && bits < 2048) throw new RangeError(`an RSA key of ${bits} bits is too short`);
-  return { key, publicArea };
+  const key = createPublicKey({ key: publicJwk(publicArea), format: 'jwk' });
+  const { scheme } = (publicArea as RsaOrEccPublic).parameters.scheme;
+  return { key: strong(key), scheme: scheme === TPM_ALG.NULL ? null : scheme };
+}
+
+/** Restricted to statements of a TPM that made it and that it never leaves [TPM2 Part 1, 25]. */
+export function speaksForItsTpm(attributes: TPMA_OBJECT): boolean {
+  const { restricted, sign, decrypt, fixedTPM, fixedParent, sensitiveDataOrigin } = attributes;
+  return restricted && sign && !decrypt && fixedTPM && fixedParent && sensitiveDataOrigin;
+}
+
+type RsaOrEccPublic = Extract<TPMT_PUBLIC, { type: typeof TPM_ALG.RSA | typeof TPM_ALG.ECC }>;
+
+/**
+ * A key that is known without its public area, from a certificate or a PEM: that it is restricted to statements of its
+ * TPM is the word of whoever handed it over. Throws RangeError for a kind or size that no quote is believed with.
+ */
+export function bareKey(key: KeyObject): AttestationKey {
+  return { key: strong(key), scheme: null };
+}
+
+/** Bytes of a coordinate by curve. */
+const curves = new Map<string | undefined, number>([
+  ['prime256v1', 32],
+  ['secp384r1', 48],
+]);
+
+function strong(key: KeyObject): KeyObject {
+  const { namedCurve, modulusLength = 0 } = key.asymmetricKeyDetails ?? {};
+  switch (key.asymmetricKeyType) {
+    case 'ec':
+      if (!curves.has(namedCurve)) throw new RangeError(`curve ${namedCurve} is not supported`);
+      return key;
+    case 'rsa':
+      if (modulusLength < 2048) throw new RangeError(`an RSA key of ${modulusLength} bits is too short`);
+      return key;
+    default:
+      throw new RangeError(`a key of type ${key.asymmetricKeyType} signs no quotes`);
+  }
 }
 
 const strongBanks: readonly HashName[] = ['sha256', 'sha384', 'sha512'];
@@ -119,6 +154,7 @@ export function verifyQuote(evidence: QuoteEvidence, expected: QuoteExpectation)
     quote: {
       bank,
       pcrs: new Map([...stated].filter(([pcr]) => covered.has(pcr))),
+      covered: coveredValues(selections, evidence.pcrs),
       notCovered: [...stated.keys()].filter((pcr) => !covered.has(pcr)),
       clock,
       resetCount,
@@ -128,6 +164,16 @@ export function verifyQuote(evidence: QuoteEvidence, expected: QuoteExpectation)
       qualifiedSigner: attest.qualifiedSigner,
     },
   };
+}
+
+function coveredValues(selections: TPML_PCR_SELECTION, stated: StatedPcrs): StatedPcrs {
+  const values: StatedPcrs = {};
+  for (const selection of selections) {
+    const bank = hashName(selection.hash);
+    const covered = new Set(selectedPcrs(selection));
+    if (bank) values[bank] = new Map([...(stated[bank] ?? [])].filter(([pcr]) => covered.has(pcr)));
+  }
+  return values;
 }
 
 type QuoteAttest = Extract<TPMS_ATTEST, { type: typeof TPM_ST.ATTEST_QUOTE }>;
@@ -167,17 +213,17 @@ function readQuote({
 function checkSignature(
   attest: Uint8Array,
   signature: TPMT_SIGNATURE,
-  { key, publicArea }: AttestationKey,
+  attestationKey: AttestationKey,
 ): Finding | undefined {
   const algorithm = signatureHash(signature);
-  if (!algorithm || !fits(signature, publicArea))
+  if (!algorithm || !fits(signature, attestationKey))
     return {
       code: 'evidence.quote.algorithm',
       text: 'The quote is signed with an algorithm that the key or the policy does not allow',
       seen: `${hex16(signature.sigAlg)}${algorithm ? ` with ${algorithm}` : ''}`,
       allowed: 'ECDSA, RSASSA or RSAPSS with SHA-256, SHA-384 or SHA-512, as the key says',
     };
-  return isSignature(attest, signature, algorithm, key, publicArea)
+  return isSignature(attest, signature, algorithm, attestationKey.key)
     ? undefined
     : {
         code: 'evidence.quote.signature',
@@ -193,13 +239,10 @@ function signatureHash(signature: TPMT_SIGNATURE): HashName | undefined {
 }
 
 /** A key that states its scheme signs with that alone. */
-function fits(signature: TPMT_SIGNATURE, publicArea: TPMT_PUBLIC): boolean {
-  const { sigAlg } = signature;
-  if (publicArea.type === TPM_ALG.ECC && sigAlg !== TPM_ALG.ECDSA) return false;
-  if (publicArea.type === TPM_ALG.RSA && sigAlg !== TPM_ALG.RSASSA && sigAlg !== TPM_ALG.RSAPSS) return false;
-  if (publicArea.type !== TPM_ALG.ECC && publicArea.type !== TPM_ALG.RSA) return false;
-  const { scheme } = publicArea.parameters;
-  return scheme.scheme === TPM_ALG.NULL || scheme.scheme === sigAlg;
+function fits({ sigAlg }: TPMT_SIGNATURE, { key, scheme }: AttestationKey): boolean {
+  const possible: number[] =
+    key.asymmetricKeyType === 'ec' ? [TPM_ALG.ECDSA] : [TPM_ALG.RSASSA, TPM_ALG.RSAPSS];
+  return possible.includes(sigAlg) && (scheme === null || scheme === sigAlg);
 }
 
 function isSignature(
@@ -207,12 +250,10 @@ function isSignature(
   signature: TPMT_SIGNATURE,
   algorithm: HashName,
   key: KeyObject,
-  publicArea: TPMT_PUBLIC,
 ): boolean {
   switch (signature.sigAlg) {
     case TPM_ALG.ECDSA: {
-      const size =
-        publicArea.type === TPM_ALG.ECC ? coordinateSize(publicArea.parameters.curveID) : undefined;
+      const size = curves.get(key.asymmetricKeyDetails?.namedCurve);
       if (size === undefined) return false;
       const { signatureR, signatureS } = signature.signature;
       try {

@@ -4,12 +4,13 @@ import type { CheckedLog } from '../../formats/eventlog/replay.ts';
 import type { PcrValues } from '../../formats/tpm2/pcrs.ts';
 import type { Claims, Evidence, Finding, Verdict, Versions } from '../../machines/flow.ts';
 import { evePolicyPcrs } from '../../machines/pcrs.ts';
+import { clockNotes, clockRefusals, type LastClock } from './clock.ts';
 import { verifyFreshness } from './freshness.ts';
 import { type EnrolledKey, verifyIdentity } from './identity.ts';
 import type { LogBytes } from './known-boots.ts';
 import { verifyLog } from './log.ts';
 import { judgeSoftware, movedAway, type PcrTable, type PlaceBasis, type SoftwareBasis } from './policy.ts';
-import { type QuoteFacts, verifyQuote } from './quote.ts';
+import { verifyQuote } from './quote.ts';
 
 /** All that a verdict rests on besides the evidence. */
 export interface Basis {
@@ -20,7 +21,7 @@ export interface Basis {
   };
   place: PlaceBasis;
   /** Of the last genuine quote. */
-  lastClock: { resetCount: number; restartCount: number; clock: bigint; firmware: bigint } | null;
+  lastClock: LastClock | null;
 }
 
 export interface Presented extends Evidence {
@@ -52,7 +53,7 @@ function judge(evidence: Presented, basis: Basis, now: number): Verdict {
   );
   if (!quoted.ok) return refused(quoted.refusals);
   const { quote } = quoted;
-  const backwards = clockRefusals(quote, basis);
+  const backwards = clockRefusals(quote, basis.lastClock);
   if (backwards.length > 0) return refused(backwards);
 
   const pcrs = policyValues(quote.pcrs);
@@ -76,7 +77,7 @@ function judge(evidence: Presented, basis: Basis, now: number): Verdict {
       firmware: String(quote.firmwareVersion),
     },
   };
-  const notes = clockNotes(quote, basis);
+  const notes = clockNotes(quote, basis.lastClock);
   // Rule 5: software that is not trusted is not believed about where it is.
   if (!software.accepted) {
     return {
@@ -132,55 +133,6 @@ function baselineOf({ software: { baseline } }: Basis): SoftwareBasis['baseline'
 
 function policyValues(pcrs: PcrValues): PcrValues {
   return new Map(evePolicyPcrs.flatMap((pcr) => (pcrs.has(pcr) ? [[pcr, pcrs.get(pcr) as Uint8Array]] : [])));
-}
-
-/** A TPM's counters never run back; when they do, it is another TPM or another state of one. */
-function clockRefusals(quote: QuoteFacts, { lastClock }: Basis): Finding[] {
-  if (!lastClock) return [];
-  const { resetCount, restartCount, clock } = quote;
-  const seen = `${resetCount}/${restartCount}, clock ${clock} ms`;
-  const allowed = `at least ${lastClock.resetCount}/${lastClock.restartCount}, clock ${lastClock.clock} ms`;
-  if (resetCount < lastClock.resetCount) {
-    return [{ code: 'evidence.clock.reset-count', text: 'The reset count of the TPM fell', seen, allowed }];
-  }
-  if (resetCount > lastClock.resetCount) return [];
-  if (restartCount < lastClock.restartCount) {
-    return [
-      { code: 'evidence.clock.restart-count', text: 'The restart count of the TPM fell', seen, allowed },
-    ];
-  }
-  // After a power cut TPM2 lets Clock lag by what was not saved; within one boot it never runs back.
-  if (clock < lastClock.clock && quote.safe) {
-    return [
-      {
-        code: 'evidence.clock.backwards',
-        text: 'The clock of the TPM ran back within one boot',
-        seen,
-        allowed,
-      },
-    ];
-  }
-  return [];
-}
-
-/** Worth knowing, and no reason to refuse. */
-function clockNotes(quote: QuoteFacts, { lastClock }: Basis): Finding[] {
-  const notes: Finding[] = [];
-  if (!quote.safe) {
-    notes.push({
-      code: 'evidence.clock.unsafe',
-      text: 'The TPM lost power without warning; its clock is not sure yet',
-    });
-  }
-  if (lastClock && lastClock.firmware !== quote.firmwareVersion) {
-    notes.push({
-      code: 'evidence.tpm.firmware-changed',
-      text: 'The firmware of the TPM is another one than before',
-      seen: String(quote.firmwareVersion),
-      allowed: String(lastClock.firmware),
-    });
-  }
-  return notes;
 }
 
 function locate(claims: Claims | null, basis: Basis): Verdict['location'] {

@@ -6,6 +6,7 @@ import { type Gpt, readGpt } from './gpt.ts';
 import { hex, printable, Reader, utf8, utf16 } from './reader.ts';
 import { EventType } from './types.ts';
 import { readVariable, type Variable } from './variables.ts';
+import { readWindowsEvents, type WindowsEvent } from './windows.ts';
 
 export type EventData =
   | { kind: 'header' }
@@ -27,11 +28,22 @@ export type EventData =
   | { kind: 'firmware-version'; version: string }
   | { kind: 'firmware-blob'; name: string; base: bigint; length: bigint }
   | { kind: 'tables'; name: string }
+  /** Where the firmware's maker publishes reference values [NIST SP 800-155; PFP 10.4.5.2]. */
+  | { kind: 'reference-manifest'; guid: string; platform: string; firmware: string }
+  | { kind: 'windows'; events: readonly WindowsEvent[] }
   | { kind: 'text'; text: string }
   /** Bytes; `reason` where they should have been more. */
   | { kind: 'opaque'; reason?: string };
 
-export type BootFileRole = 'kernel' | 'kernel-options' | 'initrd' | 'boot-config' | 'file';
+export type BootFileRole =
+  | 'kernel'
+  | 'kernel-options'
+  | 'initrd'
+  | 'boot-config'
+  | 'device-tree'
+  | 'microcode'
+  | 'machine-owner-keys'
+  | 'file';
 
 interface Measured {
   readonly pcr: number;
@@ -61,8 +73,9 @@ function decode({ pcr, type, data }: Measured): EventData {
     case EventType.EV_EFI_VARIABLE_DRIVER_CONFIG:
     case EventType.EV_EFI_VARIABLE_BOOT:
     case EventType.EV_EFI_VARIABLE_BOOT2:
-    case EventType.EV_EFI_VARIABLE_AUTHORITY:
       return { kind: 'variable', ...readVariable(data) };
+    case EventType.EV_EFI_VARIABLE_AUTHORITY:
+      return { kind: 'variable', ...readVariable(data, { authority: true }) };
     case EventType.EV_EFI_GPT_EVENT:
     case EventType.EV_EFI_GPT_EVENT2:
       return { kind: 'gpt', ...readGpt(data) };
@@ -85,6 +98,10 @@ function decode({ pcr, type, data }: Measured): EventData {
       return { kind: 'tables', name: '' };
     case EventType.EV_EVENT_TAG:
       return tagged(data);
+    case EventType.EV_COMPACT_HASH:
+      return data.length === 4 ? { kind: 'text', text: `0x${hex(data.toReversed())}` } : plain(data);
+    case EventType.EV_NONHOST_INFO:
+      return nonHostInfo(data);
     default:
       return plain(data);
   }
@@ -92,10 +109,35 @@ function decode({ pcr, type, data }: Measured): EventData {
 
 function noAction(data: Uint8Array): EventData {
   const signature = printable(data.subarray(0, 15));
-  if (signature === 'Spec ID Event03') return { kind: 'header' };
+  if (signature === 'Spec ID Event03' || signature === 'Spec ID Event00') return { kind: 'header' };
   if (signature === 'StartupLocality' && data.length === 17)
     return { kind: 'startup-locality', locality: data[16] as number };
-  return plain(data);
+  if (signature === 'SP800-155 Event') return referenceManifest(data);
+  const windows = readWindowsEvents(data);
+  return windows ? { kind: 'windows', events: windows } : plain(data);
+}
+
+/** TCG_Sp800_155_PlatformId_Event, Event2 and Event3, which say more and more after the same start [PFP 10.4.5.2]. */
+function referenceManifest(data: Uint8Array): EventData {
+  const reader = new Reader(data, 'TCG_Sp800_155_PlatformId_Event');
+  const version = printable(trimNul(reader.take(16, 'signature')))?.at(-1);
+  reader.take(4, 'vendorId');
+  const guid = reader.guid('referenceManifestGuid');
+  if (version !== '2' && version !== '3')
+    return { kind: 'reference-manifest', guid, platform: '', firmware: '' };
+  const words = () => Array.from({ length: 3 }, () => describedBy(reader)).filter(Boolean);
+  const platform = words().join(' ');
+  const maker = describedBy(reader);
+  reader.take(4, 'firmwareManufacturerId');
+  const firmware = [maker, describedBy(reader)].filter(Boolean).join(' ');
+  return { kind: 'reference-manifest', guid, platform, firmware };
+}
+
+/** Of Google's cloud: a text and which technology guards the memory of the machine. */
+function nonHostInfo(data: Uint8Array): EventData {
+  const [text, technology] = [printable(trimNul(data.subarray(0, 16))), data[16]];
+  if (text !== 'GCE NonHostInfo' || technology === undefined) return plain(data);
+  return { kind: 'text', text: `${text}: technology ${technology}` };
 }
 
 /** 0 or 0xffffffff between the firmware and what it starts; 1 where measuring failed. */
@@ -128,18 +170,25 @@ function bootLoader(pcr: number, data: Uint8Array): EventData {
   const name = printable(trimNul(data));
   if (name !== undefined) return { kind: 'boot-file', role: roleOf(name), name };
   // systemd-boot and its stub: CHAR16 command line, in PCR 8 before version 251 and in PCR 12 since.
-  const wide = utf16(data);
-  const isText = data.length >= 2 && data[1] === 0 && !wide.includes('\ufffd');
-  if (isText)
-    return { kind: pcr === 8 || pcr === 12 ? 'kernel-command-line' : 'text', text: wide } as EventData;
-  return { kind: 'opaque' };
+  const wide = wideText(data);
+  if (wide === undefined) return { kind: 'opaque' };
+  return { kind: pcr === 8 || pcr === 12 ? 'kernel-command-line' : 'text', text: wide };
 }
 
-/** EVE's GRUB names the role, upstream's the file. */
+/** CHAR16 text, undefined for bytes that are none. */
+function wideText(data: Uint8Array): string | undefined {
+  const text = utf16(data);
+  return data.length >= 2 && data[1] === 0 && !text.includes('\ufffd') ? text : undefined;
+}
+
+/** EVE's GRUB names the role, upstream's the file, systemd's stub the section of its image, shim the list of keys. */
 function roleOf(name: string): BootFileRole {
-  if (/^grub_linuxefi |^\.linux$/.test(name)) return 'kernel';
+  if (/^(MokList\w*|MokSBState|MokDBState|SbatLevel|Shim)$/.test(name)) return 'machine-owner-keys';
+  const section = sections[name];
+  if (section) return section;
+  if (/^grub_linuxefi /.test(name)) return 'kernel';
   if (/^grub_cfg /.test(name)) return 'boot-config';
-  if (/^grub_initrd |^\.initrd$/.test(name)) return 'initrd';
+  if (/^grub_initrd /.test(name)) return 'initrd';
   const file = name.split('/').at(-1) ?? name;
   if (/grub\.cfg|\.conf$/.test(file)) return 'boot-config';
   if (/^(vmlinuz|vmlinux|bzImage|linux|kernel)/.test(file)) return 'kernel';
@@ -147,16 +196,39 @@ function roleOf(name: string): BootFileRole {
   return 'file';
 }
 
-/** TCG_PCClientTaggedEvent; Linux's EFI stub logs what it measures into PCR 9 this way. */
+/** Sections of a unified kernel image, measured into PCR 11: first the name, then the content [systemd-stub(7)]. */
+const sections: Readonly<Record<string, BootFileRole>> = {
+  '.linux': 'kernel',
+  '.cmdline': 'kernel-options',
+  '.initrd': 'initrd',
+  '.ucode': 'microcode',
+  '.dtb': 'device-tree',
+  '.dtbauto': 'device-tree',
+};
+
+/** TCG_PCClientTaggedEvent: Linux's EFI stub, systemd-boot and its stub, and Windows log this way. */
 function tagged(data: Uint8Array): EventData {
+  const windows = readWindowsEvents(data);
+  if (windows) return { kind: 'windows', events: windows };
   const reader = new Reader(data, 'TCG_PCClientTaggedEvent');
   const id = reader.u32('taggedEventID');
-  const text = printable(trimNul(reader.take(reader.u32('taggedEventDataSize'), 'taggedEventData')));
-  if (text === undefined) return { kind: 'opaque' };
-  if (id === 0x8f3b22ec) return { kind: 'boot-file', role: 'initrd', name: text };
-  if (id === 0x8f3b22ed) return { kind: 'boot-file', role: 'kernel-options', name: text };
-  return { kind: 'text', text };
+  const body = reader.take(reader.u32('taggedEventDataSize'), 'taggedEventData');
+  const text = printable(trimNul(body)) ?? wideText(body);
+  const role = taggedFiles[id];
+  if (role) return { kind: 'boot-file', role, name: text ?? '' };
+  return text === undefined ? { kind: 'opaque' } : { kind: 'text', text };
 }
+
+/** Tags of Linux [drivers/firmware/efi/libstub/efistub.h] and of systemd [src/fundamental/tpm2-pcr.h]. */
+const taggedFiles: Readonly<Record<number, BootFileRole>> = {
+  2403017452: 'initrd',
+  2403017453: 'kernel-options',
+  4122761258: 'boot-config',
+  1816590161: 'device-tree',
+  1239416335: 'initrd',
+  3670052378: 'microcode',
+  330225371: 'boot-config',
+};
 
 /** A CHAR16 text or a GUID; firmware uses either [PFP 3.3.4.1]. */
 function version(data: Uint8Array): string {

@@ -1,8 +1,9 @@
 // One line of plain words for an event.
 import { type EventData, readEventData } from './data.ts';
-import { type Gpt, slotState } from './gpt.ts';
+import { type Gpt, type Partition, slotState } from './gpt.ts';
 import { eventTypeName } from './types.ts';
-import type { Variable } from './variables.ts';
+import type { Signature, Variable } from './variables.ts';
+import { describeWindows } from './windows.ts';
 
 /** What the data of an event says; whether anything vouches for it, the event itself knows (`vouched`). */
 export function describeEvent(event: {
@@ -55,6 +56,10 @@ export function describeData(data: EventData): string | undefined {
       return `firmware ${data.name ? `${data.name} ` : ''}at 0x${data.base.toString(16)}, ${data.length} bytes`;
     case 'tables':
       return data.name ? `table ${data.name}` : 'tables of the platform';
+    case 'reference-manifest':
+      return `reference values ${[data.guid, data.platform, data.firmware].filter(Boolean).join(', ')}`;
+    case 'windows':
+      return describeWindows(data.events);
     case 'action':
     case 'text':
       return data.text;
@@ -68,6 +73,9 @@ const bootFileRoles = {
   'kernel-options': 'kernel options',
   initrd: 'initrd',
   'boot-config': 'boot loader configuration',
+  'device-tree': 'device tree',
+  microcode: 'microcode',
+  'machine-owner-keys': "machine owner's keys",
   file: 'file',
 } as const;
 
@@ -79,13 +87,23 @@ export function describeVariable({ name, data, value }: Variable): string {
       return `boot entry ${name}: ${value.description}${value.path ? ` (${value.path})` : ''}`;
     case 'switch':
       return `${name} is ${value.on ? 'on' : 'off'}`;
-    case 'signatures': {
-      const certificates = value.signatures.filter(({ type }) => type === 'x509').length;
-      return `${name}: ${certificates} certificates, ${value.signatures.length - certificates} hashes`;
-    }
+    case 'signatures':
+      return `${name}: ${countSignatures(value.signatures).join(' and ') || 'empty'}`;
+    case 'text':
+      return `${name} is ${value.text}`;
     case 'bytes':
       return `variable ${name}, ${data.length} bytes`;
   }
+}
+
+/** `2 certificates`, `1 hash`; of each what there is. */
+export function countSignatures(signatures: readonly Signature[]): string[] {
+  const certificates = signatures.filter(({ type }) => type === 'x509').length;
+  const hashes = signatures.length - certificates;
+  return [
+    ...(certificates > 0 ? [`${certificates} certificate${certificates === 1 ? '' : 's'}`] : []),
+    ...(hashes > 0 ? [`${hashes} hash${hashes === 1 ? '' : 'es'}`] : []),
+  ];
 }
 
 export function bootOrderText(order: readonly number[]): string {
@@ -94,11 +112,13 @@ export function bootOrderText(order: readonly number[]): string {
 
 /** The partitions, with the state of the slots among them. */
 export function describeGpt(gpt: Gpt): string {
-  return gpt.partitions
-    .map((partition) => {
-      if (partition.attributes >> 48n === 0n) return partition.name;
-      const { priority, triesLeft, bootedWell } = slotState(partition);
-      return `${partition.name} (priority ${priority}, ${triesLeft} tries left, ${bootedWell ? 'booted well' : 'not proven'})`;
-    })
-    .join(', ');
+  return gpt.partitions.map(describePartition).join(', ') || '(empty)';
+}
+
+export function describePartition(partition: Partition): string {
+  const state = slotState(partition);
+  const name = partition.name || partition.guid;
+  if (!state) return name;
+  const { priority, triesLeft, bootedWell } = state;
+  return `${name} (priority ${priority}, ${triesLeft} tries left, ${bootedWell ? 'booted well' : 'not proven'})`;
 }

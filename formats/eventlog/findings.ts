@@ -1,8 +1,18 @@
 // The words and codes of changes. Codes are stable: policies, the API and recordings name them.
-import { type EventData, readEventData } from './data.ts';
-import { bootOrderText, describeData, describeGpt, describeVariable } from './describe.ts';
+import { type BootFileRole, type EventData, readEventData } from './data.ts';
+import {
+  bootOrderText,
+  countSignatures,
+  describeData,
+  describeGpt,
+  describePartition,
+  describeVariable,
+} from './describe.ts';
+import type { Gpt, Partition } from './gpt.ts';
+import { hex } from './reader.ts';
 import type { CheckedEvent } from './replay.ts';
 import { EventType, eventTypeName } from './types.ts';
+import { keyVariables, type Signature } from './variables.ts';
 
 export type FindingCode =
   | 'log.firmware-changed'
@@ -24,6 +34,8 @@ export type FindingCode =
   | 'log.grub-command-changed'
   | 'log.boot-slot-changed'
   | 'log.kernel-cmdline-changed'
+  | 'log.kernel-argument-added'
+  | 'log.kernel-argument-removed'
   | 'log.kernel-changed'
   | 'log.initrd-changed'
   | 'log.boot-config-changed'
@@ -32,6 +44,7 @@ export type FindingCode =
   | 'log.config-file-changed'
   | 'log.config-file-added'
   | 'log.config-file-removed'
+  | 'log.exit-boot-services-changed'
   | 'log.measuring-failed'
   | 'log.event-added'
   | 'log.event-removed'
@@ -77,14 +90,11 @@ function byKind(pcr: number, type: number, was: Data, is: Data): ChangeWords | u
     case 'gpt': {
       const pair = both('gpt', was, is);
       if (!pair) return undefined;
-      const sides = { was: pair.was && describeGpt(pair.was), is: pair.is && describeGpt(pair.is) };
-      return { code: 'log.gpt-changed', text: change('The partition table', sides), ...sides };
+      return gptChange(pair.was, pair.is);
     }
     case 'command': {
       const pair = both('command', was, is);
-      if (!pair) return undefined;
-      const sides = { was: pair.was?.text, is: pair.is?.text };
-      return { code: 'log.grub-command-changed', text: change('A GRUB command', sides), ...sides };
+      return pair && commandChange(pair.was?.text, pair.is?.text);
     }
     case 'kernel-command-line': {
       const pair = both('kernel-command-line', was, is);
@@ -103,13 +113,8 @@ function byKind(pcr: number, type: number, was: Data, is: Data): ChangeWords | u
       return pair && bootFileChange(pair.was, pair.is);
     }
     case 'action': {
-      const text = both('action', was, is)?.is?.text;
-      if (text !== 'Entering ROM Based Setup') return undefined;
-      return {
-        code: 'log.bios-setup-entered',
-        text: 'Someone entered the firmware setup during this boot',
-        is: text,
-      };
+      const pair = both('action', was, is);
+      return pair && actionChange(pair.was?.text, pair.is?.text);
     }
     case 'separator': {
       if (!both('separator', was, is)?.is?.error) return undefined;
@@ -121,6 +126,22 @@ function byKind(pcr: number, type: number, was: Data, is: Data): ChangeWords | u
     default:
       return undefined;
   }
+}
+
+function actionChange(was?: string, is?: string): ChangeWords | undefined {
+  const text = is ?? was ?? '';
+  if (text === 'Entering ROM Based Setup')
+    return is === undefined
+      ? { code: 'log.event-removed', text: 'Nobody entered the firmware setup during this boot', was }
+      : { code: 'log.bios-setup-entered', text: 'Someone entered the firmware setup during this boot', is };
+  if (text.startsWith('Exit Boot Services'))
+    return {
+      code: 'log.exit-boot-services-changed',
+      text: change('What the firmware says of leaving its boot services', { was, is }),
+      was,
+      is,
+    };
+  return undefined;
 }
 
 /** Changes known by where they are: the data is a hint at most. */
@@ -155,8 +176,6 @@ function change(thing: string, { was, is }: { was?: string | undefined; is?: str
   return was === is ? `${thing} changed: ${is}` : `${thing} changed from ${was} to ${is}`;
 }
 
-const keyVariables = new Set(['PK', 'KEK', 'db', 'dbx', 'dbt', 'dbr']);
-
 function variableChange(type: number, was?: Of<'variable'>, is?: Of<'variable'>): ChangeWords {
   const { name, value } = (is ?? was) as Of<'variable'>;
   const sides = { was: was && describeVariable(was), is: is && describeVariable(is) };
@@ -178,19 +197,44 @@ function variableChange(type: number, was?: Of<'variable'>, is?: Of<'variable'>)
   }
   if (name === 'SecureBoot')
     return { code: 'log.secure-boot-changed', text: change('Secure Boot', sides), ...sides };
-  if (keyVariables.has(name))
-    return {
-      code: 'log.secure-boot-keys-changed',
-      text: change(`The Secure Boot keys ${name}`, sides),
-      ...sides,
-    };
+  if (keyVariables.has(name)) return keysChange(name, sides, was, is);
   return { code: 'log.variable-changed', text: change(`The variable ${name}`, sides), ...sides };
 }
 
-function commandLineChange(was?: string, is?: string): ChangeWords {
-  const code = 'log.kernel-cmdline-changed';
-  if (was === undefined || is === undefined)
-    return { code, text: change('A kernel command line', { was, is }), was, is };
+/** Which keys came and went: for dbx, a list of hundreds, the one thing that a person can use. */
+function keysChange(
+  name: string,
+  sides: { was: string | undefined; is: string | undefined },
+  was?: Of<'variable'>,
+  is?: Of<'variable'>,
+): ChangeWords {
+  const code = name.startsWith('Mok') ? 'log.machine-owner-keys-changed' : 'log.secure-boot-keys-changed';
+  const thing =
+    code === 'log.secure-boot-keys-changed'
+      ? `The Secure Boot keys ${name}`
+      : `The machine owner's keys ${name}`;
+  const keys = (side?: Of<'variable'>) =>
+    side?.value.kind === 'signatures' ? side.value.signatures : undefined;
+  const [before, after] = [keys(was), keys(is)];
+  if (!before || !after) return { code, text: change(thing, sides), ...sides };
+  const parts = [
+    ...countSignatures(missingIn(before, after)).map((count) => `${count} added`),
+    ...countSignatures(missingIn(after, before)).map((count) => `${count} removed`),
+  ];
+  return {
+    code,
+    text: `${thing} changed: ${parts.join(', ') || 'the same ones in another order or with other owners'}`,
+    ...sides,
+  };
+}
+
+function missingIn(some: readonly Signature[], others: readonly Signature[]): Signature[] {
+  const known = new Set(some.map(({ type, data }) => `${type} ${hex(data)}`));
+  return others.filter(({ type, data }) => !known.has(`${type} ${hex(data)}`));
+}
+
+/** For texts that are too long to be shown twice. */
+function wordChange(was: string, is: string): { come: string[]; gone: string[]; text: string } {
   const before = new Set(was.split(/\s+/));
   const after = new Set(is.split(/\s+/));
   const gone = [...before].filter((word) => !after.has(word));
@@ -199,12 +243,68 @@ function commandLineChange(was?: string, is?: string): ChangeWords {
     ...(come.length > 0 ? [`now with ${come.join(' ')}`] : []),
     ...(gone.length > 0 ? [`no longer with ${gone.join(' ')}`] : []),
   ];
+  return { come, gone, text: parts.join(', ') || 'the same words in another order or number' };
+}
+
+function commandChange(was?: string, is?: string): ChangeWords {
+  const code = 'log.grub-command-changed';
+  const long = was !== undefined && is !== undefined && was.length + is.length > 120;
+  if (!long) return { code, text: change('A GRUB command', { was, is }), was, is };
+  const name = is.trim().split(/\s/, 1)[0];
+  return { code, text: `The GRUB command ${name} changed: ${wordChange(was, is).text}`, was, is };
+}
+
+function commandLineChange(was?: string, is?: string): ChangeWords {
+  const code = 'log.kernel-cmdline-changed';
+  if (was === undefined || is === undefined)
+    return { code, text: change('A kernel command line', { was, is }), was, is };
+  const { come, gone, text } = wordChange(was, is);
   return {
-    code,
-    text: `The kernel command line changed: ${parts.join(', ') || 'the same words in another order or number'}`,
+    code:
+      come.length > 0 && gone.length === 0
+        ? 'log.kernel-argument-added'
+        : gone.length > 0 && come.length === 0
+          ? 'log.kernel-argument-removed'
+          : code,
+    text: `The kernel command line changed: ${text}`,
     was,
     is,
   };
+}
+
+function gptChange(was?: Gpt, is?: Gpt): ChangeWords {
+  const code = 'log.gpt-changed';
+  const sides = { was: was && describeGpt(was), is: is && describeGpt(is) };
+  if (!was || !is) return { code, text: change('The partition table', sides), ...sides };
+  const before = new Map(was.partitions.map((partition) => [partition.guid, partition]));
+  const after = new Map(is.partitions.map((partition) => [partition.guid, partition]));
+  const parts = [
+    ...is.partitions.filter(({ guid }) => !before.has(guid)).map((one) => `${describePartition(one)} is new`),
+    ...was.partitions
+      .filter(({ guid }) => !after.has(guid))
+      .map((one) => `${describePartition(one)} is gone`),
+    ...is.partitions.flatMap((now) => {
+      const then = before.get(now.guid);
+      return then ? partitionChange(then, now) : [];
+    }),
+    ...(was.disk === is.disk ? [] : [`another disk, ${is.disk} instead of ${was.disk}`]),
+  ];
+  return {
+    code,
+    text: `The partition table changed: ${parts.join('; ') || 'the same partitions in another order or header'}`,
+    ...sides,
+  };
+}
+
+function partitionChange(was: Partition, is: Partition): string[] {
+  const [before, after] = [describePartition(was), describePartition(is)];
+  if (before !== after) return [`${before} is now ${after}`];
+  if (was.firstBlock !== is.firstBlock || was.lastBlock !== is.lastBlock)
+    return [
+      `${before} moved from blocks ${was.firstBlock}–${was.lastBlock} to ${is.firstBlock}–${is.lastBlock}`,
+    ];
+  if (was.type !== is.type) return [`${before} is now of type ${is.type}`];
+  return was.attributes === is.attributes ? [] : [`${before} has other attributes`];
 }
 
 function configFileChange(was?: Of<'config-file'>, is?: Of<'config-file'>): ChangeWords {
@@ -225,22 +325,19 @@ function configFileChange(was?: Of<'config-file'>, is?: Of<'config-file'>): Chan
 }
 
 function bootFileChange(was?: Of<'boot-file'>, is?: Of<'boot-file'>): ChangeWords {
-  const { role, name } = (is ?? was) as Of<'boot-file'>;
+  const { role } = (is ?? was) as Of<'boot-file'>;
   const sides = { was: was?.name, is: is?.name };
-  if (name.startsWith('MokList') || name === 'SbatLevel')
-    return {
-      code: 'log.machine-owner-keys-changed',
-      text: change("The machine owner's keys", sides),
-      ...sides,
-    };
   const { code, thing } = bootFiles[role];
   return { code, text: change(thing, sides), ...sides };
 }
 
-const bootFiles = {
+const bootFiles: Record<BootFileRole, { code: FindingCode; thing: string }> = {
   kernel: { code: 'log.kernel-changed', thing: 'The kernel' },
   'kernel-options': { code: 'log.kernel-cmdline-changed', thing: 'The options of the kernel' },
   initrd: { code: 'log.initrd-changed', thing: 'The initrd' },
   'boot-config': { code: 'log.boot-config-changed', thing: 'The configuration of the boot loader' },
+  'device-tree': { code: 'log.platform-tables-changed', thing: 'The device tree' },
+  microcode: { code: 'log.microcode-changed', thing: 'The microcode that the boot loader loads' },
+  'machine-owner-keys': { code: 'log.machine-owner-keys-changed', thing: "The machine owner's keys" },
   file: { code: 'log.boot-file-changed', thing: 'A file that the boot loader read' },
-} as const;
+};

@@ -52,8 +52,16 @@ export interface SlotState {
   bootedWell: boolean;
 }
 
-export function slotState(partition: Partition): SlotState {
-  const bits = Number((partition.attributes >> 48n) & 0xffffn);
+/** Types whose attributes say which slot to boot: EVE's root file systems, and the kernels of ChromeOS. */
+const slotTypes: ReadonlySet<string> = new Set([
+  '5dfbf5f4-2848-4bac-aa5e-0d9a20b745a6',
+  'fe3a2a5d-4f32-41a7-b725-accc3285a309',
+]);
+
+/** Undefined for partitions that are no slots, and for a slot that was never used. */
+export function slotState({ type, attributes }: Partition): SlotState | undefined {
+  const bits = Number((attributes >> 48n) & 0xffffn);
+  if (bits === 0 || !slotTypes.has(type)) return undefined;
   return { priority: bits & 15, triesLeft: (bits >> 4) & 15, bootedWell: ((bits >> 8) & 1) === 1 };
 }
 

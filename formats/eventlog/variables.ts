@@ -1,6 +1,6 @@
 // UEFI_VARIABLE_DATA and the variables that decide how a machine boots [PFP 10.2, UEFI 2.10 sections 3 and 32].
 import { devicePathLength, devicePathText } from './device-path.ts';
-import { Reader, utf16 } from './reader.ts';
+import { Reader, utf8, utf16 } from './reader.ts';
 
 export interface Variable {
   /** VendorGuid in text form. */
@@ -17,6 +17,8 @@ export type VariableValue =
   | { kind: 'switch'; on: boolean }
   /** PK, KEK, db, dbx, dbt, dbr. */
   | { kind: 'signatures'; signatures: Signature[] }
+  /** SbatLevel: which generations of boot programs shim still starts. */
+  | { kind: 'text'; text: string }
   | { kind: 'bytes' };
 
 /** One EFI_SIGNATURE_DATA. */
@@ -37,26 +39,37 @@ const signatureTypes: Record<string, string> = {
   'a5c059a1-94e4-4aa7-87b5-ab155c2bf072': 'x509',
   'c1c41626-504c-4092-aca9-41f936934328': 'sha256',
 };
-const keyVariables = new Set(['PK', 'KEK', 'db', 'dbx', 'dbt', 'dbr']);
+/** Of the firmware, and shim's own. */
+export const keyVariables: ReadonlySet<string> = new Set([
+  ...['PK', 'KEK', 'db', 'dbx', 'dbt', 'dbr'],
+  ...['MokList', 'MokListX', 'MokListRT', 'MokListXRT', 'MokListTrusted', 'vendor_db', 'vendor_dbx'],
+]);
 const switches = new Set(['SecureBoot', 'AuditMode', 'DeployedMode', 'SetupMode', 'MokSBState']);
 
-/** Throws FormatError where the structure itself is broken; a value that does not decode is left as `bytes`. */
-export function readVariable(event: Uint8Array): Variable {
+/**
+ * Throws FormatError where the structure itself is broken; a value that does not decode is left as `bytes`.
+ *
+ * @param options.authority the one EFI_SIGNATURE_DATA that vouched for a program, and not the variable that holds it
+ */
+export function readVariable(event: Uint8Array, options: { authority?: boolean } = {}): Variable {
   const reader = new Reader(event, 'UEFI_VARIABLE_DATA');
   const guid = reader.guid('VariableName');
   const nameLength = reader.length64('UnicodeNameLength', 2);
   const dataLength = reader.length64('VariableDataLength');
   const name = utf16(reader.take(2 * nameLength, 'UnicodeName'));
   const data = reader.take(dataLength, 'VariableData');
-  return { guid, name, data, value: readValue(name, data) };
+  return { guid, name, data, value: readValue(name, data, options.authority ?? false) };
 }
 
-function readValue(name: string, data: Uint8Array): VariableValue {
+function readValue(name: string, data: Uint8Array, authority: boolean): VariableValue {
   try {
+    if (authority && isCertificate(data.subarray(16)))
+      return { kind: 'signatures', signatures: [signatureOf(new Reader(data, name), 'x509', data.length)] };
     const option = /^Boot([0-9A-F]{4})$/i.exec(name)?.[1];
     if (option) return readBootOption(Number.parseInt(option, 16), data);
     if (name === 'BootOrder') return { kind: 'boot-order', order: readBootOrder(data) };
     if (keyVariables.has(name)) return { kind: 'signatures', signatures: readSignatures(data) };
+    if (name === 'SbatLevel') return { kind: 'text', text: utf8(data).replace(/\s+/g, ' ').trim() };
     if (switches.has(name) && data.length <= 1) return { kind: 'switch', on: data[0] === 1 };
   } catch {
     // Firmware is free to put anything there; the bytes and their digest say all that matters.
@@ -125,11 +138,20 @@ export function readSignatures(data: Uint8Array): Signature[] {
       reader.fail(`${size} does not divide ${body}`, 'SignatureSize', start + 24);
     reader.take(headerSize, 'SignatureHeader');
     for (let left = body; left > 0; left -= size)
-      signatures.push({
-        type: signatureTypes[guid] ?? guid,
-        owner: reader.guid('SignatureOwner'),
-        data: reader.take(size - 16, 'SignatureData'),
-      });
+      signatures.push(signatureOf(reader, signatureTypes[guid] ?? guid, size));
   }
   return signatures;
+}
+
+function signatureOf(reader: Reader, type: string, size: number): Signature {
+  return { type, owner: reader.guid('SignatureOwner'), data: reader.take(size - 16, 'SignatureData') };
+}
+
+/** A SEQUENCE of two length bytes, to the end. */
+function isCertificate(data: Uint8Array): boolean {
+  return (
+    data[0] === 0x30 &&
+    data[1] === 0x82 &&
+    (((data[2] as number) << 8) | (data[3] as number)) === data.length - 4
+  );
 }

@@ -140,6 +140,20 @@ export const changeReasons = {
     text: 'The kernel was started with other options than before.',
     remedy: 'Look at the options; accept the state if they are wanted.',
   },
+  'log.kernel-argument-added': {
+    kind: 'change',
+    severity: 'error',
+    title: 'Kernel argument added',
+    text: 'The kernel was started with an option that it did not have before.',
+    remedy: 'Look at the option; accept the state if it is wanted.',
+  },
+  'log.kernel-argument-removed': {
+    kind: 'change',
+    severity: 'error',
+    title: 'Kernel argument removed',
+    text: 'The kernel was started without an option that it had before.',
+    remedy: 'Look at the option; accept the state if it may be missing.',
+  },
   'log.kernel-changed': {
     kind: 'change',
     severity: 'error',
@@ -195,6 +209,13 @@ export const changeReasons = {
     title: 'File of /config removed',
     text: 'A file of the device’s own configuration is gone.',
     remedy: 'Look at who removed it; accept the state if it is wanted.',
+  },
+  'log.exit-boot-services-changed': {
+    kind: 'change',
+    severity: 'warning',
+    title: 'The end of the firmware changed',
+    text: 'The operating system took over from the firmware in another way than before, or this is not measured any more.',
+    remedy: 'Usually part of a firmware update; accept the state if there was one.',
   },
   'log.measuring-failed': {
     kind: 'change',

@@ -152,6 +152,20 @@ export const evidenceReasons = {
     text: 'The TPM lost power without warning, and its clock may lag until it is set again.',
     remedy: 'Nothing; it settles by itself.',
   },
+  'evidence.clock.unseen-resets': {
+    kind: 'genuine',
+    severity: 'info',
+    title: 'Boots that were not attested',
+    text: 'The TPM was reset more than once since its last quote, so there were boots that nobody attested.',
+    remedy: 'Nothing when the device was switched off and on; otherwise find out what it booted in between.',
+  },
+  'evidence.clock.resumed': {
+    kind: 'genuine',
+    severity: 'info',
+    title: 'Suspended and resumed',
+    text: 'The TPM was suspended and resumed since its last quote; the PCRs are of the boot before.',
+    remedy: 'Nothing, unless the device never sleeps.',
+  },
   'evidence.tpm.firmware-changed': {
     kind: 'genuine',
     severity: 'warning',

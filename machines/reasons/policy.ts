@@ -67,6 +67,13 @@ export const policyReasons = {
     text: 'A PCR does not have the value of the baseline.',
     remedy: 'The changes of its events say what is different.',
   },
+  'policy.secure-boot.off': {
+    kind: 'policy',
+    severity: 'error',
+    title: 'Secure Boot is not on',
+    text: 'The policy wants Secure Boot, and the log does not vouch for it.',
+    remedy: 'Turn Secure Boot on in the firmware setup of the device.',
+  },
   'policy.location.moved': {
     kind: 'policy',
     severity: 'warning',

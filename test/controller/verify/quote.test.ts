@@ -6,6 +6,7 @@ import * as assert from 'uvu/assert';
 import {
   type AttestationKey,
   attestationKey,
+  bareKey,
   type QuoteEvidence,
   type QuoteExpectation,
   type StatedPcrs,
@@ -386,17 +387,30 @@ test('[N44] only a restricted signing key of a TPM makes quotes', () => {
       /restricted signing key/,
     );
   assert.throws(() => attestationKey(publicArea('unr.pub.tpm2b')), /restricted signing key/);
+  const large = generateKeyPairSync('ec', { namedCurve: 'P-521' }).publicKey.export({ format: 'jwk' });
   const p521 = {
     ...ourArea,
     parameters: { ...ourArea.parameters, curveID: TPM_ECC_CURVE.NIST_P521 },
+    unique: { x: coordinate(large.x), y: coordinate(large.y) },
   } as TPMT_PUBLIC;
-  assert.throws(() => attestationKey(p521), /P-521 is not supported/);
+  assert.throws(() => attestationKey(p521), /secp521r1 is not supported/);
   const rsa = publicArea('ak-rsa.pub.tpm2b');
   const { n } = generateKeyPairSync('rsa', { modulusLength: 1024 }).publicKey.export({ format: 'jwk' });
   assert.throws(
     () => attestationKey({ ...rsa, unique: coordinate(n) } as TPMT_PUBLIC),
     /1024 bits is too short/,
   );
+});
+
+test('a key without its public area: the kinds and sizes that quotes are believed with, and no other', () => {
+  const evidence = made();
+  assert.is(codes(evidence, { ...expected, key: bareKey(pair.publicKey) }), 'accepted');
+  for (const other of [
+    generateKeyPairSync('ec', { namedCurve: 'P-521' }),
+    generateKeyPairSync('ed25519'),
+    generateKeyPairSync('rsa', { modulusLength: 1024 }),
+  ])
+    assert.throws(() => bareKey(other.publicKey), /not supported|signs no quotes|too short/);
 });
 
 test('an expectation that would let anything pass is a mistake of the caller', () => {

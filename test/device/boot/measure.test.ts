@@ -132,16 +132,13 @@ test('each change of a machine shows in its PCR and by its name', async () => {
         '5 log.gpt-changed',
         '8 log.boot-slot-changed',
         '8 log.grub-command-changed',
-        '8 log.kernel-cmdline-changed',
+        '8 log.kernel-argument-added',
         '9 log.kernel-changed',
         '9 log.initrd-changed',
         '13 log.rootfs-changed',
       ],
     ],
-    [
-      { cmdline: 'console=tty0 init=/bin/sh' },
-      ['8 log.grub-command-changed', '8 log.kernel-cmdline-changed'],
-    ],
+    [{ cmdline: 'console=tty0 init=/bin/sh' }, ['8 log.grub-command-changed', '8 log.kernel-argument-added']],
     [{ firmwareVersion: '1.1.0' }, ['0 log.firmware-changed', '1 log.platform-tables-changed']],
     [{ settings: { ...defaultSettings, enteredSetup: true } }, ['1 log.bios-setup-entered']],
     [{ settings: { ...defaultSettings, secureBoot: true } }, ['7 log.secure-boot-changed']],
@@ -158,7 +155,7 @@ test('each change of a machine shows in its PCR and by its name', async () => {
     [{ config: { 'device.cert.pem': 'x' } }, ['14 log.config-file-added']],
     [
       { config: { 'grub.cfg': 'set_getty\n' } },
-      ['8 log.grub-command-changed', '8 log.kernel-cmdline-changed', '14 log.config-file-added'],
+      ['8 log.grub-command-changed', '8 log.kernel-argument-added', '14 log.config-file-added'],
     ],
   ];
   for (const [change, expected] of cases) assert.equal(changes(before, await boot(change)), expected);

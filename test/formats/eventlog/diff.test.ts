@@ -25,7 +25,7 @@ test('EVE, good to failed: someone entered the setup, getty was switched on, /co
     '1 log.boot-order-changed': 1,
     '1 log.boot-entry-removed': 3,
     '8 log.grub-command-changed': 5,
-    '8 log.kernel-cmdline-changed': 1,
+    '8 log.kernel-argument-added': 1,
     '14 log.config-file-changed': 2,
   });
   assert.equal(texts(findings, 'log.boot-order-changed'), [
@@ -43,7 +43,7 @@ test('EVE, good to failed: someone entered the setup, getty was switched on, /co
     texts(findings, 'log.grub-command-changed').includes('A GRUB command is new: set dom0_extra_args= getty'),
   );
   assert.ok(texts(findings, 'log.grub-command-changed').includes('A GRUB command is new: set_getty'));
-  assert.match(texts(findings, 'log.kernel-cmdline-changed')[0] ?? '', 'now with getty');
+  assert.match(texts(findings, 'log.kernel-argument-added')[0] ?? '', 'now with getty');
   assert.match(texts(findings, 'log.platform-tables-changed')[0] ?? '', 'SmbiosTable');
   // The digest of the table is signed, its name is the log's word.
   assert.equal(
@@ -77,11 +77,11 @@ test('OVMF, another kernel command line: PCRs 8 and 9, nothing else', () => {
   const findings = diffLogs(log('deb2022-crb-shim-grub-sb'), log('deb2022-crb-shim-grub-sb-cmdline'));
   assert.equal(counts(findings), {
     '8 log.grub-command-changed': 2,
-    '8 log.kernel-cmdline-changed': 1,
+    '8 log.kernel-argument-added': 1,
     '9 log.boot-config-changed': 1,
   });
   assert.is(
-    texts(findings, 'log.kernel-cmdline-changed')[0],
+    texts(findings, 'log.kernel-argument-added')[0],
     'The kernel command line changed: now with init=/bin/sh debug_backdoor=1 rdinit=/init',
   );
 });
