@@ -4,6 +4,7 @@ import { changeReasons } from './reasons/change.ts';
 import { controllerReasons } from './reasons/controller.ts';
 import { deviceReasons } from './reasons/device.ts';
 import { evidenceReasons } from './reasons/evidence.ts';
+import { inputReasons } from './reasons/input.ts';
 import { linkReasons } from './reasons/link.ts';
 import { policyReasons } from './reasons/policy.ts';
 
@@ -52,6 +53,7 @@ export const reasons: Readonly<Record<string, Reason>> = {
   ...deviceReasons,
   ...linkReasons,
   ...controllerReasons,
+  ...inputReasons,
 };
 
 /** What a code means. Never fails: a code of another version gets an entry that says so. */

@@ -6,7 +6,7 @@ import { describeEvent } from '../../formats/eventlog/describe.ts';
 import { type EventLog, type LogEvent, parseLog } from '../../formats/eventlog/parse.ts';
 import { equal } from '../../formats/eventlog/reader.ts';
 import { type Replay, replay } from '../../formats/eventlog/replay.ts';
-import { eventTypeName } from '../../formats/eventlog/types.ts';
+import { EventType, eventTypeName, separatorData } from '../../formats/eventlog/types.ts';
 import type { FormatError } from '../../formats/format-error.ts';
 import type { HashName } from '../../formats/tpm2/hash.ts';
 import type { Finding } from '../../machines/flow.ts';
@@ -50,15 +50,21 @@ export function parseLogs(logs: readonly LogBytes[]): EventLog[] {
 function faultsOf(logs: readonly EventLog[], bank: HashName): Finding[] {
   const faults = logs.flatMap(({ truncated }) => (truncated ? [cutShort(truncated)] : []));
   const nothing = hash(bank, hash('sha256', new Uint8Array()));
+  const separators = separatorData.map((data) => hash(bank, data));
   let base = 0;
   for (const log of logs) {
     for (const event of log.events) {
+      const { pcr, type } = event;
       const measured = alwaysMeasured(event);
-      const digest = (measured || event.pcr === 13) && event.extends ? event.digest(bank) : undefined;
+      const mayBeSeparator = pcr <= 7 && type !== EventType.EV_SEPARATOR;
+      const digest =
+        event.extends && (measured || mayBeSeparator || pcr === 13) ? event.digest(bank) : undefined;
       if (!digest) continue;
-      const at = { pcr: event.pcr, event: base + event.index };
+      const at = { pcr, event: base + event.index };
       if (measured && !equal(hash(bank, measured), digest)) faults.push({ ...editedData(event), ...at });
-      if (event.pcr === 13 && equal(digest, nothing)) faults.push({ ...rootfsNotMeasured, ...at });
+      if (mayBeSeparator && separators.some((one) => equal(one, digest)))
+        faults.push({ ...editedType(event), ...at });
+      if (pcr === 13 && equal(digest, nothing)) faults.push({ ...rootfsNotMeasured, ...at });
     }
     base += log.events.length;
   }
@@ -74,6 +80,15 @@ function editedData(event: LogEvent): Finding {
   return {
     code: 'evidence.log.data-edited',
     text: `The data of an event was edited: every ${eventTypeName(event.type)} is measured, and the digest is of other data`,
+    seen: describeEvent(event),
+  };
+}
+
+/** Retyped, the end of the firmware moves: what somebody extended later would pass for the firmware's own words. */
+function editedType(event: LogEvent): Finding {
+  return {
+    code: 'evidence.log.type-edited',
+    text: `The type of an event was edited: a separator was measured, and the log calls it ${eventTypeName(event.type)}`,
     seen: describeEvent(event),
   };
 }

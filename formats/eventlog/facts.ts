@@ -2,9 +2,9 @@
 // explains is called one.
 import { readEventData } from './data.ts';
 import { describeEvent } from './describe.ts';
-import { hex } from './reader.ts';
+import { equal, hex } from './reader.ts';
 import type { CheckedEvent, CheckedLog } from './replay.ts';
-import { EventType } from './types.ts';
+import { EventType, separatorData } from './types.ts';
 import {
   EFI_GLOBAL_VARIABLE,
   EFI_IMAGE_SECURITY_DATABASE,
@@ -95,11 +95,16 @@ function isLoaded(event: CheckedEvent): boolean {
   return kind === 'image' || (kind === 'boot-file' && event.pcr !== 7 && event.pcr !== 14);
 }
 
-/** What the firmware states stands before its separator in PCR 7; whatever comes later, anyone may have extended. */
+/**
+ * What the firmware states stands before its separator in PCR 7; whatever comes later, anyone may have extended. A
+ * separator is told by what it measures and not by its type, which anyone may have changed.
+ */
 function firmwareVariables(events: readonly CheckedEvent[]): Variable[] {
-  const data = events.map(readEventData);
-  const separator = data.findIndex(({ kind }) => kind === 'separator');
-  return data.slice(0, Math.max(separator, 0)).filter((one) => one.kind === 'variable');
+  const separator = events.findIndex(({ data }) => separatorData.some((one) => equal(one, data)));
+  return events
+    .slice(0, Math.max(separator, 0))
+    .map(readEventData)
+    .filter((one) => one.kind === 'variable');
 }
 
 function statedOnce(

@@ -50,6 +50,9 @@ export function eventTypeName(type: number): string {
   return names.get(type) ?? `0x${type.toString(16).padStart(8, '0')}`;
 }
 
+/** What EV_SEPARATOR measures at the end of a phase of the firmware [PFP 10.4.1]: no other event measures either. */
+export const separatorData: readonly Uint8Array[] = [new Uint8Array(4), new Uint8Array(4).fill(0xff)];
+
 /** What every event of a log states; the pair of parse and write speak of nothing else. */
 export interface EventFields {
   readonly pcr: number;

@@ -229,6 +229,13 @@ export const evidenceReasons = {
     text: 'The digest of an event fits the PCR, and its description is of other data: somebody edited the words.',
     remedy: 'Treat the device as attacked.',
   },
+  'evidence.log.type-edited': {
+    kind: 'genuine',
+    severity: 'critical',
+    title: 'Edited event type',
+    text: 'The digest of an event is that of a separator, and the log gives it another type: somebody moves the end of the firmware.',
+    remedy: 'Treat the device as attacked.',
+  },
   'evidence.log.rootfs-not-measured': {
     kind: 'genuine',
     severity: 'error',

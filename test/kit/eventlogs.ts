@@ -1,6 +1,7 @@
 // The event logs of test/fixtures and device/boot/recorded, and small logs made to order.
 import { hash as nodeHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
 import type { LogBytes } from '../../controller/verify/known-boots.ts';
 import type { LogFormat } from '../../formats/eventlog/parse.ts';
 import { parseLog } from '../../formats/eventlog/parse.ts';
@@ -37,6 +38,10 @@ export interface Expected {
 export const expectedLogs = JSON.parse(
   readFileSync(new URL('test/fixtures/eventlog/expected.json', root), 'utf8'),
 ) as Record<string, Expected>;
+
+export function eventLogPath(name: string): string {
+  return fileURLToPath(new URL(recorded[name] ?? `test/fixtures/eventlog/${name}`, root));
+}
 
 /** Logs as `verifyLog` takes them. */
 export function sent(...logs: Uint8Array[]): LogBytes[] {

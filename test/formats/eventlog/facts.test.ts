@@ -3,7 +3,7 @@ import * as assert from 'uvu/assert';
 import { variableData } from '../../../formats/eventlog/build.ts';
 import { bootFacts } from '../../../formats/eventlog/facts.ts';
 import { EventType } from '../../../formats/eventlog/types.ts';
-import { EFI_GLOBAL_VARIABLE } from '../../../formats/eventlog/variables.ts';
+import { EFI_GLOBAL_VARIABLE, EFI_IMAGE_SECURITY_DATABASE } from '../../../formats/eventlog/variables.ts';
 import { checkedFixture, checkedLog, checkedReplay, type MadeEvent } from '../../kit/eventlogs.ts';
 
 test('an EVE node: firmware, Secure Boot, command line, root file system, files of /config', () => {
@@ -63,6 +63,48 @@ test('[N20, N21] an event whose type or data was edited states nothing', () => {
     measured: 'x',
   };
   assert.equal(bootFacts(checkedLog([file])).configFiles, []);
+});
+
+test('[N20, N22] the end of the firmware is told by its digest: a retyped separator moves nothing', () => {
+  const retyped = { ...separator, type: EventType.EV_POST_CODE };
+  const hidden = { ...secureBoot(false), type: EventType.EV_POST_CODE };
+  assert.is(secureBootOf(hidden, retyped, secureBoot(true), separator), 'unknown');
+  assert.is(secureBootOf(secureBoot(false), retyped, secureBoot(true), separator), 'off');
+});
+
+test('Secure Boot keys, authorities, boot order and boot chain of a boot that has them', () => {
+  const facts = bootFacts(checkedReplay('ovmf/deb2022-crb-shim-grub-sb/binary_bios_measurements'));
+  assert.equal(
+    Object.entries(facts.secureBootKeys).map(([name, keys]) => [name, keys.map(({ type }) => type)]),
+    [
+      ['PK', ['x509']],
+      ['KEK', ['x509', 'x509']],
+      ['db', ['x509', 'x509']],
+      ['dbx', ['sha256']],
+    ],
+  );
+  assert.equal(
+    facts.authorities.map(({ name, signature }) => [name, signature.type]),
+    [
+      ['db', 'x509'],
+      ['MokListRT', 'x509'],
+    ],
+  );
+  assert.equal(facts.bootOrder, [1, 0, 2]);
+  assert.equal(
+    facts.bootChain.map(({ pcr, event }) => [pcr, event]),
+    [24, 30, 35, 40, 41, 42, 45].map((event) => [[35, 40, 45].includes(event) ? 9 : 4, event]),
+  );
+});
+
+test('Secure Boot keys that are stated twice are no fact', () => {
+  const db: MadeEvent = {
+    pcr: 7,
+    type: EventType.EV_EFI_VARIABLE_DRIVER_CONFIG,
+    data: variableData(EFI_IMAGE_SECURITY_DATABASE, 'db', new Uint8Array()),
+  };
+  assert.equal(bootFacts(checkedLog([db, separator])).secureBootKeys, { db: [] });
+  assert.equal(bootFacts(checkedLog([db, db, separator])).secureBootKeys, {});
 });
 
 test('two root file systems are no fact', () => {
