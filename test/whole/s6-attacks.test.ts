@@ -71,7 +71,7 @@ test('an old quote under a new nonce: evidence.quote.nonce', () =>
     await refused(world, device, attacker, reply, 'evidence.quote.nonce');
   }));
 
-test('a nonce used twice: evidence.nonce.none', () =>
+test('[N10] a nonce used twice: evidence.nonce.none', () =>
   inWorld(async (world) => {
     const { attacker } = await victim(world);
     const draft = await attacker.draft();
@@ -116,7 +116,7 @@ test('a quote of another TPM: evidence.quote.signature', () =>
     );
   }));
 
-test('a signature key that is not in the endorsement key’s TPM: enrol.proof-wrong, and a third try changes nothing', () =>
+test('[N43] a signature key that is not in the endorsement key’s TPM: enrol.proof-wrong, and a third try changes nothing', () =>
   inWorld(async (world) => {
     const { device, attacker } = await victim(world);
     const other = await world.addDevice();
@@ -171,7 +171,7 @@ test('an attestation key that signs what its holder likes: evidence.identity.key
     assert.ok(attestationKey.objectAttributes.restricted && !deviceKey.objectAttributes.restricted);
   }));
 
-test('another TPM under a known device: enrol.other-tpm, until a person allows it', () =>
+test('[N42] another TPM under a known device: enrol.other-tpm, until a person allows it', () =>
   inWorld(async (world) => {
     const { device, attacker } = await victim(world);
     const other = await world.addDevice();
@@ -307,7 +307,7 @@ test('an older image than the committed one: policy.version.older', () =>
     assert.is((await world.view(device)).verdict?.versions?.image, '2.0.0');
   }));
 
-test('tokens: guessed, of another device, of the boot before, none', () =>
+test('[N14] tokens: guessed, of another device, of the boot before, none', () =>
   inWorld(async (world) => {
     const { device, attacker } = await victim(world);
     const other = await victim(world);

@@ -93,7 +93,7 @@ function disturbed(times: number, run: (tpm: Tpm) => Promise<void>): Promise<voi
   });
 }
 
-test('PCRs that change between reading and quoting are read again', () =>
+test('[N71] PCRs that change between reading and quoting are read again', () =>
   disturbed(4, async (tpm) => {
     const { ak } = await provisionKeys(tpm);
     const result = await quote(tpm, ak, { qualifyingData: nonce, bank: 'sha256', pcrs: [0, 16] });
