@@ -11,6 +11,7 @@ import { RecordRunner, type RunnerEvent } from './record/runner.ts';
 import { runTimers } from './record/timers.ts';
 import { LibsqlStore } from './store/libsql.ts';
 import type { Store } from './store/store.ts';
+import { VerifierPool } from './verify/pool.ts';
 
 export interface EvcOptions {
   /** EVC's data folder, as `evc init` made it. */
@@ -20,6 +21,8 @@ export interface EvcOptions {
   publish(topic: string, bytes: Uint8Array): Promise<void>;
   /** Where devices fetch images: `https://host:port`. */
   imageBase(): string;
+  /** Threads that judge when many attempts wait at once. Default: none, all is judged on this one. */
+  verifierThreads?: number;
   watch?(event: RunnerEvent): void;
   onRefused?(topic: string, code: string, text: string): void;
 }
@@ -31,6 +34,7 @@ export class Evc {
   readonly downlink: Downlink;
   readonly catalogue: Catalogue;
   readonly operator: Operator;
+  readonly #verifier: VerifierPool;
   readonly #stopping = new AbortController();
   readonly #working = new Set<Promise<unknown>>();
   readonly #timers: Promise<void>;
@@ -48,7 +52,9 @@ export class Evc {
       ...(options.onRefused ? { onRefused: options.onRefused } : {}),
     });
     this.catalogue = new Catalogue(store, this.pki, join(data, 'images'));
-    const perform = performer({ store, clock, catalogue: this.catalogue, downlink: this.downlink });
+    this.#verifier = new VerifierPool(options.verifierThreads ?? 0);
+    const { catalogue, downlink } = this;
+    const perform = performer({ store, clock, catalogue, downlink, verifier: this.#verifier });
     this.runner = new RecordRunner({
       store,
       clock,
@@ -98,6 +104,7 @@ export class Evc {
     this.#stopping.abort();
     await this.#timers;
     await this.settled();
+    await this.#verifier.close();
     await this.store.close();
   }
 

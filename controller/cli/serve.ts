@@ -1,4 +1,5 @@
 // `evc serve`: EVC with its broker and its HTTPS server, until somebody ends it.
+import { availableParallelism } from 'node:os';
 import { Broker, type Listener } from '../../broker/broker.ts';
 import { type ApiServer, startApi } from '../api/server.ts';
 import { StepStream, stepView } from '../api/stream.ts';
@@ -87,6 +88,7 @@ export async function serve(options: ServeOptions): Promise<void> {
       clock: systemClock,
       publish: (topic, bytes) => broker.publish(topic, bytes),
       imageBase: () => `https://${hosts[0]}:${ports.https}`,
+      verifierThreads: availableParallelism() - 1,
       watch: (step) => {
         stream.publish(step);
         if (options.json) print({ kind: 'step', ...stepView(step) });

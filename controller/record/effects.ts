@@ -8,7 +8,8 @@ import type { Downlink } from '../downlink.ts';
 import { openEvidence } from '../evidence.ts';
 import type { Catalogue } from '../images/catalogue.ts';
 import type { Effect, Store } from '../store/store.ts';
-import { type Basis, verify } from '../verify/verify.ts';
+import type { VerifierPool } from '../verify/pool.ts';
+import type { Basis } from '../verify/verify.ts';
 import type { RecordRunner } from './runner.ts';
 
 export interface EffectOptions {
@@ -16,9 +17,10 @@ export interface EffectOptions {
   clock: Clock;
   catalogue: Catalogue;
   downlink: Downlink;
+  verifier: VerifierPool;
 }
 
-export function performer({ store, clock, catalogue, downlink }: EffectOptions) {
+export function performer({ store, clock, catalogue, downlink, verifier }: EffectOptions) {
   return async (effect: Effect, runner: RecordRunner): Promise<void> => {
     const { device } = effect;
     switch (effect.type) {
@@ -56,7 +58,7 @@ export function performer({ store, clock, catalogue, downlink }: EffectOptions) 
     const evidence = openEvidence(bytes);
     const firmware = evidence.versions.firmware;
     const basis = await basisOf(attempt, context, firmware, store, catalogue);
-    const verdict = verify(evidence, basis, clock.now());
+    const verdict = await verifier.verify(evidence, basis, clock.now());
     // Kept before the verdict counts: a baseline without the log that explains it would explain nothing.
     if (verdict.genuine) for (const part of evidence.boot.logs) await store.putBlob(part.sha256, part.bytes);
     return verdict;

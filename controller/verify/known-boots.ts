@@ -8,7 +8,7 @@ import { equal } from '../../formats/eventlog/reader.ts';
 import { type Replay, replay } from '../../formats/eventlog/replay.ts';
 import { EventType, eventTypeName, separatorData } from '../../formats/eventlog/types.ts';
 import type { FormatError } from '../../formats/format-error.ts';
-import type { HashName } from '../../formats/tpm2/hash.ts';
+import { digestSize, type HashName } from '../../formats/tpm2/hash.ts';
 import type { Finding } from '../../machines/flow.ts';
 import { hash } from './hash.ts';
 
@@ -51,15 +51,15 @@ function faultsOf(logs: readonly EventLog[], bank: HashName): Finding[] {
   const faults = logs.flatMap(({ truncated }) => (truncated ? [cutShort(truncated)] : []));
   const nothing = hash(bank, hash('sha256', new Uint8Array()));
   const separators = separatorData.map((data) => hash(bank, data));
+  const digest = new Uint8Array(digestSize(bank));
   let base = 0;
   for (const log of logs) {
     for (const event of log.events) {
       const { pcr, type } = event;
       const measured = alwaysMeasured(event);
       const mayBeSeparator = pcr <= 7 && type !== EventType.EV_SEPARATOR;
-      const digest =
-        event.extends && (measured || mayBeSeparator || pcr === 13) ? event.digest(bank) : undefined;
-      if (!digest) continue;
+      if (!event.extends || !(measured || mayBeSeparator || pcr === 13)) continue;
+      if (!event.copyDigest(bank, digest, 0)) continue;
       const at = { pcr, event: base + event.index };
       if (measured && !equal(hash(bank, measured), digest)) faults.push({ ...editedData(event), ...at });
       if (mayBeSeparator && separators.some((one) => equal(one, digest)))

@@ -117,11 +117,11 @@ function measuredText(data: Uint8Array): Uint8Array | undefined {
   const form = grubForm(data);
   if (!form)
     return startsWith(data, measurefs) ? fromHex(data.subarray(measurefs.length, textEnd(data))) : undefined;
+  const start = form.bytes.length;
   const end = textEnd(data);
   // A command is measured with its NUL, a command line without: a NUL inside would make one pass for the other.
-  const nul = data.indexOf(0, form.bytes.length);
-  if (nul >= 0 && nul < end) return undefined;
-  return data.subarray(form.bytes.length, form.nul ? data.length : end);
+  for (let i = start; i < end; i++) if (data[i] === 0) return undefined;
+  return data.subarray(start, form.nul ? data.length : end);
 }
 
 function grubForm(data: Uint8Array): (typeof encodedPrefixes)[number] | undefined {

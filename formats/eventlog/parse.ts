@@ -91,6 +91,16 @@ export class LogEvent implements EventFields {
     return at < 0 ? undefined : this.#log.subarray(this.offset + at, this.offset + at + digestSize(bank));
   }
 
+  /** Copies the digest of a bank to `target[at]` on: no view is made, as there are hundreds. False where there is none. */
+  copyDigest(bank: HashName, target: Uint8Array, at: number): boolean {
+    const offset = this.#shape.at(bank);
+    if (offset < 0) return false;
+    const start = this.offset + offset;
+    const size = digestSize(bank);
+    for (let i = 0; i < size; i++) target[at + i] = this.#log[start + i] as number;
+    return true;
+  }
+
   /** Whether the event was extended into its PCR: EV_NO_ACTION informs and never extends [PFP 10.4.5]. */
   get extends(): boolean {
     return this.type !== EventType.EV_NO_ACTION;

@@ -33,18 +33,13 @@ export function replay(logs: readonly EventLog[], bank: HashName, hash: Hash): R
     for (const event of log.events) {
       if (!event.extends) continue;
       const { pcr } = event;
-      const digest = event.digest(bank);
-      if (!digest) {
+      const next = joined[pcr] ?? new Uint8Array(2 * size);
+      if (!event.copyDigest(bank, next, size)) {
         if (!unmeasured.has(pcr)) unmeasured.set(pcr, event.index);
         continue;
       }
-      let next = joined[pcr];
-      if (!next) {
-        next = new Uint8Array(2 * size);
-        next.set(initialPcr(pcr, bank, startupLocality));
-        joined[pcr] = next;
-      }
-      next.set(digest, size);
+      if (joined[pcr] === undefined) next.set(initialPcr(pcr, bank, startupLocality));
+      joined[pcr] = next;
       const value = hash(bank, next, next);
       if (value !== next) next.set(value);
     }

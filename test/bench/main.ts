@@ -1,4 +1,5 @@
-// `npm run bench -- NAME [--json]` runs NAME.ts beside this file. Each exports `bench`, which returns a table.
+// `npm run bench -- NAME [--json]` runs NAME beside this file, compiled: a loader in between would be measured as well.
+// Each exports `bench`, which returns a table.
 import { readdirSync } from 'node:fs';
 import { cpus } from 'node:os';
 import { basename, dirname, join } from 'node:path';
@@ -16,7 +17,7 @@ export interface BenchTable {
 const folder = dirname(fileURLToPath(import.meta.url));
 const self = basename(fileURLToPath(import.meta.url));
 const names = readdirSync(folder)
-  .filter((name) => name.endsWith('.ts') && name !== self)
+  .filter((name) => name.endsWith('.js') && name !== self)
   .map((name) => name.slice(0, -3));
 
 function rounded(value: string | number): string {
@@ -44,7 +45,7 @@ if (wanted.length !== 1 || name === undefined || !names.includes(name)) {
   console.log(`usage: npm run bench -- NAME [--json]\nbenchmarks: ${names.join(', ')}`);
   process.exit(name === undefined ? 0 : 2);
 }
-const { bench } = (await import(join(folder, `${name}.ts`))) as { bench(): Promise<BenchTable> };
+const { bench } = (await import(join(folder, `${name}.js`))) as { bench(): Promise<BenchTable> };
 const table = await bench();
 const machine = `${cpus().length} x ${cpus()[0]?.model ?? 'unknown'}, Node ${process.versions.node}`;
 if (process.argv.includes('--json'))

@@ -1,0 +1,130 @@
+// Judging on other threads. A few attempts are judged here, at once; when more wait, they go to workers in batches, since
+// handing one over costs a good part of what judging it does.
+import { Worker } from 'node:worker_threads';
+import type { Verdict } from '../../machines/flow.ts';
+import { type Basis, type Presented, verify } from './verify.ts';
+
+/** What `verify` takes. */
+export interface Case {
+  evidence: Presented;
+  basis: Basis;
+  /** ms since the epoch. */
+  now: number;
+}
+
+interface Waiting extends Case {
+  resolve(verdict: Verdict): void;
+}
+
+/** Up to this many are judged here. */
+const few = 3;
+const largestBatch = 64;
+
+export class VerifierPool {
+  readonly #threads: number;
+  readonly #idle: Judge[] = [];
+  readonly #all = new Set<Judge>();
+  #waiting: Waiting[] = [];
+  #scheduled = false;
+  #closed = false;
+
+  /** @param threads workers at the most, started when they are first needed; 0 judges everything on this thread. */
+  constructor(threads: number) {
+    this.#threads = threads;
+  }
+
+  /** As `verify`, and like it never rejects. */
+  verify(evidence: Presented, basis: Basis, now: number): Promise<Verdict> {
+    if (this.#threads === 0 || this.#closed) return Promise.resolve(verify(evidence, basis, now));
+    return new Promise((resolve) => {
+      this.#waiting.push({ evidence, basis, now, resolve });
+      if (this.#scheduled) return;
+      this.#scheduled = true;
+      // What comes in the same turn of the event loop makes one batch.
+      setImmediate(() => {
+        this.#scheduled = false;
+        this.#share();
+      });
+    });
+  }
+
+  /** Whatever still waits is judged on this thread. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    this.#share();
+    await Promise.all([...this.#all].map((judge) => judge.end()));
+  }
+
+  #share(): void {
+    while (this.#waiting.length > 0) {
+      const here = this.#closed || this.#waiting.length <= few;
+      const judge = here ? undefined : this.#free();
+      if (judge) void this.#giveTo(judge);
+      else if (here) for (const one of this.#waiting.splice(0)) judgeHere(one);
+      // All are busy; the first that is done takes what waits then.
+      else return;
+    }
+  }
+
+  #free(): Judge | undefined {
+    const judge = this.#idle.pop();
+    if (judge || this.#all.size >= this.#threads) return judge;
+    const made = new Judge();
+    this.#all.add(made);
+    return made;
+  }
+
+  async #giveTo(judge: Judge): Promise<void> {
+    // A fair share, so that no thread stands idle while another has all the work.
+    const share = Math.ceil(this.#waiting.length / this.#threads);
+    const batch = this.#waiting.splice(0, Math.min(share, largestBatch));
+    try {
+      const verdicts = await judge.judge(batch.map(({ evidence, basis, now }) => ({ evidence, basis, now })));
+      for (const [i, { resolve }] of batch.entries()) resolve(verdicts[i] as Verdict);
+      this.#idle.push(judge);
+    } catch {
+      // A thread that died says nothing about the evidence.
+      this.#all.delete(judge);
+      for (const one of batch) judgeHere(one);
+    }
+    this.#share();
+  }
+}
+
+function judgeHere({ evidence, basis, now, resolve }: Waiting): void {
+  resolve(verify(evidence, basis, now));
+}
+
+/** One thread, one batch at a time. */
+class Judge {
+  readonly #worker = start();
+
+  judge(cases: readonly Case[]): Promise<Verdict[]> {
+    return new Promise((resolve, reject) => {
+      const settle = (done: () => void) => {
+        this.#worker.off('message', onAnswer).off('error', onEnd).off('exit', onEnd);
+        done();
+      };
+      const onAnswer = (verdicts: Verdict[]) => settle(() => resolve(verdicts));
+      const onEnd = (why: unknown) => settle(() => reject(new Error('the thread ended', { cause: why })));
+      this.#worker.on('message', onAnswer).once('error', onEnd).once('exit', onEnd);
+      this.#worker.postMessage(cases);
+    });
+  }
+
+  async end(): Promise<void> {
+    await this.#worker.terminate();
+  }
+}
+
+function start(): Worker {
+  const source = import.meta.url.endsWith('.ts');
+  const entry = new URL(source ? './worker.ts' : './worker.js', import.meta.url);
+  if (!source) return new Worker(entry, { execArgv: [] });
+  // Loaders given with --import do not reach into workers before Node 22, so a run from source has to ask for its own.
+  const load = `import(${JSON.stringify(import.meta.resolve('tsx/esm/api'))}).then((tsx) => {
+    tsx.register();
+    return import(${JSON.stringify(entry)});
+  })`;
+  return new Worker(load, { eval: true, execArgv: [] });
+}
