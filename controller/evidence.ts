@@ -1,7 +1,7 @@
 // Evidence on its way from the wire to a verdict: bounded, unpacked, and nothing of it believed.
 import { createHash } from 'node:crypto';
 import { gunzipSync } from 'node:zlib';
-import { fromBinary } from '@bufbuild/protobuf';
+import { decodeMessage } from '../formats/wire/envelope.ts';
 import {
   AttestVersionType,
   TpmHashAlgo,
@@ -19,7 +19,7 @@ const longestVersion = 200;
 
 /** Reads stored evidence again. Throws WireError wire.malformed. */
 export function openEvidence(bytes: Uint8Array): Presented {
-  return presentedOf(fromBinary(ZAttestQuoteSchema, bytes));
+  return presentedOf(decodeMessage(ZAttestQuoteSchema, bytes));
 }
 
 /** Throws WireError wire.malformed. */
