@@ -7,6 +7,8 @@ const hex = v.pipe(v.string(), v.maxLength(65536), v.regex(/^(?:[0-9a-f]{2})*$/)
 const base64 = v.pipe(v.string(), v.maxLength(65536), v.regex(/^[A-Za-z0-9+/]*={0,2}$/));
 const word = v.pipe(v.string(), v.maxLength(200));
 const pem = v.pipe(v.string(), v.maxLength(16384));
+/** Eight certificates of the largest kind. */
+const pemChain = v.pipe(v.string(), v.maxLength(100_000));
 const time = v.pipe(v.number(), v.integer(), v.minValue(0));
 const why = v.object({ code: word, text: v.pipe(v.string(), v.maxLength(2000)) });
 
@@ -30,7 +32,7 @@ const bodies = {
     akPublic: hex,
     akCertificate: pem,
     ekPublic: hex,
-    ekCertificate: pem,
+    ekCertificate: pemChain,
     ecdhPublic: hex,
     ecdhCertificate: pem,
   }),

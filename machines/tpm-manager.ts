@@ -19,7 +19,7 @@ export interface EdgeNodeCert {
   /** Signed by the device key, PEM. */
   akCertificate: string;
   ekPublic: string;
-  /** The vendor's, PEM; empty where the TPM has none. */
+  /** The vendor's, PEM, and what the TPM has of its chain; empty where it has none. */
   ekCertificate: string;
   /** Of the key that opens what is encrypted for this TPM. */
   ecdhPublic: string;

@@ -5,6 +5,7 @@ import type { PortsOf } from '../component.ts';
 import { keyCertificate } from '../identity.ts';
 import type { Node } from '../node.ts';
 import { Refusal } from '../refusal.ts';
+import { endorsementCertificates } from '../tpm/endorsement.ts';
 import type { Key } from '../tpm/keys.ts';
 import { publicKeyOf } from '../tpm/public-key.ts';
 
@@ -43,12 +44,13 @@ export function tpmManagerPorts(node: Node): PortsOf<typeof tpmManager> {
           ? stored
           : { name, ak: await certify(ak, 'EVE attestation key'), ecdh: await certify(ecdh, 'EVE ECDH key') };
       if (certificates !== stored) persist.checkpoint(certificatesFile, certificates);
+      const vendor = await endorsementCertificates(tpm.tpm, ek.public);
       return {
         name,
         akPublic: hex(ak.publicBytes),
         akCertificate: certificates.ak,
         ekPublic: hex(ek.publicBytes),
-        ekCertificate: '',
+        ekCertificate: vendor.map((certificate) => pem('CERTIFICATE', certificate)).join(''),
         ecdhPublic: hex(ecdh.publicBytes),
         ecdhCertificate: certificates.ecdh,
       };

@@ -8,9 +8,13 @@ import {
   attestationKey,
   deviceKey,
   ecdhKey,
+  endorsementIndices,
   endorsementKey,
+  endorsementPolicyOf,
   storageRootKey,
 } from '../../formats/tpm2/templates.ts';
+import { type CertifiedTemplate, certifiedTemplates, certifies } from './endorsement.ts';
+import { TpmError } from './execute.ts';
 import { hash } from './hash.ts';
 import type { Tpm } from './tpm.ts';
 
@@ -34,6 +38,7 @@ interface Place {
  * firmware version in quotes of keys elsewhere [TPM2 Part 1, 36.7]. Owner authorization may persist both.
  */
 const places = {
+  // Unless the manufacturer certified another one: see provisionEk.
   ek: { handle: 0x81000001, hierarchy: TPM_RH.ENDORSEMENT, template: endorsementKey['L-2'] },
   srk: { handle: 0x81000002, hierarchy: TPM_RH.OWNER, template: storageRootKey },
   ak: { handle: 0x81000004, hierarchy: TPM_RH.ENDORSEMENT, template: attestationKey },
@@ -50,6 +55,9 @@ export type Keys = Record<Exclude<KeyRole, 'rsaEk'>, Key>;
 
 const roles = ['ek', 'srk', 'ak', 'ecdh', 'device'] as const;
 
+/** Handles at which the endorsement key may be: EVE's, and those that the TCG reserves for certified ones. */
+const ekHandles = [places.ek.handle, ...Object.values(endorsementIndices).map(({ handle }) => handle)];
+
 /** Names known from enrolment. */
 export type PinnedNames = Partial<Record<KeyRole, Uint8Array>>;
 
@@ -65,8 +73,12 @@ export class KeyError extends Error {
   readonly handle: number;
   readonly differs: readonly string[];
 
-  constructor(code: KeyError['code'], role: KeyRole, differs: readonly string[] = []) {
-    const { handle } = places[role];
+  constructor(
+    code: KeyError['code'],
+    role: KeyRole,
+    differs: readonly string[] = [],
+    handle: number = places[role].handle,
+  ) {
     const what = {
       missing: 'there is no key',
       'wrong-template': `another key is there; it differs in ${differs.join(', ')}`,
@@ -84,12 +96,22 @@ export class KeyError extends Error {
 
 /** Makes the keys that are missing and checks the others; running it twice changes nothing. Throws KeyError. */
 export function provisionKeys(tpm: Tpm, pinned: PinnedNames = {}): Promise<Keys> {
-  return tpm.exclusive(() => keysOf((role) => provision(tpm, role, pinned[role])));
+  return tpm.exclusive(() =>
+    keysOf((role) => {
+      const name = pinned[role];
+      return role === 'ek' ? provisionEk(tpm, name) : provision(tpm, role, name);
+    }),
+  );
 }
 
 /** Loads and checks the keys; makes none. Throws KeyError. */
 export function loadKeys(tpm: Tpm, pinned: PinnedNames = {}): Promise<Keys> {
-  return tpm.exclusive(() => keysOf((role) => loadKey(tpm, role, pinned[role])));
+  return tpm.exclusive(() =>
+    keysOf(async (role) => {
+      const name = pinned[role];
+      return (role === 'ek' && name && (await findEk(tpm, name))) || loadKey(tpm, role, name);
+    }),
+  );
 }
 
 /** The RSA 2048 endorsement key, made if it is not there: seconds on many TPMs. Throws KeyError. */
@@ -118,18 +140,95 @@ async function exists(tpm: Tpm, role: KeyRole): Promise<boolean> {
 async function provision(tpm: Tpm, role: KeyRole, pinnedName: Uint8Array | undefined): Promise<Key> {
   const { handle, hierarchy, template } = places[role];
   if (!(await exists(tpm, role))) {
-    const { objectHandle } = await tpm.execute(CreatePrimary, {
-      primaryHandle: hierarchy,
-      inSensitive: { userAuth: new Uint8Array(), data: new Uint8Array() },
-      inPublic: template,
-      outsideInfo: new Uint8Array(),
-      creationPCR: [],
-    });
-    await tpm.flushing(objectHandle, () =>
-      tpm.execute(EvictControl, { auth: TPM_RH.OWNER, objectHandle, persistentHandle: handle }),
-    );
+    const { objectHandle } = await createPrimary(tpm, hierarchy, template);
+    await tpm.flushing(objectHandle, () => persist(tpm, objectHandle, handle));
   }
   return read(tpm, role, pinnedName);
+}
+
+/**
+ * The endorsement key: the one that was enrolled; else the first that its manufacturer certified; else EVE's own. A
+ * certificate for another key than the one that its template makes is passed over.
+ */
+async function provisionEk(tpm: Tpm, pinnedName: Uint8Array | undefined): Promise<Key> {
+  const enrolled = pinnedName && (await findEk(tpm, pinnedName));
+  if (enrolled) return enrolled;
+  for (const certified of await certifiedTemplates(tpm)) {
+    const key = await makeCertified(tpm, certified);
+    if (key && (!pinnedName || same(key.name, pinnedName))) return key;
+  }
+  return provision(tpm, 'ek', pinnedName);
+}
+
+/** The persistent endorsement key of this name. */
+async function findEk(tpm: Tpm, name: Uint8Array): Promise<Key | undefined> {
+  for (const handle of await persistentEks(tpm)) {
+    const key = await readEk(tpm, handle);
+    if (key && same(key.name, name)) return key;
+  }
+  return undefined;
+}
+
+/** The certified key where it is, or made and kept; undefined if it is not to be had here. */
+async function makeCertified(
+  tpm: Tpm,
+  { certificate, inPublic, handle }: CertifiedTemplate,
+): Promise<Key | undefined> {
+  const taken = await persistentEks(tpm);
+  for (const at of taken) {
+    // Some vendors persist their key, and made it from another template than the one of the profile.
+    const key = await readEk(tpm, at);
+    if (key && certifies(certificate, key.public)) return key;
+  }
+  const free = [handle, places.ek.handle].find((at) => !taken.includes(at));
+  const made = free === undefined ? undefined : await createIfPossible(tpm, inPublic);
+  if (free === undefined || !made) return undefined;
+  const { objectHandle, outPublic } = made;
+  return tpm.flushing(objectHandle, async () => {
+    if (!certifies(certificate, outPublic)) return undefined;
+    await persist(tpm, objectHandle, free);
+    return readEk(tpm, free);
+  });
+}
+
+/** Undefined if this TPM does not make such keys, whatever certificate it has. */
+async function createIfPossible(tpm: Tpm, inPublic: TPMT_PUBLIC) {
+  try {
+    return await createPrimary(tpm, TPM_RH.ENDORSEMENT, inPublic);
+  } catch (error) {
+    // About the template, which is the one parameter that is not always the same.
+    if (error instanceof TpmError && error.kind === 'parameter') return undefined;
+    throw error;
+  }
+}
+
+async function persistentEks(tpm: Tpm): Promise<number[]> {
+  const persistent = new Set(await tpm.handles(TPM_HT.PERSISTENT));
+  return ekHandles.filter((handle) => persistent.has(handle));
+}
+
+/** An endorsement key of whatever template; undefined if something else is there. */
+async function readEk(tpm: Tpm, handle: number): Promise<Key | undefined> {
+  const stated = await tpm.execute(ReadPublic, { objectHandle: handle });
+  if (!endorsementPolicyOf(stated.outPublic)) return undefined;
+  const name = objectName(hash, stated.outPublic);
+  if (!same(name, stated.name)) throw new KeyError('wrong-name', 'ek', [], handle);
+  if (!same(stated.qualifiedName, qualifiedName(hash, handleName(TPM_RH.ENDORSEMENT), name))) return undefined;
+  return { handle, public: stated.outPublic, publicBytes: encode(TPMT_PUBLIC, stated.outPublic), name };
+}
+
+function createPrimary(tpm: Tpm, primaryHandle: number, inPublic: TPMT_PUBLIC) {
+  return tpm.execute(CreatePrimary, {
+    primaryHandle,
+    inSensitive: { userAuth: new Uint8Array(), data: new Uint8Array() },
+    inPublic,
+    outsideInfo: new Uint8Array(),
+    creationPCR: [],
+  });
+}
+
+async function persist(tpm: Tpm, objectHandle: number, persistentHandle: number): Promise<void> {
+  await tpm.execute(EvictControl, { auth: TPM_RH.OWNER, objectHandle, persistentHandle });
 }
 
 async function read(tpm: Tpm, role: KeyRole, pinnedName: Uint8Array | undefined): Promise<Key> {

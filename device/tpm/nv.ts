@@ -89,10 +89,20 @@ export function writeNv(tpm: Tpm, nvIndex: number, data: Uint8Array, salt?: Salt
   });
 }
 
-/** Reads a whole index. @throws TpmError TPM_RC_NV_UNINITIALIZED if it was never written. */
-export function readNv(tpm: Tpm, nvIndex: number, salt?: SaltKey): Promise<Uint8Array> {
+/**
+ * Reads a whole index.
+ * @throws TpmError TPM_RC_NV_UNINITIALIZED if it was never written.
+ * @throws RangeError if it has more than `most` bytes; nothing of it is read then.
+ */
+export function readNv(
+  tpm: Tpm,
+  nvIndex: number,
+  salt?: SaltKey,
+  most = Number.POSITIVE_INFINITY,
+): Promise<Uint8Array> {
   return signed(tpm, salt, async (sessions) => {
     const { dataSize, attributes, name } = await readNvPublic(tpm, nvIndex);
+    if (dataSize > most) throw new RangeError(`NV index 0x${nvIndex.toString(16)} has ${dataSize} bytes`);
     const index = { handle: nvIndex, name };
     const parts: Uint8Array[] = [];
     for (const { offset, size } of chunks(dataSize, await tpm.nvBufferMax())) {

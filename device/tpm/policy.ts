@@ -1,7 +1,10 @@
 // Runs a policy, the same list whose digest `formats/tpm2/policy.ts` computes, in a session.
 import * as commands from '../../formats/tpm2/commands.ts';
+import { TPM_RH } from '../../formats/tpm2/constants.ts';
+import { handleName } from '../../formats/tpm2/names.ts';
 import type { PolicyAssertion } from '../../formats/tpm2/policy.ts';
 import type { TPMT_TK } from '../../formats/tpm2/structures.ts';
+import type { endorsementPolicyOf } from '../../formats/tpm2/templates.ts';
 import type { Entity } from './execute.ts';
 import type { Session } from './session.ts';
 import type { Tpm } from './tpm.ts';
@@ -94,4 +97,20 @@ export async function runPolicy(
 /** The digest that a policy or trial session has reached. */
 export async function reachedDigest(tpm: Tpm, session: Session): Promise<Uint8Array> {
   return (await tpm.execute(commands.PolicyGetDigest, { policySession: session.handle })).policyDigest;
+}
+
+/**
+ * Satisfies the policy of an endorsement key, of either range, with the empty authorization of the endorsement hierarchy.
+ * @param session a policy session in the hash of the key's name.
+ */
+export async function runEndorsementPolicy(
+  tpm: Tpm,
+  session: Session,
+  { policy, policies }: NonNullable<ReturnType<typeof endorsementPolicyOf>>,
+): Promise<void> {
+  const secret: PolicyAssertion = { policy: 'PolicySecret', entityName: handleName(TPM_RH.ENDORSEMENT) };
+  const either: PolicyAssertion = { policy: 'PolicyOR', digests: [policies.a, policies.c] };
+  await runPolicy(tpm, session, policy === 'a' ? [secret] : [secret, either], {
+    authority: { handle: TPM_RH.ENDORSEMENT },
+  });
 }

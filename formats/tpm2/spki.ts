@@ -57,29 +57,41 @@ function exponentBytes(exponent: number): Uint8Array {
   return shortest(bytes);
 }
 
+/** An RSA key of big-endian numbers. */
+export function rsaJwk(modulus: Uint8Array, exponent: Uint8Array): PublicJwk {
+  return { kty: 'RSA', n: base64url(shortest(modulus)), e: base64url(shortest(exponent)) };
+}
+
 /**
- * The key of a public area as a JSON Web Key, coordinates at full width.
+ * A point on a NIST curve, its coordinates at full width.
+ * @throws RangeError if the curve has no JSON Web Key, or a coordinate is wider than its field.
+ */
+export function eccJwk(curveID: number, x: Uint8Array, y: Uint8Array): PublicJwk {
+  const curve = curves.get(curveID);
+  if (!curve) throw new RangeError(`no JSON Web Key for curve 0x${curveID.toString(16)}`);
+  return {
+    kty: 'EC',
+    crv: curve.crv,
+    x: base64url(fixedWidth(x, curve.size)),
+    y: base64url(fixedWidth(y, curve.size)),
+  };
+}
+
+/** Whether two keys are the same one. */
+export function sameJwk(one: PublicJwk, other: PublicJwk): boolean {
+  if (one.kty === 'RSA') return other.kty === 'RSA' && one.n === other.n && one.e === other.e;
+  return other.kty === 'EC' && one.crv === other.crv && one.x === other.x && one.y === other.y;
+}
+
+/**
+ * The key of a public area as a JSON Web Key.
  * @throws RangeError if it is neither RSA nor on one of the curves P-256, P-384, P-521, or if a coordinate is wider
  * than its field.
  */
 export function publicJwk(publicArea: TPMT_PUBLIC): PublicJwk {
   if (publicArea.type === TPM_ALG.RSA)
-    return {
-      kty: 'RSA',
-      n: base64url(shortest(publicArea.unique)),
-      e: base64url(exponentBytes(publicArea.parameters.exponent)),
-    };
-  if (publicArea.type === TPM_ALG.ECC) {
-    const curve = curves.get(publicArea.parameters.curveID);
-    if (!curve)
-      throw new RangeError(`no JSON Web Key for curve 0x${publicArea.parameters.curveID.toString(16)}`);
-    const { x, y } = publicArea.unique;
-    return {
-      kty: 'EC',
-      crv: curve.crv,
-      x: base64url(fixedWidth(x, curve.size)),
-      y: base64url(fixedWidth(y, curve.size)),
-    };
-  }
+    return rsaJwk(publicArea.unique, exponentBytes(publicArea.parameters.exponent));
+  if (publicArea.type === TPM_ALG.ECC)
+    return eccJwk(publicArea.parameters.curveID, publicArea.unique.x, publicArea.unique.y);
   throw new RangeError(`a public area of type 0x${publicArea.type.toString(16)} has no public key`);
 }

@@ -4,23 +4,21 @@ import { hash } from '../../../device/tpm/hash.ts';
 import { TPM_RH } from '../../../formats/tpm2/constants.ts';
 import { handleName } from '../../../formats/tpm2/names.ts';
 import { pcrDigest, pcrSelection } from '../../../formats/tpm2/pcrs.ts';
-import { policyDigest } from '../../../formats/tpm2/policy.ts';
-import {
-  endorsementPolicyA,
-  endorsementPolicyB,
-  endorsementPolicyC,
-} from '../../../formats/tpm2/templates.ts';
+import { type PolicyAssertion, policyDigest } from '../../../formats/tpm2/policy.ts';
+import { type EndorsementHash, endorsementPolicies } from '../../../formats/tpm2/templates.ts';
 import { hex, toHex } from '../../kit/bytes.ts';
 
 test('[EK Credential Profile B.6] the policies of endorsement keys', () => {
-  const a = policyDigest(hash, 'sha256', [
-    { policy: 'PolicySecret', entityName: handleName(TPM_RH.ENDORSEMENT) },
-  ]);
-  assert.is(toHex(a), toHex(endorsementPolicyA));
-  const b = policyDigest(hash, 'sha256', [
-    { policy: 'PolicyOR', digests: [endorsementPolicyA, endorsementPolicyC] },
-  ]);
-  assert.is(toHex(b), toHex(endorsementPolicyB));
+  for (const [name, { a, b, c }] of Object.entries(endorsementPolicies)) {
+    const algorithm = name as EndorsementHash;
+    const digest = (policy: PolicyAssertion[]) => toHex(policyDigest(hash, algorithm, policy));
+    assert.is(
+      digest([{ policy: 'PolicySecret', entityName: handleName(TPM_RH.ENDORSEMENT) }]),
+      toHex(a),
+      name,
+    );
+    assert.is(digest([{ policy: 'PolicyOR', digests: [a, c] }]), toHex(b), name);
+  }
 });
 
 test('[TPM2 P3 23.7] PolicyPCR, as EVE computes it', () => {
@@ -41,8 +39,10 @@ test('[TPM2 P3 23.7] PolicyPCR, as EVE computes it', () => {
   );
 });
 
+const policyA = endorsementPolicies.sha256.a;
+
 test('PolicyOR needs 2 to 8 digests of its own hash', () => {
-  for (const digests of [[], [endorsementPolicyA], Array(9).fill(endorsementPolicyA)])
+  for (const digests of [[], [policyA], Array(9).fill(policyA)])
     assert.throws(
       () => policyDigest(hash, 'sha256', [{ policy: 'PolicyOR', digests }]),
       /needs 2 to 8 branches/,
@@ -50,7 +50,7 @@ test('PolicyOR needs 2 to 8 digests of its own hash', () => {
   assert.throws(
     () =>
       policyDigest(hash, 'sha256', [
-        { policy: 'PolicyOR', digests: [endorsementPolicyA, new Uint8Array(20)] },
+        { policy: 'PolicyOR', digests: [policyA, new Uint8Array(20)] },
       ]),
     /no sha256 digest/,
   );

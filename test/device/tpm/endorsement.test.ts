@@ -1,0 +1,228 @@
+// deadline: 180 s
+// Which endorsement key a device takes, and that every kind of the profile opens its credentials.
+import { randomBytes } from 'node:crypto';
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { makeCredential } from '../../../controller/enrol/credential.ts';
+import { activateCredential } from '../../../device/tpm/activate.ts';
+import { certifiedTemplates, endorsementCertificates } from '../../../device/tpm/endorsement.ts';
+import { hash } from '../../../device/tpm/hash.ts';
+import { type Key, KeyError, loadKeys, provisionKeys } from '../../../device/tpm/keys.ts';
+import { defineNv, undefineNv, writeNv } from '../../../device/tpm/nv.ts';
+import { publicKeyOf } from '../../../device/tpm/public-key.ts';
+import type { Tpm } from '../../../device/tpm/tpm.ts';
+import { encode } from '../../../formats/tpm2/codec.ts';
+import { CreatePrimary, EvictControl } from '../../../formats/tpm2/commands.ts';
+import { TPM_HT, TPM_RH } from '../../../formats/tpm2/constants.ts';
+import { objectName } from '../../../formats/tpm2/names.ts';
+import { TPMT_PUBLIC } from '../../../formats/tpm2/structures.ts';
+import {
+  attestationKey,
+  type EndorsementTemplate,
+  endorsementIndices,
+  endorsementKey,
+  endorsementPolicyOf,
+} from '../../../formats/tpm2/templates.ts';
+import { authority, ekCertificate } from '../../kit/ek-certificates.ts';
+import { rejects } from '../../kit/rejects.ts';
+import { leftovers, withTpm } from '../../kit/tpm.ts';
+
+const now = Date.UTC(2026, 5, 1);
+const none = new Uint8Array();
+const vendor = authority('EK CA', { now });
+
+/** The key that a template makes in this TPM; nothing of it stays. */
+async function primaryOf(tpm: Tpm, inPublic: TPMT_PUBLIC): Promise<TPMT_PUBLIC> {
+  const { objectHandle, outPublic } = await tpm.execute(CreatePrimary, {
+    primaryHandle: TPM_RH.ENDORSEMENT,
+    inSensitive: { userAuth: none, data: none },
+    inPublic,
+    outsideInfo: none,
+    creationPCR: [],
+  });
+  await tpm.flushing(objectHandle, async () => undefined);
+  return outPublic;
+}
+
+function certificateFor(area: TPMT_PUBLIC): Uint8Array {
+  return ekCertificate(vendor, publicKeyOf(area).export({ type: 'spki', format: 'der' }), now);
+}
+
+async function store(tpm: Tpm, index: number, bytes: Uint8Array): Promise<void> {
+  await defineNv(tpm, index, bytes.length);
+  await writeNv(tpm, index, bytes);
+}
+
+/** As a manufacturer does it: the key that the template makes, and its certificate in NV. */
+async function certify(tpm: Tpm, name: EndorsementTemplate, template: TPMT_PUBLIC = endorsementKey[name]) {
+  const certificate = certificateFor(await primaryOf(tpm, template));
+  await store(tpm, endorsementIndices[name].certificate, certificate);
+  return certificate;
+}
+
+function nameOf({ public: area }: Key): Uint8Array {
+  return objectName(hash, area);
+}
+
+test('[EK Profile 2.2] a certified key of each range is found, kept at its reserved handle, and opens credentials', async () => {
+  for (const name of ['L-1', 'L-2', 'H-1', 'H-2', 'H-3'] satisfies EndorsementTemplate[])
+    await withTpm(async (tpm) => {
+      const certificate = await certify(tpm, name);
+      const keys = await provisionKeys(tpm);
+      assert.is(keys.ek.handle, endorsementIndices[name].handle, name);
+      assert.equal(keys.ek.public.authPolicy, endorsementKey[name].authPolicy);
+      assert.equal(await endorsementCertificates(tpm, keys.ek.public), [certificate]);
+      // Found again, and not made again.
+      assert.equal(await provisionKeys(tpm, { ek: keys.ek.name }), keys);
+      assert.equal(await loadKeys(tpm, { ek: keys.ek.name }), keys);
+
+      const { ak, ek, srk } = keys;
+      const secret = Uint8Array.from(randomBytes(32));
+      const credential = makeCredential({ ekPublic: ek.public, akName: ak.name, secret });
+      assert.equal(await activateCredential(tpm, { ak, ek, salt: srk }, credential), secret, name);
+      assert.equal(await leftovers(tpm), []);
+    });
+});
+
+test('without a certificate, EVE’s own endorsement key; the cheapest certified one otherwise', () =>
+  withTpm(async (tpm) => {
+    const before = await provisionKeys(tpm);
+    assert.is(before.ek.handle, 0x81000001);
+    assert.equal(await endorsementCertificates(tpm, before.ek.public), []);
+    assert.equal(await certifiedTemplates(tpm), []);
+    await certify(tpm, 'H-1');
+    await certify(tpm, 'H-2');
+    assert.equal(
+      (await certifiedTemplates(tpm)).map(({ template }) => template),
+      ['H-2', 'H-1'],
+    );
+    assert.is((await provisionKeys(tpm)).ek.handle, 0x81010014);
+    // A device that is enrolled stays who it is, whatever somebody writes into its NV.
+    assert.equal((await provisionKeys(tpm, { ek: before.ek.name })).ek, before.ek);
+  }));
+
+test('EVE’s own key is used where it is, when it is the certified one', () =>
+  withTpm(async (tpm) => {
+    const before = await provisionKeys(tpm);
+    const certificate = await certify(tpm, 'L-2');
+    assert.equal((await provisionKeys(tpm)).ek, before.ek);
+    assert.equal(await endorsementCertificates(tpm, before.ek.public), [certificate]);
+  }));
+
+test('a template of the manufacturer, or his nonce, makes the key that he certified', async () => {
+  await withTpm(async (tpm) => {
+    const own = { ...endorsementKey['H-2'], unique: { x: new Uint8Array(32).fill(7), y: new Uint8Array(32) } };
+    await certify(tpm, 'H-2', own);
+    // Without it the certificate is for a key that nobody can make.
+    assert.is((await provisionKeys(tpm)).ek.handle, 0x81000001);
+  });
+  await withTpm(async (tpm) => {
+    const own = { ...endorsementKey['H-2'], unique: { x: new Uint8Array(32).fill(7), y: new Uint8Array(32) } };
+    await certify(tpm, 'H-2', own);
+    await store(tpm, endorsementIndices['H-2'].template, encode(TPMT_PUBLIC, own));
+    assert.is((await provisionKeys(tpm)).ek.handle, 0x81010014);
+  });
+  await withTpm(async (tpm) => {
+    const nonce = Uint8Array.from(randomBytes(20));
+    const x = new Uint8Array(32);
+    x.set(nonce);
+    await certify(tpm, 'L-2', { ...endorsementKey['L-2'], unique: { x, y: new Uint8Array(32) } });
+    await store(tpm, endorsementIndices['L-2'].nonce ?? 0, nonce);
+    assert.is((await provisionKeys(tpm)).ek.handle, 0x81010002);
+  });
+});
+
+test('a vendor’s persistent key is taken as it is, even if no template makes it', () =>
+  withTpm(async (tpm) => {
+    // swtpm_setup does so for P-384: zeros where the profile has nothing.
+    const own = { ...endorsementKey['H-3'], unique: { x: new Uint8Array(48), y: new Uint8Array(48) } };
+    const { objectHandle } = await tpm.execute(CreatePrimary, {
+      primaryHandle: TPM_RH.ENDORSEMENT,
+      inSensitive: { userAuth: none, data: none },
+      inPublic: own,
+      outsideInfo: none,
+      creationPCR: [],
+    });
+    await tpm.flushing(objectHandle, () =>
+      tpm.execute(EvictControl, { auth: TPM_RH.OWNER, objectHandle, persistentHandle: 0x81010016 }),
+    );
+    await certify(tpm, 'H-3', own);
+    const { ek } = await provisionKeys(tpm);
+    assert.is(ek.handle, 0x81010016);
+    assert.equal(nameOf(ek), ek.name);
+  }));
+
+test('NV of no use: garbage, padding, too long, never written, not for us to read; a certificate of another key', async () => {
+  const spoiled: [what: string, put: (tpm: Tpm, good: Uint8Array) => Promise<void>, found: boolean][] = [
+    ['padded with zeros', (tpm, good) => store(tpm, 0x01c0000a, Buffer.concat([good, new Uint8Array(300)])), true],
+    ['padded with 0xff', (tpm, good) => store(tpm, 0x01c0000a, Buffer.concat([good, Buffer.alloc(300, 0xff)])), true],
+    ['cut short', (tpm, good) => store(tpm, 0x01c0000a, good.subarray(0, good.length - 1)), false],
+    ['0xff alone', (tpm) => store(tpm, 0x01c0000a, new Uint8Array(500).fill(0xff)), false],
+    ['never written', (tpm) => defineNv(tpm, 0x01c0000a, 500), false],
+    [
+      'of another key',
+      async (tpm) => store(tpm, 0x01c0000a, certificateFor(await primaryOf(tpm, endorsementKey['H-2']))),
+      false,
+    ],
+  ];
+  for (const [what, put, found] of spoiled)
+    await withTpm(async (tpm) => {
+      await put(tpm, certificateFor(await primaryOf(tpm, endorsementKey['L-2'])));
+      const { ek } = await provisionKeys(tpm);
+      assert.is(ek.handle, found ? 0x81010002 : 0x81000001, what);
+      assert.is((await endorsementCertificates(tpm, ek.public)).length, found ? 1 : 0, what);
+    });
+});
+
+test('the chain in NV comes along, whole certificates alone, and seven at most', () =>
+  withTpm(async (tpm) => {
+    const certificate = await certify(tpm, 'L-2');
+    const links = Array.from({ length: 9 }, (_, at) => authority(`CA ${at}`, { now }).certificate);
+    const bytes = Buffer.concat(links);
+    // A certificate crosses from one index into the next.
+    await store(tpm, 0x01c00100, bytes.subarray(0, 700));
+    await store(tpm, 0x01c00101, bytes.subarray(700, 2500));
+    await store(tpm, 0x01c00102, bytes.subarray(2500));
+    const { ek } = await provisionKeys(tpm);
+    assert.equal(await endorsementCertificates(tpm, ek.public), [certificate, ...links.slice(0, 7)]);
+    await undefineNv(tpm, 0x01c00101);
+    assert.ok((await endorsementCertificates(tpm, ek.public)).length < 3);
+  }));
+
+test('[EVE 4.1] a pinned endorsement key that another TPM lacks is refused, certificate or not', () =>
+  withTpm(async (tpm) => {
+    await certify(tpm, 'L-2');
+    const { ek } = await provisionKeys(tpm);
+    await withTpm(async (other) => {
+      await certify(other, 'L-2');
+      await rejects(
+        provisionKeys(other, { ek: ek.name }),
+        KeyError,
+        (e) => e.code === 'wrong-name' && e.role === 'ek',
+      );
+    });
+    // Evicted, it is made again and found by its certificate.
+    await tpm.execute(EvictControl, {
+      auth: TPM_RH.OWNER,
+      objectHandle: ek.handle,
+      persistentHandle: ek.handle,
+    });
+    assert.equal((await provisionKeys(tpm, { ek: ek.name })).ek, ek);
+    assert.ok((await tpm.handles(TPM_HT.PERSISTENT)).includes(ek.handle));
+  }));
+
+test('what is no endorsement key has no endorsement policy', () =>
+  withTpm(async (tpm) => {
+    const { ak, srk, ek } = await provisionKeys(tpm);
+    assert.is(endorsementPolicyOf(attestationKey), undefined);
+    assert.is(endorsementPolicyOf(srk.public), undefined);
+    assert.is(endorsementPolicyOf({ ...ek.public, authPolicy: new Uint8Array(32) }), undefined);
+    assert.is(endorsementPolicyOf(endorsementKey['H-3'])?.policy, 'b');
+    const credential = makeCredential({ ekPublic: ek.public, akName: ak.name, secret: randomBytes(32) });
+    assert.throws(
+      () => activateCredential(tpm, { ak, ek: srk, salt: srk }, credential),
+      /opened with an endorsement key/,
+    );
+  }));
+
+test.run();
