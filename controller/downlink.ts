@@ -16,9 +16,6 @@ import {
   type MessageShape,
   toBinary,
 } from '@bufbuild/protobuf';
-import { decode } from '../formats/tpm2/codec.ts';
-import { objectName } from '../formats/tpm2/names.ts';
-import { TPMT_PUBLIC } from '../formats/tpm2/structures.ts';
 import { encloseMessage, openContainer, readMessage, type Unverified } from '../formats/wire/envelope.ts';
 import {
   CertsRequestSchema,
@@ -29,9 +26,6 @@ import {
   type ZAttestReq,
   ZAttestReqSchema,
   ZAttestReqType,
-  type ZCert,
-  ZCertMetaDataType,
-  ZCertType,
   ZInfoMsgSchema,
   ZRegisterMsgSchema,
 } from '../formats/wire/eve_pb.ts';
@@ -39,9 +33,19 @@ import { decodeFrame, encodeFrame } from '../formats/wire/frame.ts';
 import { formatTopic, parseTopic, type Topic } from '../formats/wire/topics.ts';
 import { WireError } from '../formats/wire/wire-error.ts';
 import type { Clock } from '../machines/clock.ts';
-import type { Identity, Reply, RequestRef } from '../machines/device-record.ts';
+import type { Reply, RequestRef } from '../machines/device-record.ts';
+import { tpmTaken } from '../machines/record/enrolment.ts';
+import { proves } from '../machines/record/judgement.ts';
 import { openBox } from './box.ts';
-import { makeCredential } from './enrol/credential.ts';
+import type { EkRoots } from './enrol/ek-roots.ts';
+import {
+  credentialFor,
+  holderOf,
+  identityOf,
+  type PresentedKeys,
+  presentedKeys,
+  takeTpm,
+} from './enrol/identity.ts';
 import { admitDevice, certificateId, EnrolmentRefused, type RegisteredDevice } from './enrol/onboarding.ts';
 import { presentedOf } from './evidence.ts';
 import { type Pki, signerOf } from './pki.ts';
@@ -49,14 +53,14 @@ import type { RecordRunner } from './record/runner.ts';
 import { certificatesMessage, problemMessage, replyMessage, statusOf } from './replies.ts';
 import { type Store, StoreError } from './store/store.ts';
 import { readClaims } from './verify/freshness.ts';
-import { hash } from './verify/hash.ts';
-import { attestationKey } from './verify/quote.ts';
 
 export interface DownlinkOptions {
   store: Store;
   runner(): RecordRunner;
   pki: Pki;
   clock: Clock;
+  /** Whom EVC believes what a TPM is. */
+  ekRoots: EkRoots;
   publish(topic: string, bytes: Uint8Array): Promise<void>;
   /** A message that was not answered, and why. */
   onRefused?(topic: string, code: string, text: string): void;
@@ -250,34 +254,11 @@ export class Downlink {
     const { clock, pki, store } = this.#options;
     const runner = this.#options.runner();
     switch (message.reqType) {
-      case ZAttestReqType.ATTEST_REQ_CERT: {
-        const identity = identityOf(message.certs);
-        const challenge = randomUUID();
-        const secret = secretOf(pki.secret, 'challenge', device, challenge);
-        const { credentialBlob, encryptedSecret } = credentialFor(identity, secret);
-        const proof = createHmac('sha256', secret).update(challenge).digest();
-        await runner.send(device, {
-          type: 'certificate.received',
-          request: ref,
-          identity: identity.identity,
-          challenge: {
-            id: challenge,
-            credentialBlob: Buffer.from(credentialBlob).toString('base64'),
-            encryptedSecret: Buffer.from(encryptedSecret).toString('base64'),
-          },
-          proofHash: sha256(proof).toString('hex'),
-        });
-        return;
-      }
+      case ZAttestReqType.ATTEST_REQ_CERT:
+        return this.#certify(device, ref, presentedKeys(message.certs));
       case ZAttestReqType.ATTEST_REQ_PROOF: {
         const { challenge = '', proof = new Uint8Array() } = message.proof ?? {};
-        await runner.send(device, {
-          type: 'proof.received',
-          request: ref,
-          challenge: challenge.slice(0, 100),
-          proofHash: sha256(proof).toString('hex'),
-        });
-        return;
+        return this.#prove(device, ref, challenge.slice(0, 100), sha256(proof).toString('hex'));
       }
       case ZAttestReqType.ATTEST_REQ_NONCE: {
         const salt = randomBytes(16).toString('hex');
@@ -335,6 +316,59 @@ export class Downlink {
       default:
         throw new WireError('wire.malformed', `no attest request has the type ${message.reqType}`);
     }
+  }
+
+  /** A credential for the keys that a device presents, unless they are none to be enrolled with. */
+  async #certify(device: string, request: RequestRef, keys: PresentedKeys): Promise<void> {
+    const { pki, store, ekRoots } = this.#options;
+    const runner = this.#options.runner();
+    const { ekName, akName } = keys;
+    const judged = identityOf(keys, ekRoots.read());
+    if ('refused' in judged) {
+      const why = judged.refused;
+      await runner.send(device, {
+        type: 'certificate.refused',
+        request,
+        status: 'forbidden',
+        ekName,
+        akName,
+        why,
+      });
+      return;
+    }
+    const challenge = randomUUID();
+    const secret = secretOf(pki.secret, 'challenge', device, challenge);
+    const { credentialBlob, encryptedSecret } = credentialFor(keys, secret);
+    const proof = createHmac('sha256', secret).update(challenge).digest();
+    await runner.send(device, {
+      type: 'certificate.received',
+      request,
+      identity: judged.identity,
+      taken: (await holderOf(store, (id) => runner.read(id), ekName, device)) !== null,
+      challenge: {
+        id: challenge,
+        credentialBlob: Buffer.from(credentialBlob).toString('base64'),
+        encryptedSecret: Buffer.from(encryptedSecret).toString('base64'),
+      },
+      proofHash: sha256(proof).toString('hex'),
+    });
+  }
+
+  /** The TPM is taken before the record counts the proof, so that no two devices can prove the same one. */
+  async #prove(device: string, request: RequestRef, challenge: string, proofHash: string): Promise<void> {
+    const { store, clock } = this.#options;
+    const runner = this.#options.runner();
+    const event = { type: 'proof.received', request, challenge, proofHash } as const;
+    const context = (await runner.read(device))?.context;
+    if (context?.pending && proves(context, { ...event, at: clock.now(), dice: 0 })) {
+      const { ekName, akName } = context.pending.identity;
+      if (!(await takeTpm(store, (id) => runner.read(id), ekName, device))) {
+        const refused = { type: 'certificate.refused', request, status: 'conflict' } as const;
+        await runner.send(device, { ...refused, ekName, akName, why: tpmTaken });
+        return;
+      }
+    }
+    await runner.send(device, event);
   }
 
   /** The hash of the token in a box, null when there is none; a box that is not ours counts as a wrong token. */
@@ -431,56 +465,6 @@ function certificateOf(bytes: Uint8Array, what: string): X509Certificate {
     return new X509Certificate(bytes);
   } catch {
     throw new RequestRefused(422, 'wire.malformed', `the ${what} certificate cannot be read`);
-  }
-}
-
-/** The keys of a device as it sent them. Throws RequestRefused evidence.identity.key, wire.malformed. */
-function identityOf(certs: readonly ZCert[]): { identity: Identity; ekPublic: TPMT_PUBLIC; akName: string } {
-  const publicArea = (type: ZCertType, what: string) => {
-    const found = certs.filter((cert) => cert.type === type);
-    const item = found[0]?.metaDataItems.find(
-      (candidate) => candidate.type === ZCertMetaDataType.CERT_META_DATA_TYPE_TPM2_PUBLIC,
-    );
-    if (!item || found.length > 1)
-      throw new RequestRefused(422, 'wire.malformed', `one ${what} with its public area belongs here`);
-    const bytes = Uint8Array.from(item.metaData);
-    return { bytes, area: decode(TPMT_PUBLIC, bytes) };
-  };
-  const ak = publicArea(ZCertType.CERT_TYPE_DEVICE_RESTRICTED_SIGNING, 'attestation key');
-  const ek = publicArea(ZCertType.CERT_TYPE_DEVICE_ENDORSEMENT_RSA, 'endorsement key');
-  const ecdh = publicArea(ZCertType.CERT_TYPE_DEVICE_ECDH_EXCHANGE, 'ECDH key');
-  try {
-    attestationKey(ak.area);
-  } catch (error) {
-    const why = error instanceof Error ? error.message : 'unusable';
-    throw new RequestRefused(422, 'evidence.identity.key', `the attestation key is ${why}`);
-  }
-  const name = (area: TPMT_PUBLIC) => Buffer.from(objectName(hash, area)).toString('hex');
-  const akName = name(ak.area);
-  return {
-    ekPublic: ek.area,
-    akName,
-    identity: {
-      akName,
-      akPublic: Buffer.from(ak.bytes).toString('hex'),
-      ekName: name(ek.area),
-      // No vendor's certificate was checked: what counts is that it is the same key from now on.
-      ekTrust: 'first-use',
-      ecdhPublic: Buffer.from(ecdh.bytes).toString('hex'),
-    },
-  };
-}
-
-/** Throws RequestRefused evidence.identity.key for an endorsement key that nothing can be encrypted for. */
-function credentialFor({ ekPublic, akName }: ReturnType<typeof identityOf>, secret: Uint8Array) {
-  try {
-    return makeCredential({ ekPublic, akName: Buffer.from(akName, 'hex'), secret });
-  } catch {
-    throw new RequestRefused(
-      422,
-      'evidence.identity.key',
-      'the endorsement key is no restricted decryption key that EVC can encrypt for',
-    );
   }
 }
 

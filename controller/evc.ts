@@ -3,6 +3,7 @@
 import { join } from 'node:path';
 import type { Clock } from '../machines/clock.ts';
 import { Downlink } from './downlink.ts';
+import { EkRoots } from './enrol/ek-roots.ts';
 import { Catalogue } from './images/catalogue.ts';
 import { Operator } from './operator.ts';
 import { loadPki, type Pki } from './pki.ts';
@@ -34,6 +35,7 @@ export class Evc {
   readonly downlink: Downlink;
   readonly catalogue: Catalogue;
   readonly operator: Operator;
+  readonly ekRoots: EkRoots;
   readonly #verifier: VerifierPool;
   readonly #stopping = new AbortController();
   readonly #working = new Set<Promise<unknown>>();
@@ -43,11 +45,13 @@ export class Evc {
     const { clock, data } = options;
     this.pki = loadPki(join(data, 'pki'));
     this.store = store;
+    this.ekRoots = new EkRoots(join(data, 'ek-roots'));
     this.downlink = new Downlink({
       store,
       runner: () => this.runner,
       pki: this.pki,
       clock,
+      ekRoots: this.ekRoots,
       publish: options.publish,
       ...(options.onRefused ? { onRefused: options.onRefused } : {}),
     });
@@ -66,6 +70,7 @@ export class Evc {
       clock,
       runner: this.runner,
       catalogue: this.catalogue,
+      ekRoots: this.ekRoots,
       imageBase: options.imageBase,
     });
     this.#timers = runTimers(store, this.runner, clock, this.#stopping.signal);
@@ -75,6 +80,8 @@ export class Evc {
   static async open(options: EvcOptions): Promise<Evc> {
     const evc = new Evc(options, LibsqlStore.open(join(options.data, 'evc.db')));
     await evc.runner.recover();
+    // The folder may have changed while nobody was looking.
+    evc.#track(evc.operator.judgeEndorsements());
     return evc;
   }
 

@@ -14,6 +14,7 @@ import {
   statusTable,
   whyText,
 } from './cli/devices.ts';
+import { type EkRootsChanged, ekRootsChanged, ekRootsText, listEkRoots } from './cli/ek-roots.ts';
 import { eventlogCommand } from './cli/eventlog.ts';
 import { exitCodes, explain, Failure } from './cli/failure.ts';
 import { install } from './cli/install.ts';
@@ -206,14 +207,24 @@ remote(program.command('rotate').argument('<device>'))
 
 const account = program.command('account').description('Accounts: what their devices may do.');
 
-type AccountOptions = Common & { kind?: string; locationLock?: string; radius?: string; moved?: string };
+type AccountOptions = Common & {
+  kind?: string;
+  locationLock?: string;
+  radius?: string;
+  moved?: string;
+  requireEkCertificate?: string;
+};
 
-function accountFields({ kind, locationLock, radius, moved }: AccountOptions): object {
+function accountFields(options: AccountOptions): object {
+  const { kind, locationLock, radius, moved, requireEkCertificate } = options;
   return {
     ...(kind === undefined ? {} : { kind }),
-    ...(locationLock === undefined ? {} : { locationLock: switchOf(locationLock) }),
+    ...(locationLock === undefined ? {} : { locationLock: switchOf('--location-lock', locationLock) }),
     ...(radius === undefined ? {} : { radius: Number(radius) }),
     ...(moved === undefined ? {} : { moved }),
+    ...(requireEkCertificate === undefined
+      ? {}
+      : { requireEkCertificate: switchOf('--require-ek-certificate', requireEkCertificate) }),
   };
 }
 
@@ -222,7 +233,8 @@ function withAccountFields(command: Command): Command {
     .option('--kind <kind>', 'manufacturing or production')
     .option('--location-lock <switch>', 'on or off')
     .option('--radius <metres>', 'how far is still the same place')
-    .option('--moved <policy>', 'what a moved device meets: report or block');
+    .option('--moved <policy>', 'what a moved device meets: report or block')
+    .option('--require-ek-certificate <switch>', 'on: only TPMs that a known vendor vouches for');
 }
 
 withAccountFields(remote(account.command('add').argument('<name>')))
@@ -254,13 +266,14 @@ remote(account.command('list'))
       (api) => api.get<{ accounts: Account[] }>('/api/v1/accounts'),
       ({ accounts }) =>
         table(
-          ['ACCOUNT', 'KIND', 'LOCATION-LOCK', 'RADIUS', 'MOVED'],
-          accounts.map(({ id, kind, locationLock, radius, moved }) => [
+          ['ACCOUNT', 'KIND', 'LOCATION-LOCK', 'RADIUS', 'MOVED', 'EK-CERTIFICATE'],
+          accounts.map(({ id, kind, locationLock, radius, moved, requireEkCertificate }) => [
             id,
             kind,
             locationLock ? 'on' : 'off',
             `${radius} m`,
             moved,
+            requireEkCertificate ? 'required' : 'optional',
           ]),
         ),
     ),
@@ -298,6 +311,44 @@ interface KeyOptions extends ClientOptions {
   days: string;
   serial?: string;
 }
+
+const ekRoot = program
+  .command('ek-root')
+  .description('Roots of TPM vendors: whom EVC believes what a TPM is.');
+
+remote(ekRoot.command('add').argument('<file...>'))
+  .description('Adds certificates of vendors, PEM or DER, roots and intermediates.')
+  .action((files: string[], options: Common) =>
+    ask(
+      options,
+      async (api) => {
+        const answers: EkRootsChanged[] = [];
+        for (const file of files) {
+          const certificates = readFileSync(file).toString('base64');
+          answers.push(await api.send<EkRootsChanged>('POST', '/api/v1/ek-roots', { certificates }));
+        }
+        return {
+          roots: answers.flatMap(({ roots }) => roots),
+          devices: answers.reduce((sum, { devices }) => sum + devices, 0),
+        };
+      },
+      (answer) => ekRootsChanged(answer, 'believed'),
+    ),
+  );
+
+remote(ekRoot.command('list'))
+  .description('Lists the certificates of vendors, and files that are of no use.')
+  .action((options: Common) => ask(options, listEkRoots, (answer) => ekRootsText(answer, Date.now())));
+
+remote(ekRoot.command('remove').argument('<id>'))
+  .description('Takes a certificate of a vendor out; what it vouched for is vouched for no more.')
+  .action((id: string, options: Common) =>
+    ask(
+      options,
+      (api) => api.send<EkRootsChanged>('DELETE', `/api/v1/ek-roots/${encodeURIComponent(id)}`),
+      (answer) => ekRootsChanged(answer, 'believed no more'),
+    ),
+  );
 
 const image = program.command('image').description('The catalogue of images.');
 
@@ -365,13 +416,15 @@ try {
   }
 }
 
-function accountLine({ id, kind, locationLock, radius, moved }: Account): string {
-  return `account ${id}: ${kind}, Location-Lock ${locationLock ? `on (${radius} m, moved: ${moved})` : 'off'}`;
+function accountLine({ id, kind, locationLock, radius, moved, requireEkCertificate }: Account): string {
+  const lock = locationLock ? `on (${radius} m, moved: ${moved})` : 'off';
+  const tpms = requireEkCertificate ? ', TPMs of known vendors alone' : '';
+  return `account ${id}: ${kind}, Location-Lock ${lock}${tpms}`;
 }
 
-function switchOf(text: string): boolean {
+function switchOf(option: string, text: string): boolean {
   if (text === 'on' || text === 'off') return text === 'on';
-  throw new Failure(`--location-lock ${text}`, { hint: 'known: on, off', exitCode: exitCodes.usage });
+  throw new Failure(`${option} ${text}`, { hint: 'known: on, off', exitCode: exitCodes.usage });
 }
 
 function say(line: string): void {

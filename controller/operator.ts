@@ -2,7 +2,15 @@
 // API and the command line are two faces of this. Whoever decides says why, and it is kept.
 import { randomUUID } from 'node:crypto';
 import type { Clock } from '../machines/clock.ts';
-import type { Account, DeviceRecordSnapshot } from '../machines/device-record.ts';
+import type {
+  Account,
+  DeviceRecordSnapshot,
+  EkCertificate,
+  Identity,
+  RefusedEnrolment,
+} from '../machines/device-record.ts';
+import type { EkRoots, UnusableFile, VendorCertificate } from './enrol/ek-roots.ts';
+import { judgedAgain } from './enrol/identity.ts';
 import { addOnboardingKey } from './enrol/onboarding.ts';
 import type { Catalogue, CatalogueImage } from './images/catalogue.ts';
 import { type RecordRunner, trustOf } from './record/runner.ts';
@@ -25,6 +33,7 @@ export interface OperatorOptions {
   clock: Clock;
   runner: RecordRunner;
   catalogue: Catalogue;
+  ekRoots: EkRoots;
   imageBase(): string;
 }
 
@@ -44,8 +53,26 @@ export interface DeviceView extends RecordSummary {
   place: DeviceRecordSnapshot['context']['place'];
   escrow: DeviceRecordSnapshot['context']['escrow'];
   ekTrust: string;
+  /** The TPM that is enrolled, and what its certificate says. */
+  tpm: {
+    ekName: string;
+    akName: string;
+    certificate: Omit<EkCertificate, 'sent'> | null;
+  } | null;
+  refusedEnrolment: RefusedEnrolment | null;
   config: number;
   online: boolean;
+}
+
+/** A certificate of a TPM vendor, for people. */
+export interface EkRootView {
+  id: string;
+  file: string;
+  kind: 'root' | 'intermediate';
+  subject: string;
+  issuer: string;
+  notBefore: number;
+  notAfter: number;
 }
 
 export interface UpgradeWish {
@@ -201,6 +228,47 @@ export class Operator {
     return this.show(device);
   }
 
+  ekRoots(): { roots: EkRootView[]; unusable: readonly UnusableFile[] } {
+    const { certificates, unusable } = this.#options.ekRoots.read();
+    return { roots: certificates.map(rootView), unusable };
+  }
+
+  /** Believes a vendor from now on; devices that are enrolled already are judged again. */
+  async addEkRoots(bytes: Uint8Array, by: string): Promise<{ roots: EkRootView[]; devices: number }> {
+    const added = this.#options.ekRoots.add(bytes);
+    for (const { id, certificate } of added)
+      await this.#audit(by, 'ek-root.added', id, certificate.subject.text);
+    return { roots: added.map(rootView), devices: await this.judgeEndorsements() };
+  }
+
+  /** Believes a vendor no more: what its certificates vouched for is vouched for no more. */
+  async removeEkRoot(words: string, by: string): Promise<{ roots: EkRootView[]; devices: number }> {
+    const removed = this.#options.ekRoots.remove(words);
+    await this.#audit(by, 'ek-root.removed', removed.id, removed.certificate.subject.text);
+    return { roots: [rootView(removed)], devices: await this.judgeEndorsements() };
+  }
+
+  /**
+   * Judges the certificates of all devices again, if the folder of roots is another one than the last time. Returns how
+   * many devices that changed something for.
+   */
+  async judgeEndorsements(): Promise<number> {
+    const { store, runner, ekRoots } = this.#options;
+    const known = ekRoots.read();
+    const { fingerprint = '' } = (await store.get<{ fingerprint: string }>('setting', 'ek-roots')) ?? {};
+    if (fingerprint === known.fingerprint) return 0;
+    let changed = 0;
+    for (const { device } of await this.#all()) {
+      const identity = (await runner.read(device))?.context.identity;
+      const judged = identity && judgedAgain(identity, known);
+      if (!judged) continue;
+      await runner.send(device, { type: 'endorsement.judged', ekName: identity.ekName, ...judged });
+      changed++;
+    }
+    await store.put('setting', 'ek-roots', { fingerprint: known.fingerprint });
+    return changed;
+  }
+
   list(after = '', limit = 100): Promise<(RecordSummary & { device: string })[]> {
     return this.#options.store.list(after, limit);
   }
@@ -229,6 +297,8 @@ export class Operator {
       place: context.place,
       escrow: context.escrow,
       ekTrust: context.identity?.ekTrust ?? 'none',
+      tpm: context.identity && tpmView(context.identity),
+      refusedEnrolment: context.refusedEnrolment ?? null,
       config: context.config.version,
       online: (snapshot.value as Record<string, string>).link === 'online',
     };
@@ -277,6 +347,25 @@ export class Operator {
     const at = this.#options.clock.now();
     await this.#options.store.put('audit', `${at}-${randomUUID()}`, { at, by, what, device, reason });
   }
+}
+
+function tpmView({ ekName, akName, ekCertificate }: Identity): DeviceView['tpm'] {
+  if (!ekCertificate) return { ekName, akName, certificate: null };
+  const { sent: _, ...certificate } = ekCertificate;
+  return { ekName, akName, certificate };
+}
+
+function rootView({ id, file, root, certificate }: VendorCertificate): EkRootView {
+  const { subject, issuer, notBefore, notAfter } = certificate;
+  return {
+    id,
+    file,
+    kind: root ? 'root' : 'intermediate',
+    subject: subject.text,
+    issuer: issuer.text,
+    notBefore,
+    notAfter,
+  };
 }
 
 function checkReason(reason: string): string {

@@ -24,6 +24,7 @@ export const deviceRecord = record.createMachine({
     identity: null,
     pending: null,
     reenrol: false,
+    refusedEnrolment: null,
     nonce: null,
     attempt: null,
     token: null,

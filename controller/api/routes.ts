@@ -25,11 +25,14 @@ const day = 24 * 60 * minute;
 const largestUpload = 4 * 1024 ** 3;
 
 const text = (most: number) => ({ type: 'string', minLength: 1, maxLength: most }) as const;
+const base64 = (most: number) =>
+  ({ type: 'string', maxLength: most, pattern: '^[A-Za-z0-9+/]+={0,2}$' }) as const;
 const accountFields = {
   kind: { enum: ['manufacturing', 'production'] },
   locationLock: { type: 'boolean' },
   radius: { type: 'number', minimum: 1, maximum: 1_000_000 },
   moved: { enum: ['report', 'block'] },
+  requireEkCertificate: { type: 'boolean' },
 } as const;
 const duration = { type: 'integer', minimum: 1, maximum: 365 * day } as const;
 
@@ -134,6 +137,17 @@ export function serveApi(
       reply.code(201).send(await operator.addKey({ name, account, limit, expires: Date.now() + days * day })),
   );
 
+  app.get('/api/v1/ek-roots', async () => operator.ekRoots());
+  app.post<{ Body: { certificates: string } }>(
+    '/api/v1/ek-roots',
+    body({ certificates: base64(6_000_000) }, ['certificates']),
+    async (request, reply) =>
+      reply.code(201).send(await operator.addEkRoots(Buffer.from(request.body.certificates, 'base64'), by)),
+  );
+  app.delete<{ Params: { id: string } }>('/api/v1/ek-roots/:id', ({ params }) =>
+    operator.removeEkRoot(params.id, by),
+  );
+
   app.get('/api/v1/images', async () => ({ images: (await operator.images()).map(imageView) }));
   app.post<{ Body: { version: string; logs: string[]; upload?: string } }>(
     '/api/v1/images',
@@ -144,7 +158,7 @@ export function serveApi(
           type: 'array',
           minItems: 1,
           maxItems: 20,
-          items: { type: 'string', maxLength: 6_000_000, pattern: '^[A-Za-z0-9+/]+={0,2}$' },
+          items: base64(6_000_000),
         },
         upload: { type: 'string', pattern: '^[0-9a-f-]{36}$' },
       },
@@ -197,6 +211,7 @@ const newAccount: Omit<Account, 'id'> = {
   locationLock: false,
   radius: 100,
   moved: 'report',
+  requireEkCertificate: false,
 };
 
 /** Without its measurements, which are many. */

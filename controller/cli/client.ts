@@ -49,7 +49,7 @@ export class ApiClient {
     return this.#request('GET', path);
   }
 
-  send<Value>(method: 'POST' | 'PATCH' | 'PUT', path: string, body?: object): Promise<Value> {
+  send<Value>(method: 'POST' | 'PATCH' | 'PUT' | 'DELETE', path: string, body?: object): Promise<Value> {
     return this.#request(method, path, body === undefined ? undefined : JSON.stringify(body));
   }
 
@@ -169,5 +169,6 @@ const hints: Record<string, string> = {
   'device.unknown': 'evc status lists the devices',
   'device.ambiguous': 'give more letters of its id, or its serial number',
   'account.unknown': 'evc account list shows the accounts',
+  'roots.unknown': 'evc ek-root list shows the certificates of vendors',
   'reason.missing': 'say why with --reason "…"',
 };

@@ -1,4 +1,5 @@
 // What an operator asks and decides about devices, over the API.
+import type { RefusedEnrolment } from '../../machines/device-record.ts';
 import { explain } from '../../machines/reasons.ts';
 import type { DeviceView } from '../operator.ts';
 import type { JournalEntry, RecordSummary } from '../store/store.ts';
@@ -94,7 +95,7 @@ export function deviceText(view: DeviceView, now: number): string {
         .map(([region, state]) => `${region} ${String(state)}`)
         .join(', '),
     ],
-    ['TPM', view.ekTrust === 'first-use' ? 'endorsement key trusted on first use' : view.ekTrust],
+    ...tpmLines(view, now),
     [
       'baseline',
       baseline ? `${baseline.versions.image}, by ${baseline.grounds}, ${at(baseline.at)}` : 'none',
@@ -124,10 +125,44 @@ export function deviceText(view: DeviceView, now: number): string {
   );
 }
 
+/** What the TPM is, who says so, and what was seen in its place. */
+function tpmLines({ ekTrust, tpm, refusedEnrolment }: DeviceView, now: number): [string, string][] {
+  const { certificate = null, ekName = '' } = tpm ?? {};
+  const model = certificate && [certificate.vendor, certificate.model, certificate.version];
+  const over = certificate && certificate.notAfter < now ? `, ran out ${dayOf(certificate.notAfter)}` : '';
+  return [
+    [
+      'TPM',
+      tpm ? [model?.filter(Boolean).join(' '), trustWords[ekTrust]].filter(Boolean).join('; ') : 'not proven',
+    ],
+    ['EK', ekName],
+    ['issuer', certificate ? [certificate.issuer, ...certificate.chain.slice(1)].join(' ← ') : ''],
+    ['serial no.', certificate ? `${certificate.serial}${over}` : ''],
+    ['', certificate?.why ? `${certificate.why.text}  [${certificate.why.code}]` : ''],
+    ['refused', refusedEnrolment ? refusedLine(refusedEnrolment, now) : ''],
+  ];
+}
+
+const trustWords: Record<string, string> = {
+  vendor: 'its vendor vouches for it',
+  'unknown-vendor': 'a vendor that EVC does not know vouches for it; trusted on first use',
+  'first-use': 'no vendor vouches for it; trusted on first use',
+};
+
+function refusedLine({ code, text, ekName, at, since, count }: RefusedEnrolment, now: number): string {
+  const times = count > 1 ? `, ${count} times in ${ageOf(at - since)}` : '';
+  return `${ageOf(now - at)} ago${times}: ${text}  [${code}]  EK ${ekName}`;
+}
+
+function dayOf(at: number): string {
+  return new Date(at).toISOString().slice(0, 10);
+}
+
 /** Why a device is trusted, or not, and what may be done about it. */
 export function whyText(view: DeviceView, words: string, now: number): string {
-  const { verdict, trust } = view;
-  if (!verdict) return `${words} has not attested yet; it is ${trust}`;
+  const { verdict, trust, refusedEnrolment } = view;
+  const seen = refusedEnrolment ? refusedLines(refusedEnrolment, words, now) : [];
+  if (!verdict) return [`${words} has not attested yet; it is ${trust}`, ...seen].join('\n');
   const head = `${trustWord(trust)}  ${plain(view.serial) || short(view.device)}, ${ageOf(now - verdict.at)} ago`;
   const genuine = verdict.genuine
     ? '  the evidence is genuine: nonce, key, quote and log hold'
@@ -148,20 +183,38 @@ export function whyText(view: DeviceView, words: string, now: number): string {
   const meaning = reason ? [...wrap(reason.text, '  '), ...wrap(reason.remedy, '  ')] : [];
   const grounds = verdict.accepted ? [`  accepted: ${verdict.grounds}`] : [];
   return colourTrust(
-    [head, genuine, ...grounds, ...meaning, ...findingLines(verdict.findings), ...hints].join('\n'),
+    [head, genuine, ...grounds, ...meaning, ...findingLines(verdict.findings), ...seen, ...hints].join('\n'),
   );
+}
+
+/** An enrolment that was refused, as a finding: which TPM was seen, when, how often, and what to do. */
+function refusedLines(refused: RefusedEnrolment, words: string, now: number): string[] {
+  const { code, text, ekName, akName, at, since, count } = refused;
+  const { title, remedy } = explain(code);
+  const often = count > 1 ? `, ${count} times since ${new Date(since).toISOString()}` : '';
+  return [
+    `  ${code}  ${title}`,
+    ...wrap(text, '    '),
+    `    seen     ${new Date(at).toISOString()}, ${ageOf(now - at)} ago${often}`,
+    `    EK       ${ekName}`,
+    `    AK       ${akName}`,
+    ...wrap(`remedy   ${remedy}`, '    '),
+    ...(code === 'enrol.other-tpm'
+      ? [`hint: if the board was swapped:    evc reenrol ${words} --reason "…"`]
+      : []),
+  ];
 }
 
 export function journalText(entries: readonly JournalEntry[]): string {
   const rows = [...entries].reverse().map(({ at, event, body }) => {
-    const { by, reason, accepted, grounds, findings } = body as Record<string, unknown>;
+    const { by, reason, accepted, grounds, findings, why } = body as Record<string, unknown>;
     const first = Array.isArray(findings) ? (findings[0] as { code?: string } | undefined) : undefined;
     const what =
       typeof reason === 'string'
         ? `${by}: ${reason}`
         : accepted === true
           ? `accepted: ${grounds}`
-          : (first?.code ?? '');
+          : (first?.code ?? (why as { code?: string } | undefined)?.code ?? '');
     return [new Date(at).toISOString().slice(0, 19).replace('T', ' '), event, what];
   });
   return table(['TIME', 'EVENT', 'WHAT'], rows);

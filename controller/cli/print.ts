@@ -56,11 +56,13 @@ export function short(hex: string): string {
 
 /** The reason of a device in a few words, for the last column of a list. */
 export function reasonLine(
-  view: Pick<DeviceView, 'trust' | 'verdict' | 'upgraded' | 'baseline' | 'place'>,
+  view: Pick<DeviceView, 'trust' | 'verdict' | 'upgraded' | 'baseline' | 'place' | 'refusedEnrolment'>,
 ): string {
-  const { trust, verdict, upgraded } = view;
+  const { trust, verdict, upgraded, refusedEnrolment: refused } = view;
   if (trust === 'uud' || (verdict && !verdict.accepted)) return uudLine(verdict?.findings ?? []);
   if (trust === 'umd') return 'moved: it is not where it was locked to';
+  // What was seen before the last verdict is in evc why; the TPM that is enrolled has spoken since.
+  if (refused && refused.at > (verdict?.at ?? 0)) return `${refused.text}  [${refused.code}]`;
   if (upgraded?.how === 'committed') return `upgraded ${upgraded.from} → ${upgraded.to}`;
   if (upgraded?.how === 'rolledBack') return `fell back to ${upgraded.from}: ${upgraded.why?.code ?? ''}`;
   return verdict ? `as its baseline (${verdict.grounds ?? 'none'})` : '';

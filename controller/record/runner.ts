@@ -204,6 +204,11 @@ function extrasOf(extras: StepExtras, after: DeviceRecordSnapshot, at: number): 
 /** What people read later: the event without what only machines need. */
 function journalBody(event: RecordEvent): object {
   const { type: _, ...body } = event as { type: string } & Record<string, unknown>;
+  if (event.type === 'certificate.received') {
+    const { identity, request } = event;
+    const { akName, ekName, ekTrust } = identity;
+    return { request, akName, ekName, ekTrust };
+  }
   if (event.type !== 'verdict.given') return body;
   const { accepted, genuine, grounds, findings, versions } = event.verdict;
   return { attempt: event.attempt, accepted, genuine, grounds, findings, versions };

@@ -76,6 +76,7 @@ export type DocumentKind =
   | 'onboarding-key'
   | 'device'
   | 'serial'
+  | 'tpm'
   | 'image'
   | 'firmware'
   | 'setting'

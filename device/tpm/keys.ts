@@ -213,7 +213,8 @@ async function readEk(tpm: Tpm, handle: number): Promise<Key | undefined> {
   if (!endorsementPolicyOf(stated.outPublic)) return undefined;
   const name = objectName(hash, stated.outPublic);
   if (!same(name, stated.name)) throw new KeyError('wrong-name', 'ek', [], handle);
-  if (!same(stated.qualifiedName, qualifiedName(hash, handleName(TPM_RH.ENDORSEMENT), name))) return undefined;
+  if (!same(stated.qualifiedName, qualifiedName(hash, handleName(TPM_RH.ENDORSEMENT), name)))
+    return undefined;
   return { handle, public: stated.outPublic, publicBytes: encode(TPMT_PUBLIC, stated.outPublic), name };
 }
 

@@ -35,6 +35,8 @@ export interface Certificate {
   version: number;
   /** Hex. */
   serial: string;
+  /** Object identifier of the algorithm that it is signed with. */
+  signatureAlgorithm: string;
   issuer: DistinguishedName;
   subject: DistinguishedName;
   /** ms since the epoch. */
@@ -105,10 +107,32 @@ export function certificateLength(bytes: Uint8Array): number {
   return whole;
 }
 
+const armour = /-----BEGIN CERTIFICATE-----([A-Za-z0-9+/=\s]*)-----END CERTIFICATE-----/g;
+
+/**
+ * The certificates in PEM, however many, or the one in DER; in DER, not parsed.
+ * @throws FormatError for more than `most`, or for bytes that are neither.
+ */
+export function certificatesIn(bytes: Uint8Array, most: number): Uint8Array[] {
+  const fault = (reason: string) => new FormatError('certificates', 0, reason);
+  if (bytes[0] === 0x30) return [bytes.subarray(0, certificateLength(bytes))];
+  const found: Uint8Array[] = [];
+  for (const [, base64 = ''] of new TextDecoder().decode(bytes).matchAll(armour)) {
+    if (found.length >= most) throw fault(`there are more than ${most}`);
+    try {
+      found.push(bytesOf(atob(base64.replace(/\s/g, ''))));
+    } catch (cause) {
+      throw new FormatError('certificates', 0, 'is no base64', { cause });
+    }
+  }
+  if (found.length === 0) throw fault('there is neither PEM nor DER');
+  return found;
+}
+
 /** @throws FormatError with the field that cannot be read. */
 export function parseCertificate(input: Uint8Array): Certificate {
   const bytes = Uint8Array.from(input.subarray(0, certificateLength(input)));
-  const [tbs] = children(read(bytes, 'Certificate'), 'Certificate', 3);
+  const [tbs, signatureAlgorithm] = children(read(bytes, 'Certificate'), 'Certificate', 3);
   const fields = children(tbs, 'tbsCertificate', 6);
   // [0] EXPLICIT version DEFAULT v1.
   const tagged = fields[0]?.tagClass === asn1.Class.CONTEXT_SPECIFIC && fields[0].type === 0;
@@ -122,6 +146,7 @@ export function parseCertificate(input: Uint8Array): Certificate {
     bytes,
     version,
     serial: hex(string(serial, 'serialNumber', asn1.Type.INTEGER)),
+    signatureAlgorithm: oid(children(signatureAlgorithm, 'signatureAlgorithm')[0], 'signatureAlgorithm'),
     issuer: name(issuer, 'issuer'),
     subject: name(subject, 'subject'),
     notBefore: time(notBefore, 'notBefore'),

@@ -198,6 +198,27 @@ export const controllerReasons = {
     text: 'The device is where it was locked to.',
     remedy: 'Nothing.',
   },
+  'roots.unusable': {
+    kind: 'request',
+    severity: 'error',
+    title: 'Unusable certificate',
+    text: 'This is no certificate of a vendor that endorsement keys could be checked with.',
+    remedy: 'Take the root or intermediate that the vendor publishes, in PEM or DER.',
+  },
+  'roots.unknown': {
+    kind: 'request',
+    severity: 'error',
+    title: 'No such certificate',
+    text: 'No certificate of a vendor, or more than one, is called that.',
+    remedy: 'evc ek-root list shows them.',
+  },
+  'roots.too-many': {
+    kind: 'request',
+    severity: 'error',
+    title: 'Too many certificates',
+    text: 'EVC has as many certificates of vendors as it takes.',
+    remedy: 'Take out those of vendors whose TPMs are not in use.',
+  },
   'image.version': {
     kind: 'request',
     severity: 'error',

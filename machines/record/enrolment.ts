@@ -1,6 +1,20 @@
 // Who is this device, and which TPM is it?
+import type { Identity } from './events.ts';
+import { unendorsedWhy } from './judgement.ts';
 import { ok, refuse, registeredAgain, unknown } from './replies.ts';
 import { record } from './setup.ts';
+
+const otherTpm = {
+  code: 'enrol.other-tpm',
+  text: 'this device is enrolled with another TPM; a person has to allow its re-enrolment',
+};
+
+/** One TPM that answers for two devices is a relay, whoever of them has it. */
+export const tpmTaken = { code: 'enrol.tpm-taken', text: 'another device is enrolled with this TPM' };
+
+function namesOf({ ekName, akName }: Pick<Identity, 'ekName' | 'akName'>) {
+  return { ekName, akName };
+}
 
 export const enrolment = record.createStateConfig({
   description: 'Who is this device, and which TPM is it?',
@@ -19,7 +33,33 @@ export const enrolment = record.createStateConfig({
     'certificate.received': [
       { guard: 'inactive', actions: { type: 'reply', params: ({ event }) => unknown(event.request) } },
       {
-        guard: 'sameTpm',
+        guard: 'otherTpm',
+        actions: [
+          { type: 'noteRefusal', params: ({ event }) => ({ ...otherTpm, ...namesOf(event.identity) }) },
+          { type: 'reply', params: ({ event }) => refuse(event.request, 'conflict', otherTpm) },
+        ],
+      },
+      {
+        guard: 'tpmTaken',
+        actions: [
+          { type: 'noteRefusal', params: ({ event }) => ({ ...tpmTaken, ...namesOf(event.identity) }) },
+          { type: 'reply', params: ({ event }) => refuse(event.request, 'conflict', tpmTaken) },
+        ],
+      },
+      {
+        guard: 'unendorsed',
+        actions: [
+          {
+            type: 'noteRefusal',
+            params: ({ event }) => ({ ...unendorsedWhy(event.identity), ...namesOf(event.identity) }),
+          },
+          {
+            type: 'reply',
+            params: ({ event }) => refuse(event.request, 'forbidden', unendorsedWhy(event.identity)),
+          },
+        ],
+      },
+      {
         actions: [
           'takePending',
           {
@@ -28,17 +68,17 @@ export const enrolment = record.createStateConfig({
           },
         ],
       },
+    ],
+    'certificate.refused': [
+      { guard: 'inactive', actions: { type: 'reply', params: ({ event }) => unknown(event.request) } },
       {
-        actions: {
-          type: 'reply',
-          params: ({ event }) =>
-            refuse(event.request, 'conflict', {
-              code: 'enrol.other-tpm',
-              text: 'this device is enrolled with another TPM; a person has to allow its re-enrolment',
-            }),
-        },
+        actions: [
+          { type: 'noteRefusal', params: ({ event }) => ({ ...event.why, ...namesOf(event) }) },
+          { type: 'reply', params: ({ event }) => refuse(event.request, event.status, event.why) },
+        ],
       },
     ],
+    'endorsement.judged': { actions: 'takeJudgement' },
     'proof.received': [
       { guard: 'inactive', actions: { type: 'reply', params: ({ event }) => unknown(event.request) } },
       {

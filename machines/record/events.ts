@@ -17,6 +17,8 @@ export interface Account {
   radius: number;
   /** What a moved device may still do. */
   moved: 'report' | 'block';
+  /** Only TPMs that a known vendor vouches for. Off unless it is said. */
+  requireEkCertificate?: boolean;
 }
 
 /** The accepted state of a device: what rule 1 of the baseline froze. */
@@ -37,9 +39,47 @@ export interface Identity {
   akName: string;
   akPublic: string;
   ekName: string;
-  /** How much the endorsement key is worth. */
-  ekTrust: 'vendor' | 'first-use';
+  /** Absent in records that were made before it was kept. */
+  ekPublic?: string;
+  /**
+   * How much the endorsement key is worth: `vendor`, a vendor of TPMs vouches for it; `unknown-vendor`, somebody does whom
+   * EVC does not know; `first-use`, nobody does. Without a vendor, a program may pose as the TPM.
+   */
+  ekTrust: 'vendor' | 'unknown-vendor' | 'first-use';
+  /** What the certificate says, where there is one. */
+  ekCertificate?: EkCertificate;
   ecdhPublic: string;
+}
+
+/** The certificate of an endorsement key. */
+export interface EkCertificate {
+  /** Of the TPM; empty where the certificate does not say. */
+  vendor: string;
+  model: string;
+  version: string;
+  /** Hex. */
+  serial: string;
+  issuer: string;
+  /** Names of the authorities above it, to the root, or as far as they are known. */
+  chain: string[];
+  /** ms since the epoch. A certificate that ran out still says who made the TPM. */
+  notAfter: number;
+  /** Of its DER, hex. */
+  sha256: string;
+  /** The certificates that the device sent, as far as they count, its own first; DER in base64. */
+  sent: string[];
+  /** Why no vendor vouches for the key, where none does. */
+  why?: Why;
+}
+
+/** An enrolment that was refused: which TPM was seen, when, and why. Only the last is kept, and how many there were. */
+export interface RefusedEnrolment extends Why {
+  ekName: string;
+  akName: string;
+  /** ms since the epoch, of the first and of the last. */
+  since: number;
+  at: number;
+  count: number;
 }
 
 export interface Upgrade {
@@ -81,9 +121,27 @@ export type DeviceRecordEvent = Stamp &
         type: 'certificate.received';
         request: RequestRef;
         identity: Identity;
+        /** Another device is enrolled with this TPM. */
+        taken: boolean;
         challenge: { id: string; credentialBlob: string; encryptedSecret: string };
         /** SHA-256 of the right proof, hex. */
         proofHash: string;
+      }
+    /** The keys that a device presents are none that it can be enrolled with. */
+    | {
+        type: 'certificate.refused';
+        request: RequestRef;
+        status: 'forbidden' | 'conflict';
+        ekName: string;
+        akName: string;
+        why: Why;
+      }
+    /** The roots of vendors changed, and with them what the certificate of this key is worth. */
+    | {
+        type: 'endorsement.judged';
+        ekName: string;
+        ekTrust: Identity['ekTrust'];
+        ekCertificate?: EkCertificate | undefined;
       }
     | { type: 'proof.received'; request: RequestRef; challenge: string; proofHash: string }
     /** The nonce is derived from the salt with a key of EVC, so that it stands nowhere before its use. */
@@ -136,6 +194,8 @@ export interface DeviceRecordContext {
   /** A certificate that waits for its proof. */
   pending: { identity: Identity; challenge: string; proofHash: string; until: number; tries: number } | null;
   reenrol: boolean;
+  /** Absent in records that were made before it was kept. */
+  refusedEnrolment?: RefusedEnrolment | null;
   nonce: { hash: string; until: number } | null;
   attempt: Attempt | null;
   token: Token | null;

@@ -1,9 +1,22 @@
 // Does it run what we want it to run?
-import type { Attempt } from './events.ts';
-import { staleNonce, tokenWhy } from './judgement.ts';
+import type { Attempt, Identity } from './events.ts';
+import { staleNonce, tokenWhy, unendorsedWhy } from './judgement.ts';
 import { nonceLife, trustLife } from './lives.ts';
 import { answer, approval, fullConfig, ok, partialConfig, refusal, refuse, unknown } from './replies.ts';
 import { record } from './setup.ts';
+
+/** What a TPM was trusted for ends when its account does not take it any more. */
+const unendorsed = {
+  guard: 'losesEndorsement',
+  target: '.unattested',
+  actions: [
+    'takeTokenBack',
+    'dropAttempt',
+    { type: 'clearTimer', params: { timer: 'nonce' } },
+    { type: 'clearTimer', params: { timer: 'trust' } },
+    { type: 'push', params: { what: 'attest' } },
+  ],
+} as const;
 
 export const integrity = record.createStateConfig({
   description: 'Does it run what we want it to run?',
@@ -39,6 +52,15 @@ export const integrity = record.createStateConfig({
               code: 'evidence.identity.unknown',
               text: 'EVC has not proven the attestation key of this device; send the certificate first',
             }),
+        },
+      },
+      // The device sends its certificate again, and hears why.
+      {
+        guard: 'knownUnendorsed',
+        actions: {
+          type: 'reply',
+          params: ({ context, event }) =>
+            answer(event.attempt.request, 'noCertFound', unendorsedWhy(context.identity as Identity)),
         },
       },
       {
@@ -91,6 +113,8 @@ export const integrity = record.createStateConfig({
       ],
     },
     'proof.received': { guard: 'provenOther', target: '.unattested' },
+    'account.changed': unendorsed,
+    'endorsement.judged': unendorsed,
     'timer.due': {
       guard: { type: 'timerIs', params: { timer: 'trust' } },
       target: '.stale',

@@ -36,6 +36,30 @@ export function samePair(one: Identity, other: Identity): boolean {
   return one.akName === other.akName && one.ekName === other.ekName;
 }
 
+/** Whether an account takes the TPM of this identity. */
+export function endorsed(account: Account | null, identity: Pick<Identity, 'ekTrust'>): boolean {
+  return !account?.requireEkCertificate || identity.ekTrust === 'vendor';
+}
+
+/** Whether this event ends what the TPM of the device was good for in its account. */
+export function losesEndorsement(
+  { account, identity }: DeviceRecordContext,
+  event: DeviceRecordEvent,
+): boolean {
+  if (identity === null) return false;
+  if (event.type === 'account.changed') return !endorsed(event.account, identity);
+  return event.type === 'endorsement.judged' && event.ekName === identity.ekName && !endorsed(account, event);
+}
+
+/** Why an account does not take a TPM. */
+export function unendorsedWhy({ ekTrust, ekCertificate }: Identity): Why {
+  const text =
+    ekTrust === 'first-use'
+      ? 'the TPM has no certificate'
+      : (ekCertificate?.why?.text ?? 'no known vendor vouches for the TPM');
+  return { code: 'enrol.ek-required', text: `this account takes TPMs of known vendors alone, and ${text}` };
+}
+
 export function locks(account: Account | null): boolean {
   return account !== null && account.kind !== 'manufacturing' && account.locationLock;
 }

@@ -2,12 +2,14 @@
 import { assign, setup } from 'xstate';
 import type { Grounds } from '../flow.ts';
 import type { Why } from '../waiting.ts';
-import type { Attempt, DeviceRecordContext, DeviceRecordEvent, Timer } from './events.ts';
+import type { Attempt, DeviceRecordContext, DeviceRecordEvent, Identity, Timer } from './events.ts';
 import {
   baselineOf,
   blockedByPlace,
   current,
+  endorsed,
   locks,
+  losesEndorsement,
   proves,
   samePair,
   timerStillSet,
@@ -20,9 +22,18 @@ export const record = setup({
   types: { context: {} as DeviceRecordContext, events: {} as DeviceRecordEvent },
   guards: {
     inactive: ({ context }) => !context.active,
-    sameTpm: ({ context, event }) =>
+    otherTpm: ({ context, event }) =>
       event.type === 'certificate.received' &&
-      (context.identity === null || context.reenrol || samePair(context.identity, event.identity)),
+      context.identity !== null &&
+      !context.reenrol &&
+      !samePair(context.identity, event.identity),
+    tpmTaken: ({ event }) => event.type === 'certificate.received' && event.taken,
+    unendorsed: ({ context, event }) =>
+      event.type === 'certificate.received' && !endorsed(context.account, event.identity),
+    /** A stricter account, or a root that was taken away. */
+    losesEndorsement: ({ context, event }) => losesEndorsement(context, event),
+    knownUnendorsed: ({ context }) =>
+      context.identity !== null && !endorsed(context.account, context.identity),
     proven: ({ context, event }) => proves(context, event),
     /** A TPM takes the place of another: what the other one was trusted for is over. */
     provenOther: ({ context, event }) =>
@@ -33,6 +44,7 @@ export const record = setup({
     freshAndKnown: ({ context, event }) =>
       event.type === 'quote.received' &&
       context.identity !== null &&
+      endorsed(context.account, context.identity) &&
       context.nonce !== null &&
       context.nonce.hash === event.attempt.nonceHash &&
       context.nonce.until > event.at,
@@ -150,6 +162,18 @@ export const record = setup({
           }
         : {},
     ),
+    noteRefusal: assign(({ context, event }, params: Why & Pick<Identity, 'ekName' | 'akName'>) => {
+      const { code, text, ekName, akName } = params;
+      const { since = event.at, count = 0 } = context.refusedEnrolment ?? {};
+      // One entry, however many come and whatever they name: a stranger must not fill the record.
+      return { refusedEnrolment: { code, text, ekName, akName, since, at: event.at, count: count + 1 } };
+    }),
+    takeJudgement: assign(({ context, event }) => {
+      if (event.type !== 'endorsement.judged' || context.identity?.ekName !== event.ekName) return {};
+      const { ekTrust, ekCertificate } = event;
+      const { ekCertificate: _, ...keys } = context.identity;
+      return { identity: { ...keys, ekTrust, ...(ekCertificate ? { ekCertificate } : {}) } };
+    }),
     countTry: assign(({ context }) => ({
       pending: context.pending ? { ...context.pending, tries: context.pending.tries + 1 } : null,
     })),
@@ -160,6 +184,9 @@ export const record = setup({
         identity,
         pending: null,
         reenrol: false,
+        // That another TPM was seen is settled by a person alone, who allows it.
+        refusedEnrolment:
+          other || context.refusedEnrolment?.code !== 'enrol.other-tpm' ? null : context.refusedEnrolment,
         basis: context.basis + 1,
         // What another TPM counted, and what it was trusted for, says nothing about this one.
         ...(other
@@ -179,6 +206,7 @@ export const record = setup({
         : {},
     ),
     dropNonce: assign({ nonce: null }),
+    dropAttempt: assign({ nonce: null, attempt: null }),
     // The nonce goes with the first quote that bears it, good or bad.
     takeAttempt: assign(({ event }) =>
       event.type === 'quote.received' ? { attempt: event.attempt, nonce: null } : {},
@@ -332,7 +360,7 @@ export const record = setup({
       event.type === 'info.received' ? { info: { ...context.info, [event.key]: event.body } } : {},
     ),
     askRotation: assign({ rotate: true }),
-    allowReenrolment: assign({ reenrol: true }),
+    allowReenrolment: assign({ reenrol: true, refusedEnrolment: null }),
     retire: assign(({ context }) => ({
       active: false,
       token: null,

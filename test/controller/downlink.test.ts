@@ -345,6 +345,7 @@ test('keys that cannot attest', () =>
 test('a proof that is wrong, guessed, or for another challenge', async () => {
   const device = await registered();
   const certs = await bench.certs(board);
+  await bench.lend(board, device);
   const answer = await bench.attest(device, { reqType: ATTEST_REQ_CERT, certs });
   const { credential } = bodyOf(ZAttestResponseSchema, answer);
   const prove = async (challenge: string, proof: Uint8Array) =>

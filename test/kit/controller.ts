@@ -37,7 +37,7 @@ import { SimulatedClock } from './clock.ts';
 import { type LabBoard, sha256 } from './evidence.ts';
 import type { SoftDevice } from './logins.ts';
 
-const account: Account = {
+export const account: Account = {
   id: 'factory',
   kind: 'manufacturing',
   locationLock: false,
@@ -194,11 +194,15 @@ export class EvcBench {
     return sealBox(pointOf(this.evc.pki.exchange.certificate.publicKey), plain, purpose, device.id);
   }
 
-  async certs(board: LabBoard): Promise<MessageInitShape<typeof ZAttestReqSchema>['certs'] & object> {
+  /** @param ekCertificates PEM or DER. */
+  async certs(
+    board: LabBoard,
+    ekCertificates: Uint8Array = new Uint8Array(),
+  ): Promise<MessageInitShape<typeof ZAttestReqSchema>['certs'] & object> {
     const { ak, ek, ecdh } = await board.keys();
     return [
       certOf(ZCertType.CERT_TYPE_DEVICE_RESTRICTED_SIGNING, ak.publicBytes),
-      certOf(ZCertType.CERT_TYPE_DEVICE_ENDORSEMENT_RSA, ek.publicBytes),
+      { ...certOf(ZCertType.CERT_TYPE_DEVICE_ENDORSEMENT_RSA, ek.publicBytes), cert: ekCertificates },
       certOf(ZCertType.CERT_TYPE_DEVICE_ECDH_EXCHANGE, ecdh.publicBytes),
     ];
   }
@@ -211,11 +215,18 @@ export class EvcBench {
     return this.ask(device, 'attest', ZAttestReqSchema, message, crooked);
   }
 
+  /** One board serves several devices of a test, where EVC takes a TPM for one device alone: it changes hands. */
+  async lend(board: LabBoard, device: SoftDevice): Promise<void> {
+    const ekName = Buffer.from((await board.keys()).ek.name).toString('hex');
+    await this.evc.store.put('tpm', ekName, { device: device.id });
+  }
+
   /** Certificate, challenge and proof, as an honest device. */
-  async certify(device: SoftDevice, board: LabBoard): Promise<void> {
+  async certify(device: SoftDevice, board: LabBoard, ekCertificates?: Uint8Array): Promise<void> {
+    await this.lend(board, device);
     const answer = await this.attest(device, {
       reqType: ZAttestReqType.ATTEST_REQ_CERT,
-      certs: await this.certs(board),
+      certs: await this.certs(board, ekCertificates),
     });
     const { credential } = bodyOf(ZAttestResponseSchema, answer);
     if (!credential) throw new Error('no credential');

@@ -120,10 +120,15 @@ export function ekCertificate(
 
 export function issue({ key }: Pick<Signer, 'key'>, recipe: Recipe): Uint8Array {
   const rsa = key.asymmetricKeyType === 'rsa';
-  const algorithm = sequence(oid(rsa ? oids.sha256WithRsa : oids.ecdsaWithSha256), ...(rsa ? [nothing()] : []));
+  const algorithm = sequence(
+    oid(rsa ? oids.sha256WithRsa : oids.ecdsaWithSha256),
+    ...(rsa ? [nothing()] : []),
+  );
   const { unsortedNames = false, serial = Uint8Array.of(1, ...randomBytes(8)) } = recipe;
   const tbs = sequence(
-    asn1.create(asn1.Class.CONTEXT_SPECIFIC, 0 as forge.asn1.Type, true, [primitive(asn1.Type.INTEGER, '\x02')]),
+    asn1.create(asn1.Class.CONTEXT_SPECIFIC, 0 as forge.asn1.Type, true, [
+      primitive(asn1.Type.INTEGER, '\x02'),
+    ]),
     primitive(asn1.Type.INTEGER, binary(serial)),
     algorithm,
     name(recipe.issuer, unsortedNames),
@@ -136,7 +141,13 @@ export function issue({ key }: Pick<Signer, 'key'>, recipe: Recipe): Uint8Array 
   );
   const bytes = der(tbs);
   const signature = sign('sha256', bytes, key);
-  return der(sequence(asn1.fromDer(binary(bytes)), algorithm, primitive(asn1.Type.BITSTRING, `\0${binary(signature)}`)));
+  return der(
+    sequence(
+      asn1.fromDer(binary(bytes)),
+      algorithm,
+      primitive(asn1.Type.BITSTRING, `\0${binary(signature)}`),
+    ),
+  );
 }
 
 export function usage(purposes: readonly string[]): Extension {
@@ -144,7 +155,9 @@ export function usage(purposes: readonly string[]): Extension {
 }
 
 export function alternativeName(attributes: readonly [id: string, value: string][]): Extension {
-  const directory = asn1.create(asn1.Class.CONTEXT_SPECIFIC, 4 as forge.asn1.Type, true, [name(attributes, true)]);
+  const directory = asn1.create(asn1.Class.CONTEXT_SPECIFIC, 4 as forge.asn1.Type, true, [
+    name(attributes, true),
+  ]);
   return { id: '2.5.29.17', critical: true, value: sequence(directory) };
 }
 

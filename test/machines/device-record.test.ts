@@ -9,6 +9,7 @@ import {
   type DeviceRecordEvent,
   type DeviceRecordSnapshot,
   deviceRecord,
+  type EkCertificate,
   type Identity,
   type Reply,
   type RequestRef,
@@ -146,11 +147,12 @@ class RecordRun {
     });
   }
 
-  certify(of = identity): this {
+  certify(of = identity, taken = false): this {
     return this.send({
       type: 'certificate.received',
       request: this.request('attest'),
       identity: of,
+      taken,
       challenge: { id: 'c1', credentialBlob: 'AA', encryptedSecret: 'AA' },
       proofHash: `proof of ${of.akName}`,
     });
@@ -270,6 +272,144 @@ test('a device that lost its state folder registers again, and stays who it is',
   const record = certified().register();
   assert.is(record.reply().body?.kind, 'registered');
   assert.is(record.state('enrolment'), 'certified');
+});
+
+const vouched: Identity = { ...identity, ekTrust: 'vendor' };
+const strict: Account = { ...factory, requireEkCertificate: true };
+
+test('[N42] another TPM is a finding, with when and which, and one entry however many come', () => {
+  const record = trusted().certify(otherTpm);
+  assert.equal(record.context.refusedEnrolment, {
+    code: 'enrol.other-tpm',
+    text: 'this device is enrolled with another TPM; a person has to allow its re-enrolment',
+    ekName: 'ek2',
+    akName: 'ak2',
+    since: start,
+    at: start,
+    count: 1,
+  });
+  assert.is(record.state('integrity'), 'trusted', 'what a stranger shows changes no trust');
+  const size = JSON.stringify(record.context).length;
+  for (let i = 0; i < 1000; i++) {
+    record.now += 1000;
+    record.certify({ ...otherTpm, ekName: `ek${i % 10}` });
+  }
+  const { count, since, at, ekName } = record.context.refusedEnrolment ?? {};
+  assert.equal([count, since, at, ekName], [1001, start, start + 1_000_000, 'ek9']);
+  assert.ok(JSON.stringify(record.context).length < size + 20, 'a stranger does not fill the record');
+
+  record.certify().prove();
+  assert.is(record.context.refusedEnrolment?.code, 'enrol.other-tpm', 'it is not for the device to settle');
+  record.send({ type: 'reenrolment.allowed', by: 'kim', reason: 'board swapped' });
+  assert.is(record.context.refusedEnrolment, null);
+});
+
+test('[N47] a TPM that another device is enrolled with is refused, and seen', () => {
+  const record = registered().certify(identity, true);
+  assert.is(record.why(), 'enrol.tpm-taken');
+  assert.is(record.reply().status, 'conflict');
+  assert.is(record.context.pending, null);
+  assert.is(record.context.refusedEnrolment?.code, 'enrol.tpm-taken');
+  assert.is(trusted().certify(otherTpm, true).why(), 'enrol.other-tpm', 'first of all it is another one');
+  record.certify().prove();
+  assert.is(record.context.refusedEnrolment, null, 'its own TPM settles it');
+});
+
+test('keys that are none to be enrolled with are refused by name, and seen', () => {
+  const refused = (record: RecordRun) =>
+    record.send({
+      type: 'certificate.refused',
+      request: record.request('attest'),
+      status: 'forbidden',
+      ekName: 'ek1',
+      akName: 'ak1',
+      why: { code: 'enrol.ek-other-key', text: 'the certificate is for another key' },
+    });
+  const record = refused(registered());
+  assert.is(record.why(), 'enrol.ek-other-key');
+  assert.is(record.reply().status, 'forbidden');
+  assert.is(record.context.refusedEnrolment?.code, 'enrol.ek-other-key');
+  assert.is(refused(new RecordRun()).why(), 'enrol.unknown-device');
+});
+
+test('[N45] an account may insist on vendors: no credential for a TPM that none vouches for', () => {
+  const record = registered(strict).certify();
+  assert.is(record.why(), 'enrol.ek-required');
+  const { body } = record.reply();
+  assert.match(body?.kind === 'refused' ? body.why.text : '', 'the TPM has no certificate');
+  assert.is(record.context.pending, null);
+  assert.is(record.context.refusedEnrolment?.code, 'enrol.ek-required');
+  record.certify({
+    ...identity,
+    ekTrust: 'unknown-vendor',
+    ekCertificate: { ...certificate, why: { code: 'enrol.ek-unknown-issuer', text: 'nobody knows CN=X' } },
+  });
+  assert.match(record.context.refusedEnrolment?.text ?? '', 'nobody knows CN=X');
+  record.certify(vouched).prove();
+  assert.is(record.state('enrolment'), 'certified');
+  assert.is(record.context.refusedEnrolment, null);
+});
+
+const certificate: EkCertificate = {
+  vendor: 'Nuvoton',
+  model: 'NPCT75x',
+  version: '7.2',
+  serial: '01',
+  issuer: 'CN=EK CA',
+  chain: ['CN=EK CA', 'CN=Root'],
+  notAfter: start,
+  sha256: 'aa',
+  sent: ['AA=='],
+};
+
+test('[N45] a stricter account ends what the TPM was trusted for; a vendor that is known brings it back', () => {
+  const record = trusted().send({ type: 'account.changed', account: strict });
+  assert.is(record.state('integrity'), 'unattested');
+  assert.is(record.context.token, null);
+  assert.equal(record.all('push'), [{ what: 'attest' }]);
+  record.nonce().quote();
+  const { body } = record.reply();
+  assert.ok(body?.kind === 'verdict' && body.code === 'noCertFound');
+  assert.is(record.why(), 'enrol.ek-required');
+  assert.equal(record.all('verify'), []);
+  record.send({
+    type: 'endorsement.judged',
+    ekName: 'ek1',
+    ekTrust: 'vendor',
+    ekCertificate: certificate,
+  });
+  assert.equal(record.context.identity, { ...vouched, ekCertificate: certificate });
+  assert.is(record.attest(good).state('integrity'), 'trusted');
+  assert.is(trusted().send({ type: 'account.changed', account: factory }).state('integrity'), 'trusted');
+});
+
+test('a root that is taken away takes its trust along; what is said of another TPM is not believed', () => {
+  const enrolled = () => registered(strict).certify(vouched).prove().attest(good);
+  const record = enrolled();
+  record.send({ type: 'endorsement.judged', ekName: 'ek9', ekTrust: 'first-use' });
+  assert.equal(record.context.identity, vouched);
+  assert.is(record.state('integrity'), 'trusted');
+  record.send({ type: 'endorsement.judged', ekName: 'ek1', ekTrust: 'unknown-vendor' });
+  assert.is(record.context.identity?.ekTrust, 'unknown-vendor');
+  assert.is(record.state('integrity'), 'unattested');
+  assert.is(record.context.token, null);
+
+  // A verdict that is under way counts no more.
+  const verifying = registered(strict).certify(vouched).prove().nonce().quote();
+  const attempt = verifying.context.attempt?.id ?? '';
+  verifying.send({ type: 'endorsement.judged', ekName: 'ek1', ekTrust: 'first-use' });
+  verifying.send({
+    type: 'verdict.given',
+    attempt,
+    verdict: good,
+    basis: verifying.context.basis,
+    rotate: false,
+  });
+  assert.is(verifying.context.token, null);
+  assert.equal(verifying.all('reply'), []);
+
+  const lax = trusted().send({ type: 'endorsement.judged', ekName: 'ek1', ekTrust: 'first-use' });
+  assert.is(lax.state('integrity'), 'trusted', 'an account that does not ask for a vendor');
 });
 
 test('another TPM is refused until a person allows it, once', () => {

@@ -185,7 +185,16 @@ test('[N42] another TPM under a known device: enrol.other-tpm, until a person al
         (error) => (error as { code: string }).code,
       );
     assert.is(await send(), 'enrol.other-tpm');
+    const seen = (await world.view(device)).refusedEnrolment;
+    assert.is(seen?.code, 'enrol.other-tpm');
+    assert.is(seen?.akName, theirs.name);
+    assert.is(seen?.at, world.clock.now());
+    assert.is(await world.trust(device), 'trusted', 'what a stranger shows changes no trust');
     await world.evc.operator.allowReenrolment(device.id, 'tester', 'the board was swapped');
+    assert.is((await world.view(device)).refusedEnrolment, null);
+    // Nobody lends a TPM to a device while it answers for its own.
+    assert.is(await send(), 'enrol.tpm-taken');
+    await world.evc.operator.retire(other.id, 'tester', 'its TPM moved');
     assert.is(await send(), 'challenged');
   }));
 

@@ -229,7 +229,14 @@ test('what comes in is what goes out', async () => {
   const { accounts } = (await call('GET', '/api/v1/accounts')).json as { accounts: { id: string }[] };
   assert.equal(
     accounts.find(({ id }) => id === 'plant'),
-    { id: 'plant', kind: 'production', locationLock: true, radius: 250, moved: 'report' },
+    {
+      id: 'plant',
+      kind: 'production',
+      locationLock: true,
+      radius: 250,
+      moved: 'report',
+      requireEkCertificate: false,
+    },
   );
   const key = await call('POST', '/api/v1/keys', { name: 'k', account: 'plant' });
   assert.match(`${key.json.key}`, 'PRIVATE KEY');

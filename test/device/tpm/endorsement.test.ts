@@ -111,13 +111,19 @@ test('EVE’s own key is used where it is, when it is the certified one', () =>
 
 test('a template of the manufacturer, or his nonce, makes the key that he certified', async () => {
   await withTpm(async (tpm) => {
-    const own = { ...endorsementKey['H-2'], unique: { x: new Uint8Array(32).fill(7), y: new Uint8Array(32) } };
+    const own = {
+      ...endorsementKey['H-2'],
+      unique: { x: new Uint8Array(32).fill(7), y: new Uint8Array(32) },
+    };
     await certify(tpm, 'H-2', own);
     // Without it the certificate is for a key that nobody can make.
     assert.is((await provisionKeys(tpm)).ek.handle, 0x81000001);
   });
   await withTpm(async (tpm) => {
-    const own = { ...endorsementKey['H-2'], unique: { x: new Uint8Array(32).fill(7), y: new Uint8Array(32) } };
+    const own = {
+      ...endorsementKey['H-2'],
+      unique: { x: new Uint8Array(32).fill(7), y: new Uint8Array(32) },
+    };
     await certify(tpm, 'H-2', own);
     await store(tpm, endorsementIndices['H-2'].template, encode(TPMT_PUBLIC, own));
     assert.is((await provisionKeys(tpm)).ek.handle, 0x81010014);
@@ -154,8 +160,16 @@ test('a vendor’s persistent key is taken as it is, even if no template makes i
 
 test('NV of no use: garbage, padding, too long, never written, not for us to read; a certificate of another key', async () => {
   const spoiled: [what: string, put: (tpm: Tpm, good: Uint8Array) => Promise<void>, found: boolean][] = [
-    ['padded with zeros', (tpm, good) => store(tpm, 0x01c0000a, Buffer.concat([good, new Uint8Array(300)])), true],
-    ['padded with 0xff', (tpm, good) => store(tpm, 0x01c0000a, Buffer.concat([good, Buffer.alloc(300, 0xff)])), true],
+    [
+      'padded with zeros',
+      (tpm, good) => store(tpm, 0x01c0000a, Buffer.concat([good, new Uint8Array(300)])),
+      true,
+    ],
+    [
+      'padded with 0xff',
+      (tpm, good) => store(tpm, 0x01c0000a, Buffer.concat([good, Buffer.alloc(300, 0xff)])),
+      true,
+    ],
     ['cut short', (tpm, good) => store(tpm, 0x01c0000a, good.subarray(0, good.length - 1)), false],
     ['0xff alone', (tpm) => store(tpm, 0x01c0000a, new Uint8Array(500).fill(0xff)), false],
     ['never written', (tpm) => defineNv(tpm, 0x01c0000a, 500), false],

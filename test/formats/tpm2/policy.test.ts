@@ -48,10 +48,7 @@ test('PolicyOR needs 2 to 8 digests of its own hash', () => {
       /needs 2 to 8 branches/,
     );
   assert.throws(
-    () =>
-      policyDigest(hash, 'sha256', [
-        { policy: 'PolicyOR', digests: [policyA, new Uint8Array(20)] },
-      ]),
+    () => policyDigest(hash, 'sha256', [{ policy: 'PolicyOR', digests: [policyA, new Uint8Array(20)] }]),
     /no sha256 digest/,
   );
 });
