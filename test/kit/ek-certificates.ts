@@ -25,7 +25,6 @@ export interface Recipe {
   extensions: readonly Extension[];
   /** One set for all attributes of a name, in the order given: no DER, and what Nuvoton does. */
   unsortedNames?: boolean;
-  /** Changes the bytes of the subject's key after they were encoded. */
   serial?: Uint8Array;
 }
 
@@ -56,6 +55,8 @@ export interface AuthorityOptions {
   /** Without subject and authority key identifiers. */
   anonymous?: boolean;
   rsa?: boolean;
+  /** See Recipe. */
+  unsortedNames?: boolean;
 }
 
 /** A certificate authority; its own root unless somebody else signs. */
@@ -77,6 +78,7 @@ export function authority(commonName: string, options: AuthorityOptions): Signer
     notBefore: options.notBefore ?? now - 3650 * day,
     notAfter: options.notAfter ?? now + 3650 * day,
     publicKey: spki,
+    unsortedNames: options.unsortedNames ?? false,
     extensions: [
       { id: '2.5.29.19', critical: true, value: constraints(is, pathLength) },
       { id: '2.5.29.15', critical: true, value: bits(keyUsage) },
