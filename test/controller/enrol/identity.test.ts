@@ -1,0 +1,257 @@
+// deadline: 120 s
+// Who a device is, through the wire: its TPM's certificate, the proof, and the attacks that others suffered.
+import { createHmac } from 'node:crypto';
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { activateCredential } from '../../../device/tpm/activate.ts';
+import { publicKeyOf } from '../../../device/tpm/public-key.ts';
+import {
+  ProblemSchema,
+  ZAttestReqType,
+  ZAttestResponseSchema,
+  ZCertType,
+} from '../../../formats/wire/eve_pb.ts';
+import { pem } from '../../../formats/x509/certificate.ts';
+import { account, bodyOf, certOf, EvcBench, quoteOf, saidOf } from '../../kit/controller.ts';
+import { authority, ekCertificate, type Recipe, usage } from '../../kit/ek-certificates.ts';
+import { LabBoard, sha256 } from '../../kit/evidence.ts';
+import { type SoftDevice, softDevice } from '../../kit/logins.ts';
+
+const { ATTEST_REQ_CERT, ATTEST_REQ_PROOF, ATTEST_REQ_QUOTE } = ZAttestReqType;
+
+const bench = await EvcBench.open();
+const board = await LabBoard.open();
+const other = await LabBoard.open();
+await board.boot();
+await other.boot();
+const now = bench.clock.now();
+const root = authority('Root', { now });
+const issuer = authority('EK CA', { now, by: root });
+const strict = { ...account, id: 'strict', requireEkCertificate: true };
+await bench.evc.operator.addAccount(strict);
+
+test.after(async () => {
+  await bench.close();
+  await board.close();
+  await other.close();
+});
+
+let serials = 0;
+async function registered(lent: LabBoard = board): Promise<SoftDevice> {
+  const device = await softDevice();
+  await bench.register(device, await bench.onboardingKey(), `identity-${serials++}`);
+  await bench.lend(lent, device);
+  return device;
+}
+
+async function certificateOf(of: LabBoard, spoil?: (recipe: Recipe) => Recipe): Promise<Buffer> {
+  const spki = publicKeyOf((await of.keys()).ek.public).export({ type: 'spki', format: 'der' });
+  return Buffer.from(pem('CERTIFICATE', ekCertificate(issuer, spki, now, spoil)));
+}
+
+async function sendCertificate(device: SoftDevice, certificate: Uint8Array, of = board) {
+  const certs = await bench.certs(of, certificate);
+  return bench.attest(device, { reqType: ATTEST_REQ_CERT, certs });
+}
+
+const view = (device: SoftDevice) => bench.evc.operator.show(device.id);
+
+test('a certificate whose vendor is not known, until his root is added; and when it is taken away again', async () => {
+  const device = await registered();
+  await bench.certify(device, board, await certificateOf(board));
+  const before = await view(device);
+  assert.is(before.ekTrust, 'unknown-vendor');
+  assert.is(before.tpm?.certificate?.why?.code, 'enrol.ek-unknown-issuer');
+  assert.match(before.tpm?.certificate?.why?.text ?? '', 'CN=EK CA');
+
+  const half = await bench.evc.operator.addEkRoots(issuer.certificate, 'tester');
+  assert.is(half.devices, 1);
+  assert.match((await view(device)).tpm?.certificate?.why?.text ?? '', 'CN=Root', 'the next that is missing');
+  const whole = await bench.evc.operator.addEkRoots(root.certificate, 'tester');
+  assert.is(whole.devices, 1);
+  const after = await view(device);
+  assert.is(after.ekTrust, 'vendor');
+  assert.equal(
+    [after.tpm?.certificate?.vendor, after.tpm?.certificate?.model, after.tpm?.certificate?.issuer],
+    ['Nuvoton', 'NPCT75x', 'O=Test vendor, CN=EK CA'],
+  );
+  assert.not('sent' in (after.tpm?.certificate ?? {}), 'people do not read DER');
+  assert.is(await bench.evc.operator.judgeEndorsements(), 0, 'nothing changed since');
+
+  const [{ id = '' } = {}] = whole.roots;
+  assert.is((await bench.evc.operator.removeEkRoot(id, 'tester')).devices, 1);
+  assert.is((await view(device)).ekTrust, 'unknown-vendor');
+  await bench.evc.operator.addEkRoots(root.certificate, 'tester');
+  assert.is((await view(device)).ekTrust, 'vendor');
+  const audit = await bench.evc.store.all<{ what: string }>('audit');
+  assert.equal(
+    audit
+      .map(({ body }) => body.what)
+      .filter((what) => what.startsWith('ek-root'))
+      .sort(),
+    ['ek-root.added', 'ek-root.added', 'ek-root.added', 'ek-root.removed'],
+  );
+});
+
+test('a folder that changed while EVC was down is looked at when it starts', async () => {
+  const device = await registered();
+  await bench.certify(device, board, await certificateOf(board));
+  assert.is((await view(device)).ekTrust, 'vendor');
+  const { id = '' } = bench.evc.operator.ekRoots().roots.find(({ kind }) => kind === 'root') ?? {};
+  await bench.evc.close();
+  bench.evc.ekRoots.remove(id);
+  await bench.start();
+  await bench.evc.settled();
+  assert.is((await view(device)).ekTrust, 'unknown-vendor');
+  await bench.evc.operator.addEkRoots(root.certificate, 'tester');
+});
+
+test('[N40] the certificate of another key than the credential is made for', async () => {
+  const device = await registered();
+  assert.is(saidOf(await sendCertificate(device, await certificateOf(other))), '403 enrol.ek-other-key');
+  assert.is((await view(device)).refusedEnrolment?.code, 'enrol.ek-other-key');
+  assert.is((await bench.evc.runner.read(device.id))?.context.pending, null, 'no credential is out');
+});
+
+test('[N34] a certificate for other uses, one of garbage, and too many', async () => {
+  const device = await registered();
+  const said = async (certificate: Uint8Array) => saidOf(await sendCertificate(device, certificate));
+  const noUse = await certificateOf(board, (recipe) => ({
+    ...recipe,
+    extensions: [...recipe.extensions.filter(({ id }) => id !== '2.5.29.37'), usage([])],
+  }));
+  assert.is(await said(noUse), '403 enrol.ek-usage');
+  assert.is(await said(Buffer.from('garbage')), '403 enrol.ek-unreadable');
+  assert.is(await said(Buffer.alloc(100_000, 0x30)), '403 enrol.ek-unreadable');
+  const one = await certificateOf(board);
+  assert.is(await said(Buffer.concat(Array.from({ length: 9 }, () => one))), '403 enrol.ek-unreadable');
+});
+
+test('[N41] what was proven is what quotes are checked with: another key of the same TPM is another', async () => {
+  const device = await registered();
+  await bench.certify(device, board);
+  const nonce = await bench.nonce(device);
+  const presented = await other.present({
+    nonce,
+    claims: other.claims({ tokenHash: sha256(Buffer.from('t')) }),
+  });
+  const answer = await bench.attest(device, { reqType: ATTEST_REQ_QUOTE, quote: quoteOf(presented) });
+  const { quoteResp } = bodyOf(ZAttestResponseSchema, answer);
+  assert.is(quoteResp?.findings[0]?.code, 'evidence.quote.signature');
+
+  // The same endorsement key with another attestation key is another pair.
+  const { ek, ecdh } = await board.keys();
+  const foreign = (await other.keys()).ak;
+  const certs = [
+    certOf(ZCertType.CERT_TYPE_DEVICE_RESTRICTED_SIGNING, foreign.publicBytes),
+    certOf(ZCertType.CERT_TYPE_DEVICE_ENDORSEMENT_RSA, ek.publicBytes),
+    certOf(ZCertType.CERT_TYPE_DEVICE_ECDH_EXCHANGE, ecdh.publicBytes),
+  ];
+  assert.is(saidOf(await bench.attest(device, { reqType: ATTEST_REQ_CERT, certs })), '409 enrol.other-tpm');
+});
+
+test('[N42] a device that registers again, with another TPM', async () => {
+  const device = await registered();
+  await bench.certify(device, board);
+  await bench.register(device, await bench.onboardingKey(), `identity-again-${serials}`);
+  const before = (await bench.evc.runner.read(device.id))?.context.identity;
+  assert.is(saidOf(await sendCertificate(device, new Uint8Array(), other)), '409 enrol.other-tpm');
+  assert.equal((await bench.evc.runner.read(device.id))?.context.identity, before);
+  const { refusedEnrolment } = await view(device);
+  assert.is(refusedEnrolment?.ekName, Buffer.from((await other.keys()).ek.name).toString('hex'));
+  assert.is(refusedEnrolment?.at, bench.clock.now());
+});
+
+test('[N43] tries are counted, and no answer tells what the right proof is', async () => {
+  const device = await registered();
+  const answer = await sendCertificate(device, new Uint8Array());
+  const { credential } = bodyOf(ZAttestResponseSchema, answer);
+  if (!credential) throw new Error('no credential');
+  const { ak, ek, srk } = await board.keys();
+  const secret = Buffer.from(await activateCredential(board.tpm, { ak, ek, salt: srk }, credential));
+  const right = createHmac('sha256', secret).update(credential.id).digest();
+  const prove = (proof: Uint8Array) =>
+    bench.attest(device, { reqType: ATTEST_REQ_PROOF, proof: { challenge: credential.id, proof } });
+  for (let tries = 0; tries < 5; tries++) {
+    const refused = await prove(right.with(tries, (right[tries] ?? 0) ^ 1));
+    assert.is(saidOf(refused), '403 enrol.proof-wrong');
+    const told = Buffer.from(refused.payload);
+    for (const value of [right, secret, sha256(right)])
+      for (const form of [value, Buffer.from(value.toString('hex')), Buffer.from(value.toString('base64'))])
+        assert.is(told.indexOf(form), -1);
+  }
+  assert.is(saidOf(await prove(right)), '403 enrol.proof-wrong', 'the tries are used up');
+  const journal = JSON.stringify(await bench.evc.operator.journal(device.id));
+  for (const value of [right, secret]) assert.not.match(journal, Buffer.from(value).toString('hex'));
+});
+
+test('[N44] an attestation key that signs what its holder likes', async () => {
+  const device = await registered();
+  const { device: unrestricted, ek, ecdh } = await board.keys();
+  const certs = [
+    certOf(ZCertType.CERT_TYPE_DEVICE_RESTRICTED_SIGNING, unrestricted.publicBytes),
+    certOf(ZCertType.CERT_TYPE_DEVICE_ENDORSEMENT_RSA, ek.publicBytes),
+    certOf(ZCertType.CERT_TYPE_DEVICE_ECDH_EXCHANGE, ecdh.publicBytes),
+  ];
+  assert.is(
+    saidOf(await bench.attest(device, { reqType: ATTEST_REQ_CERT, certs })),
+    '422 evidence.identity.key',
+  );
+});
+
+test('[N45] [N46] an account that insists on a vendor: no certificate, and an unknown one, are no TPM', async () => {
+  const device = await registered();
+  await bench.evc.operator.moveDevice(device.id, 'strict');
+  assert.is(saidOf(await sendCertificate(device, new Uint8Array())), '403 enrol.ek-required');
+  const stranger = authority('EK CA', { now });
+  const spki = publicKeyOf((await board.keys()).ek.public).export({ type: 'spki', format: 'der' });
+  const unknown = await sendCertificate(device, ekCertificate(stranger, spki, now));
+  assert.is(saidOf(unknown), '403 enrol.ek-required');
+  assert.match(bodyOf(ProblemSchema, unknown).text, 'no certificate of “O=Test vendor, CN=EK CA”');
+  assert.is((await bench.evc.runner.read(device.id))?.context.identity, null);
+  await bench.certify(device, board, await certificateOf(board));
+  assert.is((await view(device)).ekTrust, 'vendor');
+});
+
+test('without a vendor’s word, a key is labelled so: it may be a program that poses as a TPM [N46]', async () => {
+  const device = await registered();
+  await bench.certify(device, board);
+  const { ekTrust, tpm } = await view(device);
+  assert.is(ekTrust, 'first-use');
+  assert.is(tpm?.certificate, null);
+});
+
+test('[N47] one TPM for two devices: refused, until the first one is out of service', async () => {
+  const first = await registered(other);
+  await bench.certify(first, other);
+  const second = await softDevice();
+  await bench.register(second, await bench.onboardingKey(), `identity-${serials++}`);
+  assert.is(saidOf(await sendCertificate(second, new Uint8Array(), other)), '409 enrol.tpm-taken');
+  assert.is((await view(second)).refusedEnrolment?.code, 'enrol.tpm-taken');
+  await bench.evc.operator.retire(first.id, 'tester', 'its board is scrapped');
+  assert.is(saidOf(await sendCertificate(second, new Uint8Array(), other)), '200');
+});
+
+test('[N47] two devices that prove one TPM at the same time: one of them is it', async () => {
+  const devices = [await registered(), await softDevice()];
+  const [, second = devices[0]] = devices;
+  await bench.register(second as SoftDevice, await bench.onboardingKey(), `identity-${serials++}`);
+  const ekName = Buffer.from((await board.keys()).ek.name).toString('hex');
+  // As before anybody proved it.
+  await bench.evc.store.put('tpm', ekName, { device: 'none' });
+  const proofs: { device: SoftDevice; challenge: string; proof: Uint8Array }[] = [];
+  for (const device of devices) {
+    const { credential } = bodyOf(ZAttestResponseSchema, await sendCertificate(device, new Uint8Array()));
+    if (!credential) throw new Error('no credential');
+    const { ak, ek, srk } = await board.keys();
+    const secret = await activateCredential(board.tpm, { ak, ek, salt: srk }, credential);
+    const proof = createHmac('sha256', secret).update(credential.id).digest();
+    proofs.push({ device, challenge: credential.id, proof });
+  }
+  const said: string[] = [];
+  for (const { device, ...proof } of proofs)
+    said.push(saidOf(await bench.attest(device, { reqType: ATTEST_REQ_PROOF, proof })));
+  assert.equal(said, ['200', '409 enrol.tpm-taken']);
+});
+
+test.run();
