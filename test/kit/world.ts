@@ -19,6 +19,7 @@ import { EdgeNode, type NodeEvent } from '../../device/edge-node.ts';
 import { appliedConfig } from '../../device/ports/config-task.ts';
 import { Refusal } from '../../device/refusal.ts';
 import { StateFolder } from '../../device/state.ts';
+import type { PoweredTpm } from '../../device/tpm/powered.ts';
 import { openWasmTpm } from '../../device/tpm/transports/wasm.ts';
 import type { Account } from '../../machines/device-record.ts';
 import type { Location } from '../../machines/flow.ts';
@@ -114,6 +115,8 @@ export class World {
       recorded?: Uint8Array;
       serial?: string;
       limit?: number;
+      /** The TPM on its board, powered off; a new one in this process otherwise. */
+      tpm?: PoweredTpm;
     } = {},
   ): Promise<WorldDevice> {
     const folder = join(this.folder, `device-${this.devices.length + 1}`);
@@ -139,7 +142,7 @@ export class World {
     await createImage(slots.directory('IMGA'), image);
     if (options.recorded) writeFileSync(join(slots.directory('IMGA'), 'recorded.bin'), options.recorded);
     slots.install(image.version);
-    const device = await this.#plug(folder);
+    const device = await this.#plug(folder, true, options.tpm && this.#awaited(options.tpm));
     this.devices.push(device);
     return device;
   }
@@ -298,13 +301,33 @@ export class World {
     return [...lines, ...last, `refused: ${this.refused.slice(-10).join(' · ')}`].join('\n');
   }
 
-  async #plug(folder: string, identified = true): Promise<WorldDevice> {
+  /** A TPM in another process works while nothing moves here: simulated time waits for it. */
+  #awaited(tpm: PoweredTpm): PoweredTpm {
+    const send: PoweredTpm['send'] = async (command, options) => {
+      this.#working++;
+      try {
+        return await tpm.send(command, options);
+      } finally {
+        this.#working--;
+        this.#progress++;
+      }
+    };
+    return new Proxy(tpm, {
+      get(target, name) {
+        if (name === 'send') return send;
+        const value = Reflect.get(target, name);
+        return typeof value === 'function' ? value.bind(target) : value;
+      },
+    });
+  }
+
+  async #plug(folder: string, identified = true, given?: PoweredTpm): Promise<WorldDevice> {
     const folders = {
       config: join(folder, 'config'),
       persist: join(folder, 'persist'),
       run: join(folder, 'run'),
     };
-    const tpm = await openWasmTpm({ startup: false, now: () => this.clock.now() });
+    const tpm = given ?? (await openWasmTpm({ startup: false, now: () => this.clock.now() }));
     const events: NodeEvent[] = [];
     const location = { fix: null as Location | null };
     const net: WorldDevice['net'] = { up: true };

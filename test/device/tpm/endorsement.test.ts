@@ -8,7 +8,7 @@ import { activateCredential } from '../../../device/tpm/activate.ts';
 import { certifiedTemplates, endorsementCertificates } from '../../../device/tpm/endorsement.ts';
 import { hash } from '../../../device/tpm/hash.ts';
 import { type Key, KeyError, loadKeys, provisionKeys } from '../../../device/tpm/keys.ts';
-import { defineNv, undefineNv, writeNv } from '../../../device/tpm/nv.ts';
+import { defineNv, undefineNv } from '../../../device/tpm/nv.ts';
 import { publicKeyOf } from '../../../device/tpm/public-key.ts';
 import type { Tpm } from '../../../device/tpm/tpm.ts';
 import { encode } from '../../../formats/tpm2/codec.ts';
@@ -23,6 +23,7 @@ import {
   endorsementKey,
   endorsementPolicyOf,
 } from '../../../formats/tpm2/templates.ts';
+import { certifyEk, primaryOf, storeNv } from '../../kit/certified-tpm.ts';
 import { authority, ekCertificate } from '../../kit/ek-certificates.ts';
 import { rejects } from '../../kit/rejects.ts';
 import { leftovers, withTpm } from '../../kit/tpm.ts';
@@ -31,34 +32,12 @@ const now = Date.UTC(2026, 5, 1);
 const none = new Uint8Array();
 const vendor = authority('EK CA', { now });
 
-/** The key that a template makes in this TPM; nothing of it stays. */
-async function primaryOf(tpm: Tpm, inPublic: TPMT_PUBLIC): Promise<TPMT_PUBLIC> {
-  const { objectHandle, outPublic } = await tpm.execute(CreatePrimary, {
-    primaryHandle: TPM_RH.ENDORSEMENT,
-    inSensitive: { userAuth: none, data: none },
-    inPublic,
-    outsideInfo: none,
-    creationPCR: [],
-  });
-  await tpm.flushing(objectHandle, async () => undefined);
-  return outPublic;
-}
-
 function certificateFor(area: TPMT_PUBLIC): Uint8Array {
   return ekCertificate(vendor, publicKeyOf(area).export({ type: 'spki', format: 'der' }), now);
 }
 
-async function store(tpm: Tpm, index: number, bytes: Uint8Array): Promise<void> {
-  await defineNv(tpm, index, bytes.length);
-  await writeNv(tpm, index, bytes);
-}
-
-/** As a manufacturer does it: the key that the template makes, and its certificate in NV. */
-async function certify(tpm: Tpm, name: EndorsementTemplate, template: TPMT_PUBLIC = endorsementKey[name]) {
-  const certificate = certificateFor(await primaryOf(tpm, template));
-  await store(tpm, endorsementIndices[name].certificate, certificate);
-  return certificate;
-}
+const certify = (tpm: Tpm, name: EndorsementTemplate, template?: TPMT_PUBLIC) =>
+  certifyEk(tpm, vendor, now, name, template);
 
 function nameOf({ public: area }: Key): Uint8Array {
   return objectName(hash, area);
@@ -125,7 +104,7 @@ test('a template of the manufacturer, or his nonce, makes the key that he certif
       unique: { x: new Uint8Array(32).fill(7), y: new Uint8Array(32) },
     };
     await certify(tpm, 'H-2', own);
-    await store(tpm, endorsementIndices['H-2'].template, encode(TPMT_PUBLIC, own));
+    await storeNv(tpm, endorsementIndices['H-2'].template, encode(TPMT_PUBLIC, own));
     assert.is((await provisionKeys(tpm)).ek.handle, 0x81010014);
   });
   await withTpm(async (tpm) => {
@@ -133,7 +112,7 @@ test('a template of the manufacturer, or his nonce, makes the key that he certif
     const x = new Uint8Array(32);
     x.set(nonce);
     await certify(tpm, 'L-2', { ...endorsementKey['L-2'], unique: { x, y: new Uint8Array(32) } });
-    await store(tpm, endorsementIndices['L-2'].nonce ?? 0, nonce);
+    await storeNv(tpm, endorsementIndices['L-2'].nonce ?? 0, nonce);
     assert.is((await provisionKeys(tpm)).ek.handle, 0x81010002);
   });
 });
@@ -162,20 +141,20 @@ test('NV of no use: garbage, padding, too long, never written, not for us to rea
   const spoiled: [what: string, put: (tpm: Tpm, good: Uint8Array) => Promise<void>, found: boolean][] = [
     [
       'padded with zeros',
-      (tpm, good) => store(tpm, 0x01c0000a, Buffer.concat([good, new Uint8Array(300)])),
+      (tpm, good) => storeNv(tpm, 0x01c0000a, Buffer.concat([good, new Uint8Array(300)])),
       true,
     ],
     [
       'padded with 0xff',
-      (tpm, good) => store(tpm, 0x01c0000a, Buffer.concat([good, Buffer.alloc(300, 0xff)])),
+      (tpm, good) => storeNv(tpm, 0x01c0000a, Buffer.concat([good, Buffer.alloc(300, 0xff)])),
       true,
     ],
-    ['cut short', (tpm, good) => store(tpm, 0x01c0000a, good.subarray(0, good.length - 1)), false],
-    ['0xff alone', (tpm) => store(tpm, 0x01c0000a, new Uint8Array(500).fill(0xff)), false],
+    ['cut short', (tpm, good) => storeNv(tpm, 0x01c0000a, good.subarray(0, good.length - 1)), false],
+    ['0xff alone', (tpm) => storeNv(tpm, 0x01c0000a, new Uint8Array(500).fill(0xff)), false],
     ['never written', (tpm) => defineNv(tpm, 0x01c0000a, 500), false],
     [
       'of another key',
-      async (tpm) => store(tpm, 0x01c0000a, certificateFor(await primaryOf(tpm, endorsementKey['H-2']))),
+      async (tpm) => storeNv(tpm, 0x01c0000a, certificateFor(await primaryOf(tpm, endorsementKey['H-2']))),
       false,
     ],
   ];
@@ -194,9 +173,9 @@ test('the chain in NV comes along, whole certificates alone, and seven at most',
     const links = Array.from({ length: 9 }, (_, at) => authority(`CA ${at}`, { now }).certificate);
     const bytes = Buffer.concat(links);
     // A certificate crosses from one index into the next.
-    await store(tpm, 0x01c00100, bytes.subarray(0, 700));
-    await store(tpm, 0x01c00101, bytes.subarray(700, 2500));
-    await store(tpm, 0x01c00102, bytes.subarray(2500));
+    await storeNv(tpm, 0x01c00100, bytes.subarray(0, 700));
+    await storeNv(tpm, 0x01c00101, bytes.subarray(700, 2500));
+    await storeNv(tpm, 0x01c00102, bytes.subarray(2500));
     const { ek } = await provisionKeys(tpm);
     assert.equal(await endorsementCertificates(tpm, ek.public), [certificate, ...links.slice(0, 7)]);
     await undefineNv(tpm, 0x01c00101);
