@@ -137,7 +137,7 @@ function tpmLines({ ekTrust, tpm, refusedEnrolment }: DeviceView, now: number): 
     ],
     ['EK', ekName],
     ['issuer', certificate ? [certificate.issuer, ...certificate.chain.slice(1)].join(' ← ') : ''],
-    ['serial no.', certificate ? `${certificate.serial}${over}` : ''],
+    ['EK serial', certificate ? `${certificate.serial}${over}` : ''],
     ['', certificate?.why ? `${certificate.why.text}  [${certificate.why.code}]` : ''],
     ['refused', refusedEnrolment ? refusedLine(refusedEnrolment, now) : ''],
   ];

@@ -1,6 +1,7 @@
 // Text for people: tables that fit 80 columns, ages, and colour that is never the only sign.
 
 import type { Finding } from '../../machines/flow.ts';
+import { explain } from '../../machines/reasons.ts';
 import type { DeviceView } from '../operator.ts';
 
 const codes = { bold: 1, dim: 2, red: 31, green: 32, yellow: 33, cyan: 36 } as const;
@@ -62,7 +63,7 @@ export function reasonLine(
   if (trust === 'uud' || (verdict && !verdict.accepted)) return uudLine(verdict?.findings ?? []);
   if (trust === 'umd') return 'moved: it is not where it was locked to';
   // What was seen before the last verdict is in evc why; the TPM that is enrolled has spoken since.
-  if (refused && refused.at > (verdict?.at ?? 0)) return `${refused.text}  [${refused.code}]`;
+  if (refused && refused.at > (verdict?.at ?? 0)) return `${explain(refused.code).title}: ${refused.code}`;
   if (upgraded?.how === 'committed') return `upgraded ${upgraded.from} → ${upgraded.to}`;
   if (upgraded?.how === 'rolledBack') return `fell back to ${upgraded.from}: ${upgraded.why?.code ?? ''}`;
   return verdict ? `as its baseline (${verdict.grounds ?? 'none'})` : '';

@@ -18,7 +18,7 @@ test('--help names every command, the exit codes and an example', async () => {
   const { code, stdout } = await runToEnd('evc', ['--help']);
   assert.is(code, 0);
   const commands =
-    'up init serve status device why journal accept accept-place retire reenrol upgrade move rotate account key image';
+    'up init serve status device why journal accept accept-place retire reenrol upgrade move rotate account key ek-root image';
   for (const command of commands.split(' ')) assert.match(stdout, new RegExp(`^  ${command}\\b`, 'm'));
   assert.match(stdout, 'Exit codes: 0 done, 1 failed, 2 wrong usage, 3 EVC is out of reach, 4 EVC refused');
 });
@@ -29,6 +29,7 @@ const wrong: [args: string[], says: RegExp][] = [
   [['serve', '--mqtt-port', 'x', '--data', data], /no port/],
   [['upgrade', 'a', 'b', '--window', 'soon'], /no length of time/],
   [['account', 'set', 'a', '--location-lock', 'maybe'], /--location-lock/],
+  [['account', 'set', 'a', '--require-ek-certificate', 'maybe'], /--require-ek-certificate maybe/],
   [['up', '--story', 'fairy-tale'], /there is no story/],
 ];
 
@@ -144,7 +145,35 @@ test('an operator’s day over the API', async () => {
       'account plant: manufacturing',
     );
     assert.match((await ask('account', 'set', 'plant', '--location-lock', 'on')).stdout, 'Location-Lock on');
-    assert.match((await ask('account', 'list')).stdout, /^plant +manufacturing +on +100 m +report$/m);
+    assert.match(
+      (await ask('account', 'list')).stdout,
+      /^plant +manufacturing +on +100 m +report +optional$/m,
+    );
+    assert.match(
+      (await ask('account', 'set', 'plant', '--require-ek-certificate', 'on')).stdout,
+      'TPMs of known vendors alone',
+    );
+    assert.match((await ask('ek-root', 'list')).stdout, 'no vendor of TPMs is known');
+    const roots = join(import.meta.dirname, '../../fixtures/endorsement');
+    const believed = await ask(
+      'ek-root',
+      'add',
+      join(roots, 'swtpm-localca-rootca-cert.pem'),
+      join(roots, 'issuercert.pem'),
+    );
+    assert.match(believed.stdout, /^root [0-9a-f]{8}….*CN=swtpm-localca-rootca: believed$/m, believed.stderr);
+    assert.match(believed.stdout, /0 enrolled devices judged otherwise now$/m);
+    const listed = await ask('ek-root', 'list');
+    assert.match(listed.stdout, /^[0-9a-f]{8}….* root +9999-12-31 +CN=swtpm-localca-rootca$/m);
+    assert.match(listed.stdout, /intermediate +9999-12-31 +CN=swtpm-localca$/m);
+    const { roots: known } = JSON.parse((await ask('ek-root', 'list', '--json')).stdout);
+    assert.match((await ask('ek-root', 'remove', known[0].id.slice(0, 12))).stdout, 'believed no more');
+    const gone = await ask('ek-root', 'remove', known[0].id);
+    assert.is(gone.code, 4);
+    assert.match(gone.stderr, '[roots.unknown]\nhint: evc ek-root list');
+    const none = await ask('ek-root', 'add', join(roots, 'README.md'));
+    assert.is(none.code, 4);
+    assert.match(none.stderr, '[roots.unusable]');
     const again = await ask('account', 'add', 'plant');
     assert.is(again.code, 4);
     assert.match(again.stderr, '[account.exists]');
