@@ -1,7 +1,6 @@
 // Requests in, replies and pushes out: the wire on one side, events and effects of the record on the other.
 import {
   createHash,
-  createHmac,
   createPublicKey,
   type KeyObject,
   randomBytes,
@@ -32,42 +31,24 @@ import {
 import { decodeFrame, encodeFrame } from '../formats/wire/frame.ts';
 import { formatTopic, parseTopic, type Topic } from '../formats/wire/topics.ts';
 import { WireError } from '../formats/wire/wire-error.ts';
-import type { Clock } from '../machines/clock.ts';
 import type { Reply, RequestRef } from '../machines/device-record.ts';
-import { tpmTaken } from '../machines/record/enrolment.ts';
-import { proves } from '../machines/record/judgement.ts';
 import { openBox } from './box.ts';
-import type { EkRoots } from './enrol/ek-roots.ts';
-import {
-  credentialFor,
-  holderOf,
-  identityOf,
-  type PresentedKeys,
-  presentedKeys,
-  takeTpm,
-} from './enrol/identity.ts';
-import { admitDevice, certificateId, EnrolmentRefused, type RegisteredDevice } from './enrol/onboarding.ts';
+import { Enrolment, type EnrolmentOptions } from './enrol/enrolment.ts';
+import { presentedKeys } from './enrol/identity.ts';
+import { EnrolmentRefused, type RegisteredDevice } from './enrol/onboarding.ts';
 import { presentedOf } from './evidence.ts';
-import { type Pki, signerOf } from './pki.ts';
-import type { RecordRunner } from './record/runner.ts';
+import { secretOf, signerOf } from './pki.ts';
 import { certificatesMessage, problemMessage, replyMessage, statusOf } from './replies.ts';
-import { type Store, StoreError } from './store/store.ts';
+import { StoreError } from './store/store.ts';
 import { readClaims } from './verify/freshness.ts';
 
-export interface DownlinkOptions {
-  store: Store;
-  runner(): RecordRunner;
-  pki: Pki;
-  clock: Clock;
-  /** Whom EVC believes what a TPM is. */
-  ekRoots: EkRoots;
+export interface DownlinkOptions extends EnrolmentOptions {
   publish(topic: string, bytes: Uint8Array): Promise<void>;
   /** A message that was not answered, and why. */
   onRefused?(topic: string, code: string, text: string): void;
 }
 
 const sha256 = (bytes: Uint8Array) => createHash('sha256').update(bytes).digest();
-const longestSerial = 100;
 const largestInfo = 32 * 1024;
 /** Reports of different kinds that are kept of one device. */
 const mostReports = 16;
@@ -88,11 +69,13 @@ class RequestRefused extends Error {
 
 export class Downlink {
   readonly #options: DownlinkOptions;
+  readonly #enrolment: Enrolment;
   /** Public keys of devices; parsing one costs more than a signature. */
   readonly #keys = new Map<string, KeyObject>();
 
   constructor(options: DownlinkOptions) {
     this.#options = options;
+    this.#enrolment = new Enrolment(options);
   }
 
   /** Takes one message of a device. Never throws: what is wrong with it is answered, or dropped with a reason. */
@@ -196,7 +179,6 @@ export class Downlink {
   }
 
   async #register(device: string, ref: RequestRef, opened: Unverified, text: string): Promise<void> {
-    const { store, clock } = this.#options;
     const key = certificateOf(opened.senderCertificate, 'onboarding');
     checkSignature(opened, key.publicKey);
     const message = readMessage(ZRegisterMsgSchema, opened.payload, { topic: text, status: 0 });
@@ -204,50 +186,7 @@ export class Downlink {
       Buffer.from(Buffer.from(message.pemCert).toString(), 'base64'),
       'device',
     );
-    if (certificateId(certificate.raw) !== device) {
-      throw new RequestRefused(
-        403,
-        'enrol.other-device',
-        'the certificate is not that of the device that sends it',
-      );
-    }
-    if (!isP256(certificate) || !certificate.verify(certificate.publicKey)) {
-      throw new RequestRefused(
-        403,
-        'enrol.certificate',
-        'the device certificate is not of a P-256 key that signed it itself',
-      );
-    }
-    const serial = message.serial.trim();
-    // People read it and terminals show it.
-    if (!/^[\x20-\x7e]+$/.test(serial) || serial.length > longestSerial) {
-      throw new RequestRefused(
-        422,
-        'wire.malformed',
-        `a serial number has 1 to ${longestSerial} printable characters`,
-      );
-    }
-    const known = await store.get<RegisteredDevice>('device', device);
-    const account = await admitDevice(store, clock.now(), {
-      key: key.raw,
-      device,
-      // A device has the number that it first came with; another one would be another board's.
-      serial: known?.serial ?? serial,
-    });
-    const uuid = known?.uuid ?? randomUUID();
-    if (!known) {
-      const registered = {
-        certificate: certificate.raw.toString('base64'),
-        serial,
-        account: account.id,
-        uuid,
-      };
-      await store.put('device', device, registered satisfies RegisteredDevice);
-    }
-    const settings = { hostname: `eve-${uuid.slice(0, 8)}`, account: account.id };
-    await this.#options
-      .runner()
-      .send(device, { type: 'device.registered', request: ref, uuid, serial, account, settings });
+    await this.#enrolment.register(device, ref, { key, certificate, serial: message.serial });
   }
 
   async #attest(device: string, ref: RequestRef, message: ZAttestReq): Promise<void> {
@@ -255,10 +194,10 @@ export class Downlink {
     const runner = this.#options.runner();
     switch (message.reqType) {
       case ZAttestReqType.ATTEST_REQ_CERT:
-        return this.#certify(device, ref, presentedKeys(message.certs));
+        return this.#enrolment.certify(device, ref, presentedKeys(message.certs));
       case ZAttestReqType.ATTEST_REQ_PROOF: {
         const { challenge = '', proof = new Uint8Array() } = message.proof ?? {};
-        return this.#prove(device, ref, challenge.slice(0, 100), sha256(proof).toString('hex'));
+        return this.#enrolment.prove(device, ref, challenge.slice(0, 100), sha256(proof).toString('hex'));
       }
       case ZAttestReqType.ATTEST_REQ_NONCE: {
         const salt = randomBytes(16).toString('hex');
@@ -316,59 +255,6 @@ export class Downlink {
       default:
         throw new WireError('wire.malformed', `no attest request has the type ${message.reqType}`);
     }
-  }
-
-  /** A credential for the keys that a device presents, unless they are none to be enrolled with. */
-  async #certify(device: string, request: RequestRef, keys: PresentedKeys): Promise<void> {
-    const { pki, store, ekRoots } = this.#options;
-    const runner = this.#options.runner();
-    const { ekName, akName } = keys;
-    const judged = identityOf(keys, ekRoots.read());
-    if ('refused' in judged) {
-      const why = judged.refused;
-      await runner.send(device, {
-        type: 'certificate.refused',
-        request,
-        status: 'forbidden',
-        ekName,
-        akName,
-        why,
-      });
-      return;
-    }
-    const challenge = randomUUID();
-    const secret = secretOf(pki.secret, 'challenge', device, challenge);
-    const { credentialBlob, encryptedSecret } = credentialFor(keys, secret);
-    const proof = createHmac('sha256', secret).update(challenge).digest();
-    await runner.send(device, {
-      type: 'certificate.received',
-      request,
-      identity: judged.identity,
-      taken: (await holderOf(store, (id) => runner.read(id), ekName, device)) !== null,
-      challenge: {
-        id: challenge,
-        credentialBlob: Buffer.from(credentialBlob).toString('base64'),
-        encryptedSecret: Buffer.from(encryptedSecret).toString('base64'),
-      },
-      proofHash: sha256(proof).toString('hex'),
-    });
-  }
-
-  /** The TPM is taken before the record counts the proof, so that no two devices can prove the same one. */
-  async #prove(device: string, request: RequestRef, challenge: string, proofHash: string): Promise<void> {
-    const { store, clock } = this.#options;
-    const runner = this.#options.runner();
-    const event = { type: 'proof.received', request, challenge, proofHash } as const;
-    const context = (await runner.read(device))?.context;
-    if (context?.pending && proves(context, { ...event, at: clock.now(), dice: 0 })) {
-      const { ekName, akName } = context.pending.identity;
-      if (!(await takeTpm(store, (id) => runner.read(id), ekName, device))) {
-        const refused = { type: 'certificate.refused', request, status: 'conflict' } as const;
-        await runner.send(device, { ...refused, ekName, akName, why: tpmTaken });
-        return;
-      }
-    }
-    await runner.send(device, event);
   }
 
   /** The hash of the token in a box, null when there is none; a box that is not ours counts as a wrong token. */
@@ -444,20 +330,11 @@ export function nonceOf(secret: Uint8Array, device: string, salt: string): Uint8
   return secretOf(secret, 'nonce', device, salt);
 }
 
-function secretOf(secret: Uint8Array, use: string, device: string, id: string): Uint8Array {
-  return createHmac('sha256', secret).update(`eve-attest ${use}\0${device}\0${id}`).digest();
-}
-
 function checkSignature(opened: Unverified, publicKey: KeyObject): void {
   const key = { key: publicKey, dsaEncoding: 'ieee-p1363' as const };
   if (publicKey.asymmetricKeyType !== 'ec' || !verify('sha256', opened.payload, key, opened.signature)) {
     throw new RequestRefused(401, 'wire.signature', 'the message is not signed by the key that it claims');
   }
-}
-
-/** What nobody can sign with here must not use an onboarding key up. */
-function isP256({ publicKey }: X509Certificate): boolean {
-  return publicKey.asymmetricKeyType === 'ec' && publicKey.asymmetricKeyDetails?.namedCurve === 'prime256v1';
 }
 
 function certificateOf(bytes: Uint8Array, what: string): X509Certificate {

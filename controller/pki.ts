@@ -2,6 +2,7 @@
 // the certificate of broker and HTTPS. Made once, by set-up, and kept in EVC's data folder.
 import {
   createHash,
+  createHmac,
   createPrivateKey,
   createPublicKey,
   generateKeyPairSync,
@@ -164,4 +165,9 @@ function save(folder: string, name: string, key: KeyObject, certificate: Uint8Ar
     mode: 0o600,
   });
   writeFileSync(join(folder, `${name}.cert.pem`), pem('CERTIFICATE', certificate));
+}
+
+/** A secret for one use, device and id, that stands nowhere: it is derived whenever it is needed. */
+export function secretOf(secret: Uint8Array, use: string, device: string, id: string): Uint8Array {
+  return createHmac('sha256', secret).update(`eve-attest ${use}\0${device}\0${id}`).digest();
 }

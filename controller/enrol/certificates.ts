@@ -17,6 +17,8 @@ import { signedBy, type VendorCertificate, type VendorCertificates } from './ek-
 
 /** From the certificate of the key to the root, both counted. */
 export const longestChain = 8;
+/** Bytes of all certificates that a device sends: they are kept in its record. */
+const mostBytes = 16 * 1024;
 /** Clocks of factories differ, and some write dates without hours. */
 const clockSkew = 24 * 3600 * 1000;
 const longestText = 200;
@@ -57,6 +59,8 @@ export function judgeEkCertificate(
   if (presented.length === 0) return { trust: 'first-use' };
   if (presented.length > longestChain)
     return refused('enrol.ek-unreadable', `the chain has ${presented.length} certificates`);
+  const size = presented.reduce((sum, { length }) => sum + length, 0);
+  if (size > mostBytes) return refused('enrol.ek-unreadable', `the certificates have ${size} bytes together`);
   let links: Link[];
   try {
     links = presented.map(linkOf);

@@ -57,6 +57,8 @@ export interface AuthorityOptions {
   rsa?: boolean;
   /** See Recipe. */
   unsortedNames?: boolean;
+  /** Bytes of an extension that nobody reads. */
+  padding?: number;
 }
 
 /** A certificate authority; its own root unless somebody else signs. */
@@ -83,6 +85,7 @@ export function authority(commonName: string, options: AuthorityOptions): Signer
       { id: '2.5.29.19', critical: true, value: constraints(is, pathLength) },
       { id: '2.5.29.15', critical: true, value: bits(keyUsage) },
       ...(anonymous ? [] : identifiers(id, (by ?? self).id)),
+      ...(options.padding ? [{ id: '1.2.3', value: octets(new Uint8Array(options.padding)) }] : []),
     ],
   });
   return { ...self, certificate };
@@ -173,7 +176,7 @@ export function constraints(authority: boolean, pathLength?: number): Asn1 {
 function identifiers(subject: Uint8Array | null, issuer: Uint8Array): Extension[] {
   const keyIdentifier = asn1.create(asn1.Class.CONTEXT_SPECIFIC, 0 as forge.asn1.Type, false, binary(issuer));
   return [
-    ...(subject ? [{ id: '2.5.29.14', value: primitive(asn1.Type.OCTETSTRING, binary(subject)) }] : []),
+    ...(subject ? [{ id: '2.5.29.14', value: octets(subject) }] : []),
     { id: '2.5.29.35', value: sequence(keyIdentifier) },
   ];
 }
@@ -205,6 +208,10 @@ function bits(set: readonly number[]): Asn1 {
 
 export function sequence(...parts: Asn1[]): Asn1 {
   return asn1.create(asn1.Class.UNIVERSAL, asn1.Type.SEQUENCE, true, parts);
+}
+
+function octets(bytes: Uint8Array): Asn1 {
+  return primitive(asn1.Type.OCTETSTRING, binary(bytes));
 }
 
 function oid(dotted: string): Asn1 {

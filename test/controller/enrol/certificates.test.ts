@@ -1,5 +1,5 @@
 // Certificates of endorsement keys: true ones, and each spoiled in one thing.
-import { generateKeyPairSync, type KeyObject } from 'node:crypto';
+import { generateKeyPairSync, type KeyObject, X509Certificate } from 'node:crypto';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -402,6 +402,34 @@ for (const {
     const made = ekCertificate(by, certified ?? key.spki, now, spoil);
     assert.is(said(judgeEkCertificate([bytes?.(made) ?? made, ...beside], key.area, roots)), expected);
   });
+
+test('[N45] a certificate of another purpose, under its own authority and under a wrong one', () => {
+  // Of an attestation key, from another project: its chain holds, and it says nothing of an endorsement key.
+  const quotes = (name: string) => readFileSync(join(import.meta.dirname, '../../fixtures/quotes', name));
+  const [certificate = new Uint8Array()] = certificatesIn(quotes('cmc-ak-cert.pem'), 1);
+  const { n = '' } = new X509Certificate(certificate).publicKey.export({ format: 'jwk' });
+  const area = { ...endorsementKey['L-1'], unique: Buffer.from(n, 'base64url') };
+  const under = (name: string) => said(judgeEkCertificate([certificate], area, folderOf(quotes(name))));
+  assert.is(under('cmc-ca.pem'), 'unknown-vendor enrol.ek-usage');
+  assert.is(under('cmc-wrong-ca.pem'), 'unknown-vendor enrol.ek-unknown-issuer');
+});
+
+test('no bit of a certificate can be another', () => {
+  const accepted: string[] = [];
+  for (let at = 0; at < good.length; at++)
+    for (let bit = 1; bit < 256; bit <<= 1)
+      if (said(judgeEkCertificate([good.with(at, (good[at] ?? 0) ^ bit)], ek.area, known)) === 'vendor')
+        accepted.push(`byte ${at}, bit ${bit}`);
+  assert.equal(accepted, []);
+});
+
+test('what a device sends is bounded as a whole', () => {
+  const large = authority('x'.repeat(200), { now, by: root, padding: 4000 });
+  const certificate = ekCertificate(large, ek.spki, now);
+  const judged = judgeEkCertificate([certificate, ...Array(4).fill(large.certificate)], ek.area, known);
+  assert.is(said(judged), 'refused enrol.ek-unreadable');
+  assert.is(said(judgeEkCertificate([certificate, large.certificate], ek.area, known)), 'vendor');
+});
 
 test('the text for people is bounded, whatever a certificate is called', () => {
   const long = authority('x'.repeat(250), { now });
