@@ -1,6 +1,10 @@
 // deadline: 180 s
 // Which endorsement key a device takes, and that every kind of the profile opens its credentials.
+import { spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { makeCredential } from '../../../controller/enrol/credential.ts';
@@ -10,12 +14,14 @@ import { hash } from '../../../device/tpm/hash.ts';
 import { type Key, KeyError, loadKeys, provisionKeys } from '../../../device/tpm/keys.ts';
 import { defineNv, undefineNv } from '../../../device/tpm/nv.ts';
 import { publicKeyOf } from '../../../device/tpm/public-key.ts';
-import type { Tpm } from '../../../device/tpm/tpm.ts';
-import { encode } from '../../../formats/tpm2/codec.ts';
-import { CreatePrimary, EvictControl } from '../../../formats/tpm2/commands.ts';
+import { serveTpm } from '../../../device/tpm/serve.ts';
+import { Tpm } from '../../../device/tpm/tpm.ts';
+import { openWasmTpm } from '../../../device/tpm/transports/wasm.ts';
+import { decode, encode } from '../../../formats/tpm2/codec.ts';
+import { CreatePrimary, EvictControl, FlushContext } from '../../../formats/tpm2/commands.ts';
 import { TPM_HT, TPM_RH } from '../../../formats/tpm2/constants.ts';
 import { objectName } from '../../../formats/tpm2/names.ts';
-import { TPMT_PUBLIC } from '../../../formats/tpm2/structures.ts';
+import { TPM2B_PUBLIC, TPMT_PUBLIC } from '../../../formats/tpm2/structures.ts';
 import {
   attestationKey,
   type EndorsementTemplate,
@@ -24,6 +30,7 @@ import {
   endorsementPolicyOf,
 } from '../../../formats/tpm2/templates.ts';
 import { certifyEk, primaryOf, storeNv } from '../../kit/certified-tpm.ts';
+import { needDebian } from '../../kit/debian.ts';
 import { authority, ekCertificate } from '../../kit/ek-certificates.ts';
 import { rejects } from '../../kit/rejects.ts';
 import { leftovers, withTpm } from '../../kit/tpm.ts';
@@ -44,7 +51,7 @@ function nameOf({ public: area }: Key): Uint8Array {
 }
 
 test('[EK Profile 2.2] a certified key of each range is found, kept at its reserved handle, and opens credentials', async () => {
-  for (const name of ['L-1', 'L-2', 'H-1', 'H-2', 'H-3'] satisfies EndorsementTemplate[])
+  for (const name of ['L-1', 'L-2', 'H-1', 'H-2', 'H-3', 'H-4', 'H-6'] satisfies EndorsementTemplate[])
     await withTpm(async (tpm) => {
       const certificate = await certify(tpm, name);
       const keys = await provisionKeys(tpm);
@@ -167,6 +174,20 @@ test('NV of no use: garbage, padding, too long, never written, not for us to rea
     });
 });
 
+test('a certificate for a kind of key that this TPM cannot make is passed over', () =>
+  withTpm(async (tpm) => {
+    await storeNv(
+      tpm,
+      endorsementIndices['H-7'].certificate,
+      certificateFor(await primaryOf(tpm, endorsementKey['H-2'])),
+    );
+    assert.equal(
+      (await certifiedTemplates(tpm)).map(({ template }) => template),
+      ['H-7'],
+    );
+    assert.is((await provisionKeys(tpm)).ek.handle, 0x81000001);
+  }));
+
 test('the chain in NV comes along, whole certificates alone, and seven at most', () =>
   withTpm(async (tpm) => {
     const certificate = await certify(tpm, 'L-2');
@@ -217,5 +238,30 @@ test('what is no endorsement key has no endorsement policy', () =>
       /opened with an endorsement key/,
     );
   }));
+
+const tools = ['tpm2-tools', 'libtss2-tcti-swtpm0'];
+if (await needDebian(tools, ['tpm2_createek']))
+  test('[EK Profile B.3, B.4] tpm2_createek makes the same keys', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'eve-createek-'));
+    const chip = await openWasmTpm();
+    const served = await serveTpm(chip, { protocol: 'swtpm', port: 0 });
+    try {
+      const tpm = new Tpm(chip, { sole: true });
+      const kinds = { 'L-1': 'rsa', 'L-2': 'ecc', 'H-3': 'ecc384', 'H-4': 'ecc521', 'H-6': 'rsa3072' };
+      for (const [name, algorithm] of Object.entries(kinds)) {
+        const args = ['-G', algorithm, '-c', 'ek.ctx', '-u', 'ek.pub', '-T', `swtpm:port=${served.port}`];
+        const child = spawn('tpm2_createek', args, { cwd: folder, stdio: ['ignore', 'ignore', 'inherit'] });
+        assert.is(await new Promise((resolve) => child.once('close', resolve)), 0, algorithm);
+        for (const handle of await tpm.handles(TPM_HT.TRANSIENT))
+          await tpm.execute(FlushContext, { flushHandle: handle });
+        const theirs = decode(TPM2B_PUBLIC, Uint8Array.from(readFileSync(join(folder, 'ek.pub'))));
+        assert.equal(theirs, await primaryOf(tpm, endorsementKey[name as EndorsementTemplate]), algorithm);
+      }
+    } finally {
+      await served.close();
+      await chip.close();
+      rmSync(folder, { recursive: true });
+    }
+  });
 
 test.run();
