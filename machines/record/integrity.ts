@@ -1,22 +1,24 @@
 // Does it run what we want it to run?
-import type { Attempt, Identity } from './events.ts';
+import type { Attempt, DeviceRecordContext, Identity } from './events.ts';
 import { staleNonce, tokenWhy, unendorsedWhy } from './judgement.ts';
 import { nonceLife, trustLife } from './lives.ts';
 import { answer, approval, fullConfig, ok, partialConfig, refusal, refuse, unknown } from './replies.ts';
 import { record } from './setup.ts';
 
 /** What a TPM was trusted for ends when its account does not take it any more. */
-const unendorsed = {
-  guard: 'losesEndorsement',
-  target: '.unattested',
-  actions: [
-    'takeTokenBack',
-    'dropAttempt',
-    { type: 'clearTimer', params: { timer: 'nonce' } },
-    { type: 'clearTimer', params: { timer: 'trust' } },
-    { type: 'push', params: { what: 'attest' } },
-  ],
-} as const;
+const distrusts = [
+  'takeTokenBack',
+  'dropAttempt',
+  { type: 'clearTimer', params: { timer: 'nonce' } },
+  { type: 'clearTimer', params: { timer: 'trust' } },
+  { type: 'push', params: { what: 'attest' } },
+] as const;
+
+/** The TPM that is enrolled, as one that is refused. */
+function unendorsed({ identity }: DeviceRecordContext) {
+  const { ekName, akName } = identity as Identity;
+  return { ...unendorsedWhy(identity as Identity), ekName, akName };
+}
 
 export const integrity = record.createStateConfig({
   description: 'Does it run what we want it to run?',
@@ -113,8 +115,16 @@ export const integrity = record.createStateConfig({
       ],
     },
     'proof.received': { guard: 'provenOther', target: '.unattested' },
-    'account.changed': unendorsed,
-    'endorsement.judged': unendorsed,
+    'account.changed': {
+      guard: 'losesEndorsement',
+      target: '.unattested',
+      actions: [...distrusts, { type: 'noteRefusal', params: ({ context }) => unendorsed(context) }],
+    },
+    'endorsement.judged': {
+      guard: 'losesEndorsement',
+      target: '.unattested',
+      actions: [...distrusts, { type: 'noteRefusal', params: ({ context }) => unendorsed(context) }],
+    },
     'timer.due': {
       guard: { type: 'timerIs', params: { timer: 'trust' } },
       target: '.stale',

@@ -8,6 +8,7 @@ import type {
   DeviceRecordContext,
   DeviceRecordEvent,
   Identity,
+  RefusedEnrolment,
   Timer,
 } from './events.ts';
 import { proofTries } from './lives.ts';
@@ -49,6 +50,16 @@ export function losesEndorsement(
   if (identity === null) return false;
   if (event.type === 'account.changed') return !endorsed(event.account, identity);
   return event.type === 'endorsement.judged' && event.ekName === identity.ekName && !endorsed(account, event);
+}
+
+/** The refused enrolment that still matters when this account judges this identity. */
+export function standingRefusal(
+  { refusedEnrolment = null }: DeviceRecordContext,
+  account: Account | null,
+  identity: Identity | null,
+): RefusedEnrolment | null {
+  const settled = refusedEnrolment?.code === 'enrol.ek-required' && identity && endorsed(account, identity);
+  return settled ? null : refusedEnrolment;
 }
 
 /** Why an account does not take a TPM. */

@@ -12,6 +12,7 @@ import {
   losesEndorsement,
   proves,
   samePair,
+  standingRefusal,
   timerStillSet,
   tokenGood,
 } from './judgement.ts';
@@ -172,7 +173,8 @@ export const record = setup({
       if (event.type !== 'endorsement.judged' || context.identity?.ekName !== event.ekName) return {};
       const { ekTrust, ekCertificate } = event;
       const { ekCertificate: _, ...keys } = context.identity;
-      return { identity: { ...keys, ekTrust, ...(ekCertificate ? { ekCertificate } : {}) } };
+      const identity = { ...keys, ekTrust, ...(ekCertificate ? { ekCertificate } : {}) };
+      return { identity, refusedEnrolment: standingRefusal(context, context.account, identity) };
     }),
     countTry: assign(({ context }) => ({
       pending: context.pending ? { ...context.pending, tries: context.pending.tries + 1 } : null,
@@ -332,7 +334,13 @@ export const record = setup({
       basis: context.basis + 1,
     })),
     takeAccount: assign(({ context, event }) =>
-      event.type === 'account.changed' ? { account: event.account, basis: context.basis + 1 } : {},
+      event.type === 'account.changed'
+        ? {
+            account: event.account,
+            refusedEnrolment: standingRefusal(context, event.account, context.identity),
+            basis: context.basis + 1,
+          }
+        : {},
     ),
     takeSettings: assign(({ context, event }) =>
       event.type === 'settings.changed'

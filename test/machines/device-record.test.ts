@@ -367,6 +367,7 @@ test('[N45] a stricter account ends what the TPM was trusted for; a vendor that 
   assert.is(record.state('integrity'), 'unattested');
   assert.is(record.context.token, null);
   assert.equal(record.all('push'), [{ what: 'attest' }]);
+  assert.is(record.context.refusedEnrolment?.code, 'enrol.ek-required');
   record.nonce().quote();
   const { body } = record.reply();
   assert.ok(body?.kind === 'verdict' && body.code === 'noCertFound');
@@ -379,6 +380,7 @@ test('[N45] a stricter account ends what the TPM was trusted for; a vendor that 
     ekCertificate: certificate,
   });
   assert.equal(record.context.identity, { ...vouched, ekCertificate: certificate });
+  assert.is(record.context.refusedEnrolment, null);
   assert.is(record.attest(good).state('integrity'), 'trusted');
   assert.is(trusted().send({ type: 'account.changed', account: factory }).state('integrity'), 'trusted');
 });
@@ -391,8 +393,12 @@ test('a root that is taken away takes its trust along; what is said of another T
   assert.is(record.state('integrity'), 'trusted');
   record.send({ type: 'endorsement.judged', ekName: 'ek1', ekTrust: 'unknown-vendor' });
   assert.is(record.context.identity?.ekTrust, 'unknown-vendor');
+  assert.match(record.context.refusedEnrolment?.text ?? '', 'no known vendor vouches for the TPM');
   assert.is(record.state('integrity'), 'unattested');
   assert.is(record.context.token, null);
+
+  record.send({ type: 'account.changed', account: { ...strict, requireEkCertificate: false } });
+  assert.is(record.context.refusedEnrolment, null, 'an account that takes it settles it');
 
   // A verdict that is under way counts no more.
   const verifying = registered(strict).certify(vouched).prove().nonce().quote();
