@@ -8,7 +8,15 @@ import { type Pki, secretOf } from '../pki.ts';
 import type { RecordRunner } from '../record/runner.ts';
 import type { Store } from '../store/store.ts';
 import type { EkRoots } from './ek-roots.ts';
-import { credentialFor, holderOf, identityOf, type PresentedKeys, takeTpm } from './identity.ts';
+import {
+  credentialFor,
+  holderOf,
+  identityOf,
+  type PresentedKeys,
+  takeTpm,
+  tpmId,
+  tpmIdOf,
+} from './identity.ts';
 import { admitDevice, certificateId, EnrolmentRefused, type RegisteredDevice } from './onboarding.ts';
 
 export interface EnrolmentOptions {
@@ -106,7 +114,7 @@ export class Enrolment {
       type: 'certificate.received',
       request,
       identity: judged.identity,
-      taken: (await holderOf(store, (id) => runner.read(id), ekName, device)) !== null,
+      taken: (await holderOf(store, (id) => runner.read(id), tpmId(keys.ek), device)) !== null,
       challenge: {
         id: challenge,
         credentialBlob: Buffer.from(credentialBlob).toString('base64'),
@@ -126,8 +134,8 @@ export class Enrolment {
     const event = { type: 'proof.received', request, challenge, proofHash } as const;
     const context = (await runner.read(device))?.context;
     if (context?.pending && proves(context, { ...event, at: clock.now(), dice: 0 })) {
-      const { ekName, akName } = context.pending.identity;
-      if (!(await takeTpm(store, (id) => runner.read(id), ekName, device))) {
+      const { ekName, akName, ekPublic = '' } = context.pending.identity;
+      if (!(await takeTpm(store, (id) => runner.read(id), tpmIdOf(ekPublic), device))) {
         const refused = { type: 'certificate.refused', request, status: 'conflict' } as const;
         await runner.send(device, { ...refused, ekName, akName, why: tpmTaken });
         return;

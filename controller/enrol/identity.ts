@@ -1,8 +1,10 @@
 // Who a device says it is: the keys that it presents, what its vendor says of them, and the credential that makes it prove
 // them. Nothing of it counts before the proof.
+import { createHash } from 'node:crypto';
 import { FormatError } from '../../formats/format-error.ts';
 import { decode, encode } from '../../formats/tpm2/codec.ts';
 import { objectName } from '../../formats/tpm2/names.ts';
+import { publicJwk } from '../../formats/tpm2/spki.ts';
 import { TPMT_PUBLIC } from '../../formats/tpm2/structures.ts';
 import { type ZCert, ZCertMetaDataType, ZCertType } from '../../formats/wire/eve_pb.ts';
 import { certificatesIn } from '../../formats/x509/parse.ts';
@@ -124,39 +126,49 @@ interface TpmHolder {
 type ReadRecord = (device: string) => Promise<DeviceRecordSnapshot | null>;
 
 /**
+ * What tells one TPM from another: its endorsement key itself. The rest of the public area is what the device says of it,
+ * and a credential opens whatever is said; of a point, one coordinate is enough for that. A TPM makes as many endorsement
+ * keys as its owner likes, so it takes a vendor’s certificate to say that there is no other TPM behind this one.
+ */
+export function tpmId(ek: TPMT_PUBLIC): string {
+  const jwk = publicJwk(ek);
+  const key = jwk.kty === 'RSA' ? [jwk.kty, jwk.n] : [jwk.kty, jwk.crv, jwk.x];
+  return createHash('sha256').update(JSON.stringify(key)).digest('hex');
+}
+
+/**
  * The other device that this TPM is proven to be in; null when there is none. One that is retired, or has another TPM now,
  * holds it no more.
  */
 export async function holderOf(
   store: Store,
   read: ReadRecord,
-  ekName: string,
+  tpm: string,
   device: string,
 ): Promise<string | null> {
-  const holder = await store.get<TpmHolder>('tpm', ekName);
+  const holder = await store.get<TpmHolder>('tpm', tpm);
   if (!holder || holder.device === device) return null;
   const { active, identity } = (await read(holder.device))?.context ?? { active: false, identity: null };
-  return active && identity?.ekName === ekName ? holder.device : null;
+  return active && identity?.ekPublic && tpmIdOf(identity.ekPublic) === tpm ? holder.device : null;
 }
 
 /**
  * Notes that this TPM is the one of this device, once it is proven. False if another device was faster: one TPM that answers
  * for two devices is a relay, whoever of them has it.
  */
-export async function takeTpm(
-  store: Store,
-  read: ReadRecord,
-  ekName: string,
-  device: string,
-): Promise<boolean> {
-  const free = (await holderOf(store, read, ekName, device)) === null;
-  const before = await store.get<TpmHolder>('tpm', ekName);
-  if (!free) return false;
+export async function takeTpm(store: Store, read: ReadRecord, tpm: string, device: string): Promise<boolean> {
+  const before = await store.get<TpmHolder>('tpm', tpm);
+  if ((await holderOf(store, read, tpm, device)) !== null) return false;
   // In a transaction of its own, since two devices may prove the same TPM at the same moment.
-  const after = await store.update<TpmHolder>('tpm', ekName, (holder) =>
+  const after = await store.update<TpmHolder>('tpm', tpm, (holder) =>
     !holder || holder.device === before?.device ? { device } : holder,
   );
   return after.device === device;
+}
+
+/** @param ekPublic TPMT_PUBLIC, hex. */
+export function tpmIdOf(ekPublic: string): string {
+  return tpmId(decode(TPMT_PUBLIC, Buffer.from(ekPublic, 'hex')));
 }
 
 function endorsementOf(

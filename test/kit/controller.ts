@@ -11,6 +11,7 @@ import {
   type MessageInitShape,
   type MessageShape,
 } from '@bufbuild/protobuf';
+import { tpmId } from '../../controller/enrol/identity.ts';
 import { Evc } from '../../controller/evc.ts';
 import { createPki, signRaw } from '../../controller/pki.ts';
 import type { Presented } from '../../controller/verify/verify.ts';
@@ -217,8 +218,8 @@ export class EvcBench {
 
   /** One board serves several devices of a test, where EVC takes a TPM for one device alone: it changes hands. */
   async lend(board: LabBoard, device: SoftDevice): Promise<void> {
-    const ekName = Buffer.from((await board.keys()).ek.name).toString('hex');
-    await this.evc.store.put('tpm', ekName, { device: device.id });
+    const { ek } = await board.keys();
+    await this.evc.store.put('tpm', tpmId(ek.public), { device: device.id });
   }
 
   /** Certificate, challenge and proof, as an honest device. */

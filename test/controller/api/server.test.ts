@@ -161,7 +161,7 @@ const bad: [
   what: string,
   method: string,
   path: string,
-  body: object | string,
+  body: object | string | undefined,
   status: number,
   code: string,
 ][] = [
@@ -204,6 +204,25 @@ const bad: [
   ],
   ['a body too large', 'POST', '/api/v1/accounts', { id: 'x'.repeat(9_000_000) }, 413, 'request.too-large'],
   ['an upload as JSON', 'POST', '/api/v1/uploads', { a: 1 }, 415, 'request.content-type'],
+  [
+    'a certificate that is none',
+    'POST',
+    '/api/v1/ek-roots',
+    { certificates: Buffer.from('no certificate').toString('base64') },
+    422,
+    'roots.unusable',
+  ],
+  ['no base64', 'POST', '/api/v1/ek-roots', { certificates: '---' }, 422, 'request.invalid'],
+  ['nothing', 'POST', '/api/v1/ek-roots', {}, 422, 'request.invalid'],
+  ['an id that is none', 'DELETE', '/api/v1/ek-roots/ffffffffffff', undefined, 404, 'roots.unknown'],
+  [
+    'a switch that is none',
+    'POST',
+    '/api/v1/accounts',
+    { id: 'b', requireEkCertificate: 'perhaps' },
+    422,
+    'request.invalid',
+  ],
   ['a route that is none', 'POST', '/api/v1/nothing', {}, 404, 'route.unknown'],
 ];
 

@@ -3,8 +3,13 @@
 import { createHmac } from 'node:crypto';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
+import { makeCredential } from '../../../controller/enrol/credential.ts';
+import { tpmId } from '../../../controller/enrol/identity.ts';
 import { activateCredential } from '../../../device/tpm/activate.ts';
 import { publicKeyOf } from '../../../device/tpm/public-key.ts';
+import { encode } from '../../../formats/tpm2/codec.ts';
+import { TPM_ALG } from '../../../formats/tpm2/constants.ts';
+import { TPMT_PUBLIC } from '../../../formats/tpm2/structures.ts';
 import {
   ProblemSchema,
   ZAttestReqType,
@@ -232,13 +237,43 @@ test('[N47] one TPM for two devices: refused, until the first one is out of serv
   assert.is(saidOf(await sendCertificate(second, new Uint8Array(), other)), '200');
 });
 
+test('[N47] what a device says of its endorsement key does not make it another TPM', async () => {
+  const first = await registered(other);
+  await bench.certify(first, other);
+  const second = await softDevice();
+  await bench.register(second, await bench.onboardingKey(), `identity-${serials++}`);
+  const { ak, ek, ecdh, srk } = await other.keys();
+  if (ek.public.type !== TPM_ALG.ECC) throw new Error('not ECC');
+  const { unique, objectAttributes } = ek.public;
+  const p = 2n ** 256n - 2n ** 224n + 2n ** 192n + 2n ** 96n - 1n;
+  const y = p - BigInt(`0x${Buffer.from(unique.y).toString('hex')}`);
+  const mirrored = { x: unique.x, y: Buffer.from(y.toString(16).padStart(64, '0'), 'hex') };
+  const disguises: TPMT_PUBLIC[] = [
+    { ...ek.public, objectAttributes: { ...objectAttributes, noDA: true } },
+    { ...ek.public, authPolicy: new Uint8Array(32) },
+    { ...ek.public, unique: mirrored },
+  ];
+  for (const disguise of disguises) {
+    // It would have worked: the credential opens in the TPM.
+    const secret = Uint8Array.from(Buffer.alloc(32, 5));
+    const credential = makeCredential({ ekPublic: disguise, akName: ak.name, secret });
+    assert.equal(await activateCredential(other.tpm, { ak, ek, salt: srk }, credential), secret);
+    const certs = [
+      certOf(ZCertType.CERT_TYPE_DEVICE_RESTRICTED_SIGNING, ak.publicBytes),
+      certOf(ZCertType.CERT_TYPE_DEVICE_ENDORSEMENT_RSA, encode(TPMT_PUBLIC, disguise)),
+      certOf(ZCertType.CERT_TYPE_DEVICE_ECDH_EXCHANGE, ecdh.publicBytes),
+    ];
+    assert.is(saidOf(await bench.attest(second, { reqType: ATTEST_REQ_CERT, certs })), '409 enrol.tpm-taken');
+  }
+  await bench.evc.operator.retire(first.id, 'tester', 'done');
+});
+
 test('[N47] two devices that prove one TPM at the same time: one of them is it', async () => {
   const devices = [await registered(), await softDevice()];
   const [, second = devices[0]] = devices;
   await bench.register(second as SoftDevice, await bench.onboardingKey(), `identity-${serials++}`);
-  const ekName = Buffer.from((await board.keys()).ek.name).toString('hex');
   // As before anybody proved it.
-  await bench.evc.store.put('tpm', ekName, { device: 'none' });
+  await bench.evc.store.put('tpm', tpmId((await board.keys()).ek.public), { device: 'none' });
   const proofs: { device: SoftDevice; challenge: string; proof: Uint8Array }[] = [];
   for (const device of devices) {
     const { credential } = bodyOf(ZAttestResponseSchema, await sendCertificate(device, new Uint8Array()));
