@@ -74,11 +74,7 @@ export function judgeEkCertificate(
   const misuse = misuseOf(own.certificate);
   if (misuse) return { trust: 'refused', why: misuse };
 
-  const pool = [
-    ...known.map((one) => ({ certificate: one.certificate, x509: one.x509, known: one })),
-    ...others,
-  ];
-  const path = pathFrom(own, pool, []);
+  const path = pathFrom(own, poolOf(known, others), []);
   if ('fault' in path) return { trust: 'refused', why: path.fault };
   const facts = factsOf(own, path.chain);
   if ('missing' in path) {
@@ -96,8 +92,33 @@ export function judgeEkCertificate(
   return { trust: 'vendor', certificate: facts };
 }
 
+/** Where issuers are looked for. */
+interface Pool {
+  links: readonly Link[];
+  /** Each signature is checked once, on however many paths it is: a device chooses what leads to what. */
+  signed(link: Link, issuer: Link): boolean;
+}
+
+function poolOf(known: readonly VendorCertificate[], others: readonly Link[]): Pool {
+  const checked = new Map<Link, Map<Link, boolean>>();
+  return {
+    links: [...known.map((one) => ({ certificate: one.certificate, x509: one.x509, known: one })), ...others],
+    signed(link, issuer) {
+      const of = checked.get(link) ?? new Map<Link, boolean>();
+      checked.set(link, of);
+      const is = of.get(issuer) ?? signs(link, issuer);
+      of.set(issuer, is);
+      return is;
+    },
+  };
+}
+
+function signs({ certificate, x509 }: Link, issuer: Link): boolean {
+  return !brokenAlgorithms.has(certificate.signatureAlgorithm) && signedBy(x509, issuer.x509);
+}
+
 /** All paths to a root, the first that holds; else the reason that says most. Bounded by the length of a chain. */
-function pathFrom(link: Link, pool: readonly Link[], below: readonly Link[]): Path {
+function pathFrom(link: Link, pool: Pool, below: readonly Link[]): Path {
   const { certificate } = link;
   const { issuer } = certificate;
   const chain = [...below, link];
@@ -106,13 +127,11 @@ function pathFrom(link: Link, pool: readonly Link[], below: readonly Link[]): Pa
   if (chain.length >= longestChain)
     return { fault: why('enrol.ek-issuer', `the chain is longer than ${longestChain}`), chain: issuers };
   let best: Path = { missing: issuer.text, chain: issuers };
-  for (const candidate of pool) {
-    if (chain.some(({ x509 }) => x509.fingerprint256 === candidate.x509.fingerprint256)) continue;
-    if (!mayBeIssuer(candidate.certificate, certificate)) continue;
-    const found =
-      brokenAlgorithms.has(certificate.signatureAlgorithm) || !signedBy(link.x509, candidate.x509)
-        ? unsigned(candidate, issuers)
-        : through(candidate, pool, chain);
+  for (const candidate of pool.links) {
+    if (!mayBeIssuer(candidate.certificate, certificate) || chain.includes(candidate)) continue;
+    const found = pool.signed(link, candidate)
+      ? through(candidate, pool, chain)
+      : unsigned(candidate, issuers);
     if (!found) continue;
     if (!('fault' in found) && !('missing' in found)) return found;
     if (!('fault' in best) && ('fault' in found || found.chain.length > best.chain.length)) best = found;
@@ -127,7 +146,7 @@ function unsigned({ known, certificate }: Link, chain: Link[]): Path | null {
   return { fault: why('enrol.ek-signature', text), chain };
 }
 
-function through(issuer: Link, pool: readonly Link[], chain: readonly Link[]): Path {
+function through(issuer: Link, pool: Pool, chain: readonly Link[]): Path {
   const fault = issuerFault(issuer, chain);
   const issuers = [...chain.slice(1), issuer];
   if (fault) return { fault, chain: issuers };

@@ -69,6 +69,8 @@ export class EkRoots {
         unusable.push({ file, why: error instanceof Error ? error.message : 'unreadable' });
       }
     }
+    if (files.length === mostFiles)
+      unusable.push({ file: this.#folder, why: `files beyond ${mostFiles} are not looked at` });
     this.#read = { certificates: [...certificates.values()], unusable, fingerprint };
     return this.#read;
   }

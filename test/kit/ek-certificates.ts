@@ -1,5 +1,12 @@
 // A vendor of TPMs for tests: root, intermediate, and certificates for endorsement keys, each spoiled as a test likes.
-import { createHash, generateKeyPairSync, type KeyObject, randomBytes, sign } from 'node:crypto';
+import {
+  createHash,
+  createPublicKey,
+  generateKeyPairSync,
+  type KeyObject,
+  randomBytes,
+  sign,
+} from 'node:crypto';
 import forge from 'node-forge';
 
 const { asn1 } = forge;
@@ -11,6 +18,7 @@ const oids = {
   organization: '2.5.4.10',
   ecdsaWithSha256: '1.2.840.10045.4.3.2',
   sha256WithRsa: '1.2.840.113549.1.1.11',
+  md5WithRsa: '1.2.840.113549.1.1.4',
   ekCertificate: '2.23.133.8.1',
 } as const;
 
@@ -26,6 +34,8 @@ export interface Recipe {
   /** One set for all attributes of a name, in the order given: no DER, and what Nuvoton does. */
   unsortedNames?: boolean;
   serial?: Uint8Array;
+  /** Signed with MD5; RSA alone. */
+  md5?: boolean;
 }
 
 export interface Extension {
@@ -57,6 +67,8 @@ export interface AuthorityOptions {
   rsa?: boolean;
   /** See Recipe. */
   unsortedNames?: boolean;
+  /** Whose key it has, instead of a new one. */
+  of?: Signer;
   /** Bytes of an extension that nobody reads. */
   padding?: number;
 }
@@ -64,16 +76,14 @@ export interface AuthorityOptions {
 /** A certificate authority; its own root unless somebody else signs. */
 export function authority(commonName: string, options: AuthorityOptions): Signer {
   const { now, by, authority: is = true, pathLength, keyUsage = [5, 6], anonymous = false } = options;
-  const { privateKey, publicKey } = options.rsa
-    ? generateKeyPairSync('rsa', { modulusLength: 2048 })
-    : generateKeyPairSync('ec', { namedCurve: 'P-256' });
+  const key = options.of?.key ?? newKey(options.rsa ?? false);
   const name: Signer['name'] = [
     [oids.organization, 'Test vendor'],
     [oids.commonName, commonName],
   ];
-  const spki = publicKey.export({ type: 'spki', format: 'der' });
+  const spki = createPublicKey(key).export({ type: 'spki', format: 'der' });
   const id = createHash('sha1').update(spki).digest();
-  const self: Signer = { name, key: privateKey, id, certificate: new Uint8Array() };
+  const self: Signer = { name, key, id, certificate: new Uint8Array() };
   const certificate = issue(by ?? self, {
     subject: name,
     issuer: (by ?? self).name,
@@ -89,6 +99,12 @@ export function authority(commonName: string, options: AuthorityOptions): Signer
     ],
   });
   return { ...self, certificate };
+}
+
+function newKey(rsa: boolean): KeyObject {
+  return rsa
+    ? generateKeyPairSync('rsa', { modulusLength: 2048 }).privateKey
+    : generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey;
 }
 
 /** What the certificate of an endorsement key has: empty subject, critical alternative name, and its usage. */
@@ -125,11 +141,11 @@ export function ekCertificate(
 
 export function issue({ key }: Pick<Signer, 'key'>, recipe: Recipe): Uint8Array {
   const rsa = key.asymmetricKeyType === 'rsa';
+  const { unsortedNames = false, serial = Uint8Array.of(1, ...randomBytes(8)), md5 = false } = recipe;
   const algorithm = sequence(
-    oid(rsa ? oids.sha256WithRsa : oids.ecdsaWithSha256),
+    oid(rsa ? (md5 ? oids.md5WithRsa : oids.sha256WithRsa) : oids.ecdsaWithSha256),
     ...(rsa ? [nothing()] : []),
   );
-  const { unsortedNames = false, serial = Uint8Array.of(1, ...randomBytes(8)) } = recipe;
   const tbs = sequence(
     asn1.create(asn1.Class.CONTEXT_SPECIFIC, 0 as forge.asn1.Type, true, [
       primitive(asn1.Type.INTEGER, '\x02'),
@@ -145,7 +161,7 @@ export function issue({ key }: Pick<Signer, 'key'>, recipe: Recipe): Uint8Array 
     ]),
   );
   const bytes = der(tbs);
-  const signature = sign('sha256', bytes, key);
+  const signature = sign(md5 ? 'md5' : 'sha256', bytes, key);
   return der(
     sequence(
       asn1.fromDer(binary(bytes)),

@@ -423,6 +423,24 @@ test('no bit of a certificate can be another', () => {
   assert.equal(accepted, []);
 });
 
+test('authorities that vouch for each other lead nowhere', () => {
+  // One key under two names, each issued by the other, again and again.
+  const a = authority('A', { now });
+  const b: Signer = { ...a, name: authority('B', { now }).name };
+  const ring = [0, 1, 2].flatMap(() => [
+    authority('A', { now, by: b, of: a }).certificate,
+    authority('B', { now, by: a, of: a }).certificate,
+  ]);
+  const judged = judgeEkCertificate([ekCertificate(a, ek.spki, now), ...ring], ek.area, known);
+  assert.is(said(judged), 'unknown-vendor enrol.ek-unknown-issuer');
+});
+
+test('[N45] a certificate signed with MD5, by a known authority', () => {
+  const md5 = ekCertificate(rsaRoot, ek.spki, now, (recipe) => ({ ...recipe, md5: true }));
+  const judged = judgeEkCertificate([md5], ek.area, folderOf(rsaRoot.certificate));
+  assert.is(said(judged), 'refused enrol.ek-signature');
+});
+
 test('what a device sends is bounded as a whole', () => {
   const large = authority('x'.repeat(200), { now, by: root, padding: 4000 });
   const certificate = ekCertificate(large, ek.spki, now);
