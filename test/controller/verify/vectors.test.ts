@@ -640,7 +640,7 @@ for (const { id, what, spoil, code } of vectors)
 
 /** Those of the numbers that concern evidence, and not a service of another design. */
 const numbers =
-  '01 02 03 04 05 06 07 08 09 10 11 12 13 14 15 16 20 21 22 23 24 25 26 27 28 29 30 31 32 33 35 41 42 43 44 46 47 70 71 72'.split(
+  '01 02 03 04 05 06 07 08 09 10 11 12 13 14 15 16 20 21 22 23 24 25 26 27 28 29 30 31 32 33 34 35 40 41 42 43 44 45 46 47 70 71 72'.split(
     ' ',
   );
 
