@@ -77,6 +77,10 @@ export interface AttestationKey {
 export function attestationKey(publicArea: TPMT_PUBLIC): AttestationKey {
   if (!speaksForItsTpm(publicArea.objectAttributes))
     throw new RangeError('not a restricted signing key that was made in its TPM and stays there');
+  // A name is what was proven, and SHA-1 gives two keys one name.
+  const nameAlg = hashName(publicArea.nameAlg);
+  if (!nameAlg || !strongBanks.includes(nameAlg))
+    throw new RangeError('its name is of a hash that is too weak');
   const key = createPublicKey({ key: publicJwk(publicArea), format: 'jwk' });
   const { scheme } = (publicArea as RsaOrEccPublic).parameters.scheme;
   return { key: strong(key), scheme: scheme === TPM_ALG.NULL ? null : scheme };
@@ -105,13 +109,14 @@ const curves = new Map<string | undefined, number>([
 ]);
 
 function strong(key: KeyObject): KeyObject {
-  const { namedCurve, modulusLength = 0 } = key.asymmetricKeyDetails ?? {};
+  const { namedCurve, modulusLength = 0, publicExponent = 0n } = key.asymmetricKeyDetails ?? {};
   switch (key.asymmetricKeyType) {
     case 'ec':
       if (!curves.has(namedCurve)) throw new RangeError(`curve ${namedCurve} is not supported`);
       return key;
     case 'rsa':
       if (modulusLength < 2048) throw new RangeError(`an RSA key of ${modulusLength} bits is too short`);
+      if (publicExponent < 65537n) throw new RangeError(`an RSA exponent of ${publicExponent} is too small`);
       return key;
     default:
       throw new RangeError(`a key of type ${key.asymmetricKeyType} signs no quotes`);

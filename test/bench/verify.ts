@@ -170,6 +170,13 @@ export async function bench(): Promise<BenchTable> {
       cost(() => replay([parseLog(log)], 'sha256', hash)),
     ),
     row(
+      'parse, replay and crypto.verify',
+      cost(() => {
+        replay([parseLog(log)], 'sha256', hash);
+        verifySignature('sha256', presented.attest, p1363, signature);
+      }),
+    ),
+    row(
       'verdict, log not seen before',
       cost(() => verify(cold(), basis, 0)),
     ),

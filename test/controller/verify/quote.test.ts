@@ -402,6 +402,14 @@ test('[N44] only a restricted signing key of a TPM makes quotes', () => {
   );
 });
 
+test('a name of SHA-1 and a small exponent make no attestation key', () => {
+  const sha1 = { ...ourArea, nameAlg: hashId('sha1') } as TPMT_PUBLIC;
+  assert.throws(() => attestationKey(sha1), /hash that is too weak/);
+  const rsa = publicArea('ak-rsa.pub.tpm2b') as Extract<TPMT_PUBLIC, { type: typeof TPM_ALG.RSA }>;
+  const small = { ...rsa, parameters: { ...rsa.parameters, exponent: 3 } } as TPMT_PUBLIC;
+  assert.throws(() => attestationKey(small), /exponent of 3/);
+});
+
 test('a key without its public area: the kinds and sizes that quotes are believed with, and no other', () => {
   const evidence = made();
   assert.is(codes(evidence, { ...expected, key: bareKey(pair.publicKey) }), 'accepted');
