@@ -17,6 +17,7 @@ import {
 } from '../formats/wire/eve_pb.ts';
 import type { Reply, Status, VerdictCode } from '../machines/device-record.ts';
 import type { BaseOsConfig, Finding } from '../machines/flow.ts';
+import { explain } from '../machines/reasons.ts';
 import type { KeyPair, Pki } from './pki.ts';
 import type { EscrowRow } from './store/store.ts';
 
@@ -161,7 +162,7 @@ function encodable<Desc extends DescMessage>(schema: Desc, message: MessageInitS
 }
 
 function finding({ code, text, ...where }: Finding) {
-  const { pcr, event, seen = '', allowed = '', remedy = '' } = where;
+  const { pcr, event, seen = '', allowed = '', remedy = explain(code).remedy } = where;
   return {
     code,
     text,

@@ -1,5 +1,7 @@
 // `eve status`: what the components of a running device show each other.
 import { Bus } from '../../broker/bus.ts';
+import type { Finding } from '../../machines/flow.ts';
+import type { Why } from '../../machines/waiting.ts';
 import { type FolderOptions, foldersOf, socketsOf } from '../options.ts';
 import { Failure } from './failure.ts';
 import { hasBus } from './run.ts';
@@ -66,11 +68,43 @@ export function statusText(status: Record<string, unknown>): string {
       if (!body) return `${title.padEnd(12)} not started`;
       const { waiting, error } = body as {
         waiting?: { for: string } | null;
-        error?: { text: string } | null;
+        error?: Why | null;
       };
-      const more = waiting ? `\n${' '.repeat(13)}waits for ${waiting.for}` : '';
-      const why = error ? `\n${' '.repeat(13)}${error.text}` : '';
-      return `${title.padEnd(12)} ${text(body)}${more}${why}`;
+      const more = [
+        ...(waiting ? [`waits for ${waiting.for}`] : []),
+        ...(error ? [error.text, ...findingLines(error)] : []),
+      ];
+      return [`${title.padEnd(12)} ${text(body)}`, ...more.map((line) => `${' '.repeat(13)}${line}`)].join(
+        '\n',
+      );
     })
     .join('\n');
 }
+
+const mostFindings = 8;
+
+/** What EVC found, where it found anything: in which PCR, at which event, and what to do about the first of it. */
+function findingLines({ details, code, text }: Why): string[] {
+  const found = (details?.findings ?? []) as Finding[];
+  // A quote that never came to be judged has one finding, which is the reason itself.
+  const changes = found.filter((finding) => finding.code !== code || finding.text !== text);
+  const lines = changes.slice(0, mostFindings).map(({ pcr, event, text }) => {
+    const place = [pcr === undefined ? '' : `PCR ${pcr}`, event === undefined ? '' : `event ${event}`];
+    return `  ${[...place.filter(Boolean), ''].join(', ').replace(/, $/, ': ')}${plain(text)}`;
+  });
+  const left = changes.length - lines.length;
+  const { remedy } = found[0] ?? {};
+  return [
+    ...lines,
+    ...(left > 0 ? [`  … and ${left} more (--json shows all)`] : []),
+    ...(remedy ? [`remedy: ${plain(remedy)}`] : []),
+  ];
+}
+
+/** A log of this device has its say in these words, and may not draw on a terminal. */
+function plain(text: string): string {
+  const line = text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]+/gu, ' ');
+  return line.length > longest ? `${line.slice(0, longest - 1)}…` : line;
+}
+
+const longest = 120;
