@@ -32,7 +32,11 @@ test('what EVC found is shown with PCR and event, the first remedy after it', ()
 
 test('many findings are counted, long and hostile ones cut and made harmless', () => {
   const lines = refused(
-    Array.from({ length: 30 }, (_, i) => ({ code: 'x', text: `\u001b[2J${'long '.repeat(100)}${i}`, pcr: 1 })),
+    Array.from({ length: 30 }, (_, i) => ({
+      code: 'x',
+      text: `\u001b[2J${'long '.repeat(100)}${i}`,
+      pcr: 1,
+    })),
   );
   const shown = lines.filter((line) => line.includes('PCR 1'));
   assert.is(shown.length, 8);
