@@ -79,14 +79,25 @@ const baseline = checkedAgainstItself(
 );
 
 function sameEvents(one: EventLog, other: EventLog): boolean {
-  const text = (log: EventLog) =>
-    log.events.map(({ pcr, type, digests, data }) => [
-      pcr,
-      type,
-      Buffer.from(data).toString('hex'),
-      ...digests.map(({ hashAlg, digest }) => `${hashAlg} ${Buffer.from(digest).toString('hex')}`),
-    ]);
-  return one.format === other.format && JSON.stringify(text(one)) === JSON.stringify(text(other));
+  const same = (a: Uint8Array, b: Uint8Array) => Buffer.compare(a, b) === 0;
+  return (
+    one.format === other.format &&
+    one.events.length === other.events.length &&
+    one.events.every((event, i) => {
+      const also = other.events[i] as typeof event;
+      const digests = also.digests;
+      return (
+        event.pcr === also.pcr &&
+        event.type === also.type &&
+        same(event.data, also.data) &&
+        event.digests.length === digests.length &&
+        event.digests.every(
+          ({ hashAlg, digest }, j) =>
+            hashAlg === digests[j]?.hashAlg && same(digest, digests[j]?.digest ?? new Uint8Array()),
+        )
+      );
+    })
+  );
 }
 
 /** The check as EVC does it: what the log says may be anything, and a refusal is an answer. */
