@@ -21,10 +21,13 @@ import {
   ConfigRequestSchema,
   PushSchema,
   UuidRequestSchema,
+  type ZAttestQuote,
   ZAttestQuoteSchema,
   type ZAttestReq,
   ZAttestReqSchema,
   ZAttestReqType,
+  ZAttestResponseSchema,
+  ZAttestRespType,
   ZInfoMsgSchema,
   ZRegisterMsgSchema,
 } from '../formats/wire/eve_pb.ts';
@@ -36,7 +39,8 @@ import { openBox } from './box.ts';
 import { Enrolment, type EnrolmentOptions } from './enrol/enrolment.ts';
 import { presentedKeys } from './enrol/identity.ts';
 import { EnrolmentRefused, type RegisteredDevice } from './enrol/onboarding.ts';
-import { presentedOf } from './evidence.ts';
+import { LogUnknown, presentedOf } from './evidence.ts';
+import { LogUploads } from './log-uploads.ts';
 import { secretOf, signerOf } from './pki.ts';
 import { certificatesMessage, problemMessage, replyMessage, statusOf } from './replies.ts';
 import { StoreError } from './store/store.ts';
@@ -70,12 +74,14 @@ class RequestRefused extends Error {
 export class Downlink {
   readonly #options: DownlinkOptions;
   readonly #enrolment: Enrolment;
+  readonly #uploads: LogUploads;
   /** Public keys of devices; parsing one costs more than a signature. */
   readonly #keys = new Map<string, KeyObject>();
 
   constructor(options: DownlinkOptions) {
     this.#options = options;
     this.#enrolment = new Enrolment(options);
+    this.#uploads = new LogUploads(options.store);
   }
 
   /** Takes one message of a device. Never throws: what is wrong with it is answered, or dropped with a reason. */
@@ -209,7 +215,8 @@ export class Downlink {
         const { quote } = message;
         if (!quote) throw new WireError('wire.malformed', 'a quote request without a quote');
         // Read once before it counts: evidence that cannot be read does not use the nonce up.
-        const presented = presentedOf(quote);
+        await this.#insertUploads(device, quote);
+        const presented = await presentedOf(quote, (sha256) => store.blob(sha256));
         const claims = presented.claims ? readClaims(presented.claims) : null;
         const id = randomUUID();
         const attempt = {
@@ -222,6 +229,11 @@ export class Downlink {
         const bytes = toBinary(ZAttestQuoteSchema, quote);
         await runner.send(device, { type: 'quote.received', attempt }, { evidence: { id, bytes } });
         return;
+      }
+      case ZAttestReqType.ATTEST_REQ_LOG: {
+        if (!message.log) throw new WireError('wire.malformed', 'a piece of a log without the piece');
+        const received = await this.#uploads.take(device, message.log);
+        return this.#sendReceived(device, ref, received);
       }
       case ZAttestReqType.ATTEST_REQ_STORE_KEYS: {
         const { integrityToken = new Uint8Array(), keys = [] } = message.storageKeys ?? {};
@@ -261,6 +273,26 @@ export class Downlink {
   #tokenHash(device: string, box: Uint8Array): string | null {
     if (box.length === 0) return null;
     return sha256(openBox(this.#options.pki.exchange.key, box, 'integrity token', device)).toString('hex');
+  }
+
+  /** A log that this device sent in pieces takes its place in the quote, which then holds all that it is judged by. */
+  async #insertUploads(device: string, quote: ZAttestQuote): Promise<void> {
+    const of = async (hash: Uint8Array) =>
+      hash.length === 32 ? await this.#uploads.complete(device, hash) : null;
+    const bios = await of(quote.tpmBinaryEventLogHash);
+    if (bios) Object.assign(quote, { tpmBinaryEventLog: bios, tpmBinaryEventLogHash: new Uint8Array() });
+    const config = await of(quote.configEventLogHash);
+    if (config) Object.assign(quote, { configEventLog: config, configEventLogHash: new Uint8Array() });
+  }
+
+  async #sendReceived(device: string, { endpoint, id }: RequestRef, received: number): Promise<void> {
+    const topic = formatTopic({ device, direction: 'down', endpoint, request: id });
+    const message = { respType: ZAttestRespType.ATTEST_RESP_LOG, log: { received } };
+    await this.#publish(topic, ZAttestResponseSchema, create(ZAttestResponseSchema, message), {
+      kind: 'reply',
+      status: 200,
+      retryAfter: 0,
+    });
   }
 
   async #authenticate(device: string, opened: Unverified): Promise<void> {
@@ -363,6 +395,8 @@ function describe(error: unknown): { status: number; code: string; message: stri
   if (error instanceof RequestRefused || error instanceof EnrolmentRefused) {
     return { status: error.status, code: error.code, message: error.message, retryAfter: 0 };
   }
+  if (error instanceof LogUnknown)
+    return { status: 404, code: error.code, message: error.message, retryAfter: 0 };
   if (error instanceof WireError)
     return { status: 422, code: error.code, message: error.message, retryAfter: 0 };
   if (error instanceof Error && error.name === 'FormatError') {

@@ -17,13 +17,25 @@ const largestLog = 4 * 1024 * 1024;
 const mostPcrs = 64;
 const longestVersion = 200;
 
-/** Reads stored evidence again. Throws WireError wire.malformed. */
-export function openEvidence(bytes: Uint8Array): Presented {
-  return presentedOf(decodeMessage(ZAttestQuoteSchema, bytes));
+/** The evidence names a log by its hash, and it is not here: the device has to send it whole. */
+export class LogUnknown extends Error {
+  readonly code = 'evidence.log.unknown';
+  constructor(text: string) {
+    super(text);
+    this.name = 'LogUnknown';
+  }
 }
 
-/** Throws WireError wire.malformed. */
-export function presentedOf(quote: ZAttestQuote): Presented {
+/** A log that EVC has, by its SHA-256 in hex; null for any other. */
+export type FindLog = (sha256: string) => Promise<Uint8Array | null>;
+
+/** Reads stored evidence again. Throws WireError wire.malformed, LogUnknown. */
+export function openEvidence(bytes: Uint8Array, find: FindLog): Promise<Presented> {
+  return presentedOf(decodeMessage(ZAttestQuoteSchema, bytes), find);
+}
+
+/** Throws WireError wire.malformed, LogUnknown. */
+export async function presentedOf(quote: ZAttestQuote, find: FindLog): Promise<Presented> {
   if (quote.pcrValues.length > mostPcrs) {
     throw new WireError(
       'wire.malformed',
@@ -43,7 +55,12 @@ export function presentedOf(quote: ZAttestQuote): Presented {
     claims: quote.claims.length > 0 ? quote.claims : null,
     pcrs,
     versions: versionsOf(quote),
-    boot: { logs: [...logPart('bios', quote.tpmBinaryEventLog), ...logPart('config', quote.configEventLog)] },
+    boot: {
+      logs: [
+        ...(await logPart('bios', quote.tpmBinaryEventLog, quote.tpmBinaryEventLogHash, find)),
+        ...(await logPart('config', quote.configEventLog, quote.configEventLogHash, find)),
+      ],
+    },
   };
 }
 
@@ -53,15 +70,34 @@ function versionsOf(quote: ZAttestQuote): Versions {
   return { image: version(AttestVersionType.EVE), firmware: version(AttestVersionType.FIRMWARE) };
 }
 
-function logPart(kind: LogPart['kind'], packed: Uint8Array): LogPart[] {
-  if (packed.length === 0) return [];
-  try {
-    const bytes = gunzipSync(packed, { maxOutputLength: largestLog });
+/** A log as it was sent: packed, or as the hash of one that EVC has. */
+async function logPart(
+  kind: LogPart['kind'],
+  packed: Uint8Array,
+  reference: Uint8Array,
+  find: FindLog,
+): Promise<LogPart[]> {
+  if (packed.length > 0) {
+    const bytes = unpackLog(kind, packed);
     return [{ kind, bytes, sha256: createHash('sha256').update(bytes).digest('hex') }];
+  }
+  if (reference.length === 0) return [];
+  if (reference.length !== 32)
+    throw new WireError('wire.malformed', `the hash of the ${kind} log has ${reference.length} bytes`);
+  const sha256 = Buffer.from(reference).toString('hex');
+  const bytes = await find(sha256);
+  if (!bytes) throw new LogUnknown(`EVC does not have the ${kind} log ${sha256}`);
+  return [{ kind, bytes, sha256 }];
+}
+
+/** Throws WireError wire.malformed. */
+export function unpackLog(what: string, packed: Uint8Array): Uint8Array {
+  try {
+    return gunzipSync(packed, { maxOutputLength: largestLog });
   } catch (cause) {
     throw new WireError(
       'wire.malformed',
-      `the ${kind} log is no gzip, or unpacks to over ${largestLog} bytes`,
+      `the ${what} log is no gzip, or unpacks to over ${largestLog} bytes`,
       { cause },
     );
   }

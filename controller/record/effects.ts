@@ -55,7 +55,7 @@ export function performer({ store, clock, catalogue, downlink, verifier }: Effec
     attempt: Attempt,
     context: DeviceRecordContext,
   ): Promise<Verdict> {
-    const evidence = openEvidence(bytes);
+    const evidence = await openEvidence(bytes, (sha256) => store.blob(sha256));
     const firmware = evidence.versions.firmware;
     const basis = await basisOf(attempt, context, firmware, store, catalogue);
     const verdict = await verifier.verify(evidence, basis, clock.now());

@@ -75,6 +75,7 @@ export type DocumentKind =
   | 'account'
   | 'onboarding-key'
   | 'device'
+  | 'log-upload'
   | 'serial'
   | 'tpm'
   | 'image'

@@ -63,6 +63,10 @@ const replyCodes: Record<number, QuoteReply['code']> = {
   [ZAttestResponseCode.ATTEST_RESPONSE_CODE_QUOTE_FAILED]: 'quoteFailed',
 };
 
+/** Bytes of a packed log that goes with its quote, and of one piece of a larger one: brokers bound their packets. */
+const largestInline = 128 * 1024;
+const chunkSize = 64 * 1024;
+
 export class Evc {
   readonly #options: EvcOptions;
 
@@ -158,20 +162,37 @@ export class Evc {
     return { nonce: Buffer.from(nonce).toString('hex') };
   }
 
+  /**
+   * Sends evidence. A log that EVC has goes as its hash, and a large one before the quote, in pieces.
+   * Throws Refusal evidence.log.unknown where EVC does not have a log of `seen`: then nothing of this attempt is used up.
+   *
+   * @param evidence.seen SHA-256 of logs that EVC had with a quote that it accepted, hex
+   */
   async sendQuote(
     evidence: {
       quote: MadeQuote;
       claims: Uint8Array;
       versions: { image: string; firmware: string };
       logs: LogPart[];
+      seen: readonly string[];
     },
     signal: AbortSignal,
   ): Promise<QuoteReply> {
-    const { quote, claims, versions, logs } = evidence;
-    const log = (kind: LogPart['kind']) => {
-      const part = logs.find((candidate) => candidate.kind === kind);
-      return part ? gzipSync(part.bytes) : new Uint8Array();
-    };
+    const { quote, claims, versions, logs, seen } = evidence;
+    const none = { packed: new Uint8Array(), hash: new Uint8Array() };
+    const sent = { bios: none, config: none };
+    for (const { kind, sha256, bytes } of logs) {
+      const hash = Buffer.from(sha256, 'hex');
+      if (seen.includes(sha256)) sent[kind] = { ...none, hash };
+      else {
+        const packed = gzipSync(bytes);
+        if (packed.length <= largestInline) sent[kind] = { ...none, packed };
+        else {
+          await this.#sendLog(hash, packed, signal);
+          sent[kind] = { ...none, hash };
+        }
+      }
+    }
     const reply = await this.#send(
       'attest',
       ZAttestReqSchema,
@@ -190,8 +211,10 @@ export class Evc {
             { versionType: AttestVersionType.EVE, version: versions.image },
             { versionType: AttestVersionType.FIRMWARE, version: versions.firmware },
           ],
-          tpmBinaryEventLog: log('bios'),
-          configEventLog: log('config'),
+          tpmBinaryEventLog: sent.bios.packed,
+          tpmBinaryEventLogHash: sent.bios.hash,
+          configEventLog: sent.config.packed,
+          configEventLogHash: sent.config.hash,
           claims,
         },
       },
@@ -219,6 +242,22 @@ export class Evc {
       key: key ? { keyId: key.keyId, version: key.escrowVersion, encryptedKey: base64(key.key) } : null,
       rotate: quoteResp.rotate,
     };
+  }
+
+  /** A packed log in pieces; EVC says what it has after each. */
+  async #sendLog(sha256: Uint8Array, packed: Uint8Array, signal: AbortSignal): Promise<void> {
+    for (let offset = 0; offset < packed.length; ) {
+      const log = { sha256, size: packed.length, offset, data: packed.subarray(offset, offset + chunkSize) };
+      const message = { reqType: ZAttestReqType.ATTEST_REQ_LOG, log };
+      const answer = this.#open(
+        ZAttestResponseSchema,
+        await this.#send('attest', ZAttestReqSchema, message, signal),
+      );
+      const received = answer.log?.received ?? 0;
+      if (received <= offset || received > packed.length)
+        throw new Refusal('wire.malformed', `EVC has ${received} bytes of the log after byte ${offset}`);
+      offset = received;
+    }
   }
 
   /** Throws Refusal with EVC's own code when it will not keep the key. */

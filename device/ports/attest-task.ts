@@ -1,13 +1,15 @@
 import { createHash } from 'node:crypto';
 import { create, toBinary } from '@bufbuild/protobuf';
 import { AttestGPSInput, AttestVersionType, ClaimsSchema } from '../../formats/wire/eve_pb.ts';
-import type { attestTask } from '../../machines/attest-task.ts';
+import type { attestTask, QuoteReply } from '../../machines/attest-task.ts';
 import type { PortsOf } from '../component.ts';
 import type { Node } from '../node.ts';
 import { Refusal } from '../refusal.ts';
 import { bodyOf } from '../wiring.ts';
 
 const certifiedFile = 'status/certified';
+/** Logs that EVC had with a quote that it accepted. */
+const seenLogsFile = 'status/seen-logs';
 
 export function attestTaskPorts(node: Node): PortsOf<typeof attestTask> {
   const { bus, persist, run, tokens, boot } = node;
@@ -62,8 +64,21 @@ export function attestTaskPorts(node: Node): PortsOf<typeof attestTask> {
         throw new Refusal('attest.no-quote', 'the quote of this attempt is not here any more');
       }
       const evc = await node.evc();
-      const reply = await evc.sendQuote({ quote, claims, versions: boot.versions, logs: boot.logs }, signal);
+      const { versions, logs } = boot;
+      const send = (seen: readonly string[]) =>
+        evc.sendQuote({ quote, claims, versions, logs, seen }, signal);
+      let reply: QuoteReply;
+      try {
+        reply = await send(persist.restore<{ seen: string[] }>(seenLogsFile)?.seen ?? []);
+      } catch (error) {
+        if (!(error instanceof Refusal) || error.code !== 'evidence.log.unknown') throw error;
+        persist.forget(seenLogsFile);
+        reply = await send([]);
+      }
       if (reply.code === 'noCertFound') persist.forget(certifiedFile);
+      // Whoever accepts a quote keeps the log that explains it.
+      if (reply.code === 'success')
+        persist.checkpoint(seenLogsFile, { seen: logs.map(({ sha256 }) => sha256) });
       return reply;
     },
   };

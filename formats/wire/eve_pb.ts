@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file eve.proto.
  */
 export const file_eve: GenFile = /*@__PURE__*/
-  fileDesc("CglldmUucHJvdG8SDWV2ZV9hdHRlc3QudjIiGwoIQXV0aEJvZHkSDwoHcGF5bG9hZBgBIAEoDCK2AQoNQXV0aENvbnRhaW5lchIyChFwcm90ZWN0ZWRfcGF5bG9hZBgBIAEoCzIXLmV2ZV9hdHRlc3QudjIuQXV0aEJvZHkSKgoEYWxnbxgCIAEoDjIcLmV2ZV9hdHRlc3QudjIuSGFzaEFsZ29yaXRobRIYChBzZW5kZXJfY2VydF9oYXNoGAMgASgMEhYKDnNpZ25hdHVyZV9oYXNoGAQgASgMEhMKC3NlbmRlcl9jZXJ0GAUgASgMIjQKB0JpbmRpbmcSDQoFdG9waWMYASABKAkSDgoGc3RhdHVzGAIgASgNEgoKAmF0GAMgASgDImAKB1Byb2JsZW0SDAoEY29kZRgBIAEoCRIMCgR0ZXh0GAIgASgJEg8KB2RldGFpbHMYAyABKAkSKAoHYmluZGluZxjoByABKAsyFi5ldmVfYXR0ZXN0LnYyLkJpbmRpbmcijAEKB0ZpbmRpbmcSDAoEY29kZRgBIAEoCRIMCgR0ZXh0GAIgASgJEhAKA3BjchgDIAEoDUgAiAEBEhIKBWV2ZW50GAQgASgNSAGIAQESDAoEc2VlbhgFIAEoCRIPCgdhbGxvd2VkGAYgASgJEg4KBnJlbWVkeRgHIAEoCUIGCgRfcGNyQggKBl9ldmVudCJJCglTZWFsZWRCb3gSDwoHdmVyc2lvbhgBIAEoDRIRCgllcGhlbWVyYWwYAiABKAwSCgoCaXYYAyABKAwSDAoEZGF0YRgEIAEoDCJSCg1aQ2VydE1ldGFEYXRhEi4KBHR5cGUYASABKA4yIC5ldmVfYXR0ZXN0LnYyLlpDZXJ0TWV0YURhdGFUeXBlEhEKCW1ldGFfZGF0YRgCIAEoDCIvCglaQ2VydEF0dHISEgoKaXNfbXV0YWJsZRgBIAEoCBIOCgZpc190cG0YAiABKAgi5gEKBVpDZXJ0Ei8KCWhhc2hfYWxnbxgBIAEoDjIcLmV2ZV9hdHRlc3QudjIuSGFzaEFsZ29yaXRobRIRCgljZXJ0X2hhc2gYAiABKAwSJgoEdHlwZRgDIAEoDjIYLmV2ZV9hdHRlc3QudjIuWkNlcnRUeXBlEgwKBGNlcnQYBCABKAwSLAoKYXR0cmlidXRlcxgFIAEoCzIYLmV2ZV9hdHRlc3QudjIuWkNlcnRBdHRyEjUKD21ldGFfZGF0YV9pdGVtcxgGIAMoCzIcLmV2ZV9hdHRlc3QudjIuWkNlcnRNZXRhRGF0YSJgCg9aQ29udHJvbGxlckNlcnQSIwoFY2VydHMYASADKAsyFC5ldmVfYXR0ZXN0LnYyLlpDZXJ0EigKB2JpbmRpbmcY6AcgASgLMhYuZXZlX2F0dGVzdC52Mi5CaW5kaW5nIjgKDENlcnRzUmVxdWVzdBIoCgdiaW5kaW5nGOgHIAEoCzIWLmV2ZV9hdHRlc3QudjIuQmluZGluZyKFAQoMWlJlZ2lzdGVyTXNnEhQKDG9uX2JvYXJkX2tleRgBIAEoCRIQCghwZW1fY2VydBgCIAEoDBIOCgZzZXJpYWwYAyABKAkSEwoLc29mdF9zZXJpYWwYBCABKAkSKAoHYmluZGluZxjoByABKAsyFi5ldmVfYXR0ZXN0LnYyLkJpbmRpbmciPAoQUmVnaXN0ZXJSZXNwb25zZRIoCgdiaW5kaW5nGOgHIAEoCzIWLmV2ZV9hdHRlc3QudjIuQmluZGluZyI3CgtVdWlkUmVxdWVzdBIoCgdiaW5kaW5nGOgHIAEoCzIWLmV2ZV9hdHRlc3QudjIuQmluZGluZyJyCgxVdWlkUmVzcG9uc2USDAoEdXVpZBgBIAEoCRIUCgxtYW51ZmFjdHVyZXIYAiABKAkSFAoMcHJvZHVjdF9uYW1lGAMgASgJEigKB2JpbmRpbmcY6AcgASgLMhYuZXZlX2F0dGVzdC52Mi5CaW5kaW5nIloKC1RwbVBDUlZhbHVlEg0KBWluZGV4GAEgASgNEi0KCWhhc2hfYWxnbxgCIAEoDjIaLmV2ZV9hdHRlc3QudjIuVHBtSGFzaEFsZ28SDQoFdmFsdWUYAyABKAwiXAoRQXR0ZXN0VmVyc2lvbkluZm8SNgoMdmVyc2lvbl90eXBlGAEgASgOMiAuZXZlX2F0dGVzdC52Mi5BdHRlc3RWZXJzaW9uVHlwZRIPCgd2ZXJzaW9uGAIgASgJIo0BChRBdHRlc3RHUFNDb29yZGluYXRlcxIwCglncHNfaW5wdXQYASABKA4yHS5ldmVfYXR0ZXN0LnYyLkF0dGVzdEdQU0lucHV0EhAKCGxhdGl0dWRlGAIgASgBEhEKCWxvbmdpdHVkZRgDIAEoARIRCghhY2N1cmFjeRjoByABKAESCwoCYXQY6QcgASgDIocBCgZDbGFpbXMSMgoIdmVyc2lvbnMYASADKAsyIC5ldmVfYXR0ZXN0LnYyLkF0dGVzdFZlcnNpb25JbmZvEjUKCGxvY2F0aW9uGAIgASgLMiMuZXZlX2F0dGVzdC52Mi5BdHRlc3RHUFNDb29yZGluYXRlcxISCgp0b2tlbl9oYXNoGAMgASgMIsQCCgxaQXR0ZXN0UXVvdGUSEwoLYXR0ZXN0X2RhdGEYASABKAwSEQoJc2lnbmF0dXJlGAIgASgMEi4KCnBjcl92YWx1ZXMYAyADKAsyGi5ldmVfYXR0ZXN0LnYyLlRwbVBDUlZhbHVlEjIKCHZlcnNpb25zGAUgAygLMiAuZXZlX2F0dGVzdC52Mi5BdHRlc3RWZXJzaW9uSW5mbxI1CghncHNfaW5mbxgGIAEoCzIjLmV2ZV9hdHRlc3QudjIuQXR0ZXN0R1BTQ29vcmRpbmF0ZXMSHAoUdHBtX2JpbmFyeV9ldmVudF9sb2cYByABKAwSGQoQY29uZmlnX2V2ZW50X2xvZxjoByABKAwSDwoGY2xhaW1zGOkHIAEoDBIXCg50cG10X3NpZ25hdHVyZRjqByABKAwSDgoFbm9uY2UY6wcgASgMIowBChNBdHRlc3RWb2x1bWVLZXlEYXRhEhUKDWVuY3J5cHRlZF9rZXkYASABKAwSFQoNZGlnZXN0X3NoYTI1NhgCIAEoDBI2Cgd2ZXJzaW9uGAUgASgOMiUuZXZlX2F0dGVzdC52Mi5BdHRlc3RWb2x1bWVLZXlWZXJzaW9uEg8KBmtleV9pZBjoByABKAkifgoPQXR0ZXN0Vm9sdW1lS2V5EjQKCGtleV90eXBlGAEgASgOMiIuZXZlX2F0dGVzdC52Mi5BdHRlc3RWb2x1bWVLZXlUeXBlEgsKA2tleRgCIAEoDBIPCgZrZXlfaWQY6AcgASgJEhcKDmVzY3Jvd192ZXJzaW9uGOkHIAEoDSJaChFBdHRlc3RTdG9yYWdlS2V5cxIXCg9pbnRlZ3JpdHlfdG9rZW4YASABKAwSLAoEa2V5cxgCIAMoCzIeLmV2ZV9hdHRlc3QudjIuQXR0ZXN0Vm9sdW1lS2V5IqACCgpaQXR0ZXN0UmVxEi8KCHJlcV90eXBlGAEgASgOMh0uZXZlX2F0dGVzdC52Mi5aQXR0ZXN0UmVxVHlwZRIqCgVxdW90ZRgCIAEoCzIbLmV2ZV9hdHRlc3QudjIuWkF0dGVzdFF1b3RlEiMKBWNlcnRzGAMgAygLMhQuZXZlX2F0dGVzdC52Mi5aQ2VydBI2CgxzdG9yYWdlX2tleXMYBCABKAsyIC5ldmVfYXR0ZXN0LnYyLkF0dGVzdFN0b3JhZ2VLZXlzEigKB2JpbmRpbmcY6AcgASgLMhYuZXZlX2F0dGVzdC52Mi5CaW5kaW5nEi4KBXByb29mGOkHIAEoCzIeLmV2ZV9hdHRlc3QudjIuQ3JlZGVudGlhbFByb29mIjMKD0NyZWRlbnRpYWxQcm9vZhIRCgljaGFsbGVuZ2UYASABKAkSDQoFcHJvb2YYAiABKAwiSwoKQ3JlZGVudGlhbBIKCgJpZBgBIAEoCRIXCg9jcmVkZW50aWFsX2Jsb2IYAiABKAwSGAoQZW5jcnlwdGVkX3NlY3JldBgDIAEoDCIhChBaQXR0ZXN0Tm9uY2VSZXNwEg0KBW5vbmNlGAEgASgMIuMBChBaQXR0ZXN0UXVvdGVSZXNwEjQKCHJlc3BvbnNlGAEgASgOMiIuZXZlX2F0dGVzdC52Mi5aQXR0ZXN0UmVzcG9uc2VDb2RlEhcKD2ludGVncml0eV90b2tlbhgCIAEoDBIsCgRrZXlzGAMgAygLMh4uZXZlX2F0dGVzdC52Mi5BdHRlc3RWb2x1bWVLZXkSKQoIZmluZGluZ3MY6AcgAygLMhYuZXZlX2F0dGVzdC52Mi5GaW5kaW5nEhYKDXRydXN0ZWRfdW50aWwY6QcgASgDEg8KBnJvdGF0ZRjqByABKAgiqwEKFUF0dGVzdFN0b3JhZ2VLZXlzUmVzcBI+CghyZXNwb25zZRgBIAEoDjIsLmV2ZV9hdHRlc3QudjIuQXR0ZXN0U3RvcmFnZUtleXNSZXNwb25zZUNvZGUSFwoOZXNjcm93X3ZlcnNpb24Y6AcgASgNEg8KBmtleV9pZBjpByABKAkSKAoHcHJvYmxlbRjqByABKAsyFi5ldmVfYXR0ZXN0LnYyLlByb2JsZW0ixAIKD1pBdHRlc3RSZXNwb25zZRIxCglyZXNwX3R5cGUYASABKA4yHi5ldmVfYXR0ZXN0LnYyLlpBdHRlc3RSZXNwVHlwZRIuCgVub25jZRgCIAEoCzIfLmV2ZV9hdHRlc3QudjIuWkF0dGVzdE5vbmNlUmVzcBIzCgpxdW90ZV9yZXNwGAMgASgLMh8uZXZlX2F0dGVzdC52Mi5aQXR0ZXN0UXVvdGVSZXNwEj8KEXN0b3JhZ2Vfa2V5c19yZXNwGAQgASgLMiQuZXZlX2F0dGVzdC52Mi5BdHRlc3RTdG9yYWdlS2V5c1Jlc3ASKAoHYmluZGluZxjoByABKAsyFi5ldmVfYXR0ZXN0LnYyLkJpbmRpbmcSLgoKY3JlZGVudGlhbBjpByABKAsyGS5ldmVfYXR0ZXN0LnYyLkNyZWRlbnRpYWwiZwoNQ29uZmlnUmVxdWVzdBITCgtjb25maWdfaGFzaBgBIAEoCRIXCg9pbnRlZ3JpdHlfdG9rZW4YAiABKAwSKAoHYmluZGluZxjoByABKAsyFi5ldmVfYXR0ZXN0LnYyLkJpbmRpbmciHwoMRGV2aWNlT3BzQ21kEg8KB2NvdW50ZXIYASABKA0i2QEKBkJhc2VPUxIZChFjb250ZW50X3RyZWVfdXVpZBgBIAEoCRIxCgxyZXRyeV91cGRhdGUYAiABKAsyGy5ldmVfYXR0ZXN0LnYyLkRldmljZU9wc0NtZBIQCghhY3RpdmF0ZRgDIAEoCBIXCg9iYXNlX29zX3ZlcnNpb24YBCABKAkSDAoDdXJsGOgHIAEoCRIPCgZzaGEyNTYY6QcgASgMEg0KBHNpemUY6gcgASgEEhIKCXNpZ25hdHVyZRjrByABKAwSFAoLdGVzdF93aW5kb3cY7AcgASgNIi8KDlVVSURhbmRWZXJzaW9uEgwKBHV1aWQYASABKAkSDwoHdmVyc2lvbhgCIAEoCSKNAgoNRWRnZURldkNvbmZpZxIpCgJpZBgBIAEoCzIdLmV2ZV9hdHRlc3QudjIuVVVJRGFuZFZlcnNpb24SJQoGYmFzZW9zGBogASgLMhUuZXZlX2F0dGVzdC52Mi5CYXNlT1MSPQoIc2V0dGluZ3MY6AcgAygLMiouZXZlX2F0dGVzdC52Mi5FZGdlRGV2Q29uZmlnLlNldHRpbmdzRW50cnkSEAoHcGFydGlhbBjpByABKAgSKAoHcHJvYmxlbRjqByABKAsyFi5ldmVfYXR0ZXN0LnYyLlByb2JsZW0aLwoNU2V0dGluZ3NFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIn0KDkNvbmZpZ1Jlc3BvbnNlEiwKBmNvbmZpZxgBIAEoCzIcLmV2ZV9hdHRlc3QudjIuRWRnZURldkNvbmZpZxITCgtjb25maWdfaGFzaBgCIAEoCRIoCgdiaW5kaW5nGOgHIAEoCzIWLmV2ZV9hdHRlc3QudjIuQmluZGluZyKLAQoIWkluZm9Nc2cSKAoFenR5cGUYASABKA4yGS5ldmVfYXR0ZXN0LnYyLlpJbmZvVHlwZXMSDgoGZGV2X2lkGAIgASgJEgwKA2tleRjpByABKAkSDQoEYm9keRjqByABKAkSKAoHYmluZGluZxjoByABKAsyFi5ldmVfYXR0ZXN0LnYyLkJpbmRpbmciOAoMSW5mb1Jlc3BvbnNlEigKB2JpbmRpbmcY6AcgASgLMhYuZXZlX2F0dGVzdC52Mi5CaW5kaW5nIj4KBFB1c2gSDAoEd2hhdBgBIAEoCRIoCgdiaW5kaW5nGOgHIAEoCzIWLmV2ZV9hdHRlc3QudjIuQmluZGluZypxCg1IYXNoQWxnb3JpdGhtEhoKFkhBU0hfQUxHT1JJVEhNX0lOVkFMSUQQABIhCh1IQVNIX0FMR09SSVRITV9TSEEyNTZfMTZCWVRFUxABEiEKHUhBU0hfQUxHT1JJVEhNX1NIQTI1Nl8zMkJZVEVTEAIqpAIKCVpDZXJ0VHlwZRISCg5DRVJUX1RZUEVfTk9ORRAAEiAKHENFUlRfVFlQRV9DT05UUk9MTEVSX1NJR05JTkcQARIlCiFDRVJUX1RZUEVfQ09OVFJPTExFUl9JTlRFUk1FRElBVEUQAhImCiJDRVJUX1RZUEVfQ09OVFJPTExFUl9FQ0RIX0VYQ0hBTkdFEAMSHwobQ0VSVF9UWVBFX0RFVklDRV9PTkJPQVJESU5HEAoSJwojQ0VSVF9UWVBFX0RFVklDRV9SRVNUUklDVEVEX1NJR05JTkcQCxIkCiBDRVJUX1RZUEVfREVWSUNFX0VORE9SU0VNRU5UX1JTQRAMEiIKHkNFUlRfVFlQRV9ERVZJQ0VfRUNESF9FWENIQU5HRRANKlkKEVpDZXJ0TWV0YURhdGFUeXBlEh8KG0NFUlRfTUVUQV9EQVRBX1RZUEVfSU5WQUxJRBAAEiMKH0NFUlRfTUVUQV9EQVRBX1RZUEVfVFBNMl9QVUJMSUMQASqYAQoOWkF0dGVzdFJlcVR5cGUSEwoPQVRURVNUX1JFUV9OT05FEAASEwoPQVRURVNUX1JFUV9DRVJUEAESFAoQQVRURVNUX1JFUV9OT05DRRACEhQKEEFUVEVTVF9SRVFfUVVPVEUQAxIZChVBVFRFU1RfUkVRX1NUT1JFX0tFWVMQBBIVChBBVFRFU1RfUkVRX1BST09GEOgHKqQBCg9aQXR0ZXN0UmVzcFR5cGUSFAoQQVRURVNUX1JFU1BfTk9ORRAAEhQKEEFUVEVTVF9SRVNQX0NFUlQQARIVChFBVFRFU1RfUkVTUF9OT05DRRACEhoKFkFUVEVTVF9SRVNQX1FVT1RFX1JFU1AQAxIaChZBVFRFU1RfUkVTUF9TVE9SRV9LRVlTEAQSFgoRQVRURVNUX1JFU1BfUFJPT0YQ6AcqdAoLVHBtSGFzaEFsZ28SGQoVVFBNX0hBU0hfQUxHT19JTlZBTElEEAASFgoSVFBNX0hBU0hfQUxHT19TSEExEAESGAoUVFBNX0hBU0hfQUxHT19TSEEyNTYQAhIYChRUUE1fSEFTSF9BTEdPX1NIQTUxMhADKnMKEUF0dGVzdFZlcnNpb25UeXBlEh8KG0FUVEVTVF9WRVJTSU9OX1RZUEVfSU5WQUxJRBAAEhsKF0FUVEVTVF9WRVJTSU9OX1RZUEVfRVZFEAESIAocQVRURVNUX1ZFUlNJT05fVFlQRV9GSVJNV0FSRRACKmkKDkF0dGVzdEdQU0lucHV0EhwKGEFUVEVTVF9HUFNfSU5QVVRfSU5WQUxJRBAAEhwKGEFUVEVTVF9HUFNfSU5QVVRfUFJFU0VOVBABEhsKF0FUVEVTVF9HUFNfSU5QVVRfQUJTRU5UEAIqWQoTQXR0ZXN0Vm9sdW1lS2V5VHlwZRIiCh5BVFRFU1RfVk9MVU1FX0tFWV9UWVBFX0lOVkFMSUQQABIeChpBVFRFU1RfVk9MVU1FX0tFWV9UWVBFX1ZTSxABKmAKFkF0dGVzdFZvbHVtZUtleVZlcnNpb24SJAogQVRURVNUX1ZPTFVNRV9LRVlfVkVSU0lPTl9MRUdBQ1kQABIgChxBVFRFU1RfVk9MVU1FX0tFWV9WRVJTSU9OX1YxEAEq0QEKE1pBdHRlc3RSZXNwb25zZUNvZGUSIAocQVRURVNUX1JFU1BPTlNFX0NPREVfSU5WQUxJRBAAEiAKHEFUVEVTVF9SRVNQT05TRV9DT0RFX1NVQ0NFU1MQARInCiNBVFRFU1RfUkVTUE9OU0VfQ09ERV9OT05DRV9NSVNNQVRDSBACEiYKIkFUVEVTVF9SRVNQT05TRV9DT0RFX05PX0NFUlRfRk9VTkQQAxIlCiFBVFRFU1RfUkVTUE9OU0VfQ09ERV9RVU9URV9GQUlMRUQQBCq0AQodQXR0ZXN0U3RvcmFnZUtleXNSZXNwb25zZUNvZGUSLQopQVRURVNUX1NUT1JBR0VfS0VZU19SRVNQT05TRV9DT0RFX0lOVkFMSUQQABItCilBVFRFU1RfU1RPUkFHRV9LRVlTX1JFU1BPTlNFX0NPREVfU1VDQ0VTUxABEjUKMUFUVEVTVF9TVE9SQUdFX0tFWVNfUkVTUE9OU0VfQ09ERV9JVE9LRU5fTUlTTUFUQ0gQAio7CgpaSW5mb1R5cGVzEhQKEFpfSU5GT19UWVBFU19OT1AQABIXChNaX0lORk9fVFlQRVNfREVWSUNFEAFiBnByb3RvMw");
+  fileDesc("CglldmUucHJvdG8SDWV2ZV9hdHRlc3QudjIiGwoIQXV0aEJvZHkSDwoHcGF5bG9hZBgBIAEoDCK2AQoNQXV0aENvbnRhaW5lchIyChFwcm90ZWN0ZWRfcGF5bG9hZBgBIAEoCzIXLmV2ZV9hdHRlc3QudjIuQXV0aEJvZHkSKgoEYWxnbxgCIAEoDjIcLmV2ZV9hdHRlc3QudjIuSGFzaEFsZ29yaXRobRIYChBzZW5kZXJfY2VydF9oYXNoGAMgASgMEhYKDnNpZ25hdHVyZV9oYXNoGAQgASgMEhMKC3NlbmRlcl9jZXJ0GAUgASgMIjQKB0JpbmRpbmcSDQoFdG9waWMYASABKAkSDgoGc3RhdHVzGAIgASgNEgoKAmF0GAMgASgDImAKB1Byb2JsZW0SDAoEY29kZRgBIAEoCRIMCgR0ZXh0GAIgASgJEg8KB2RldGFpbHMYAyABKAkSKAoHYmluZGluZxjoByABKAsyFi5ldmVfYXR0ZXN0LnYyLkJpbmRpbmcijAEKB0ZpbmRpbmcSDAoEY29kZRgBIAEoCRIMCgR0ZXh0GAIgASgJEhAKA3BjchgDIAEoDUgAiAEBEhIKBWV2ZW50GAQgASgNSAGIAQESDAoEc2VlbhgFIAEoCRIPCgdhbGxvd2VkGAYgASgJEg4KBnJlbWVkeRgHIAEoCUIGCgRfcGNyQggKBl9ldmVudCJJCglTZWFsZWRCb3gSDwoHdmVyc2lvbhgBIAEoDRIRCgllcGhlbWVyYWwYAiABKAwSCgoCaXYYAyABKAwSDAoEZGF0YRgEIAEoDCJSCg1aQ2VydE1ldGFEYXRhEi4KBHR5cGUYASABKA4yIC5ldmVfYXR0ZXN0LnYyLlpDZXJ0TWV0YURhdGFUeXBlEhEKCW1ldGFfZGF0YRgCIAEoDCIvCglaQ2VydEF0dHISEgoKaXNfbXV0YWJsZRgBIAEoCBIOCgZpc190cG0YAiABKAgi5gEKBVpDZXJ0Ei8KCWhhc2hfYWxnbxgBIAEoDjIcLmV2ZV9hdHRlc3QudjIuSGFzaEFsZ29yaXRobRIRCgljZXJ0X2hhc2gYAiABKAwSJgoEdHlwZRgDIAEoDjIYLmV2ZV9hdHRlc3QudjIuWkNlcnRUeXBlEgwKBGNlcnQYBCABKAwSLAoKYXR0cmlidXRlcxgFIAEoCzIYLmV2ZV9hdHRlc3QudjIuWkNlcnRBdHRyEjUKD21ldGFfZGF0YV9pdGVtcxgGIAMoCzIcLmV2ZV9hdHRlc3QudjIuWkNlcnRNZXRhRGF0YSJgCg9aQ29udHJvbGxlckNlcnQSIwoFY2VydHMYASADKAsyFC5ldmVfYXR0ZXN0LnYyLlpDZXJ0EigKB2JpbmRpbmcY6AcgASgLMhYuZXZlX2F0dGVzdC52Mi5CaW5kaW5nIjgKDENlcnRzUmVxdWVzdBIoCgdiaW5kaW5nGOgHIAEoCzIWLmV2ZV9hdHRlc3QudjIuQmluZGluZyKFAQoMWlJlZ2lzdGVyTXNnEhQKDG9uX2JvYXJkX2tleRgBIAEoCRIQCghwZW1fY2VydBgCIAEoDBIOCgZzZXJpYWwYAyABKAkSEwoLc29mdF9zZXJpYWwYBCABKAkSKAoHYmluZGluZxjoByABKAsyFi5ldmVfYXR0ZXN0LnYyLkJpbmRpbmciPAoQUmVnaXN0ZXJSZXNwb25zZRIoCgdiaW5kaW5nGOgHIAEoCzIWLmV2ZV9hdHRlc3QudjIuQmluZGluZyI3CgtVdWlkUmVxdWVzdBIoCgdiaW5kaW5nGOgHIAEoCzIWLmV2ZV9hdHRlc3QudjIuQmluZGluZyJyCgxVdWlkUmVzcG9uc2USDAoEdXVpZBgBIAEoCRIUCgxtYW51ZmFjdHVyZXIYAiABKAkSFAoMcHJvZHVjdF9uYW1lGAMgASgJEigKB2JpbmRpbmcY6AcgASgLMhYuZXZlX2F0dGVzdC52Mi5CaW5kaW5nIloKC1RwbVBDUlZhbHVlEg0KBWluZGV4GAEgASgNEi0KCWhhc2hfYWxnbxgCIAEoDjIaLmV2ZV9hdHRlc3QudjIuVHBtSGFzaEFsZ28SDQoFdmFsdWUYAyABKAwiXAoRQXR0ZXN0VmVyc2lvbkluZm8SNgoMdmVyc2lvbl90eXBlGAEgASgOMiAuZXZlX2F0dGVzdC52Mi5BdHRlc3RWZXJzaW9uVHlwZRIPCgd2ZXJzaW9uGAIgASgJIo0BChRBdHRlc3RHUFNDb29yZGluYXRlcxIwCglncHNfaW5wdXQYASABKA4yHS5ldmVfYXR0ZXN0LnYyLkF0dGVzdEdQU0lucHV0EhAKCGxhdGl0dWRlGAIgASgBEhEKCWxvbmdpdHVkZRgDIAEoARIRCghhY2N1cmFjeRjoByABKAESCwoCYXQY6QcgASgDIocBCgZDbGFpbXMSMgoIdmVyc2lvbnMYASADKAsyIC5ldmVfYXR0ZXN0LnYyLkF0dGVzdFZlcnNpb25JbmZvEjUKCGxvY2F0aW9uGAIgASgLMiMuZXZlX2F0dGVzdC52Mi5BdHRlc3RHUFNDb29yZGluYXRlcxISCgp0b2tlbl9oYXNoGAMgASgMIogDCgxaQXR0ZXN0UXVvdGUSEwoLYXR0ZXN0X2RhdGEYASABKAwSEQoJc2lnbmF0dXJlGAIgASgMEi4KCnBjcl92YWx1ZXMYAyADKAsyGi5ldmVfYXR0ZXN0LnYyLlRwbVBDUlZhbHVlEjIKCHZlcnNpb25zGAUgAygLMiAuZXZlX2F0dGVzdC52Mi5BdHRlc3RWZXJzaW9uSW5mbxI1CghncHNfaW5mbxgGIAEoCzIjLmV2ZV9hdHRlc3QudjIuQXR0ZXN0R1BTQ29vcmRpbmF0ZXMSHAoUdHBtX2JpbmFyeV9ldmVudF9sb2cYByABKAwSGQoQY29uZmlnX2V2ZW50X2xvZxjoByABKAwSDwoGY2xhaW1zGOkHIAEoDBIXCg50cG10X3NpZ25hdHVyZRjqByABKAwSDgoFbm9uY2UY6wcgASgMEiIKGXRwbV9iaW5hcnlfZXZlbnRfbG9nX2hhc2gY7AcgASgMEh4KFWNvbmZpZ19ldmVudF9sb2dfaGFzaBjtByABKAwijAEKE0F0dGVzdFZvbHVtZUtleURhdGESFQoNZW5jcnlwdGVkX2tleRgBIAEoDBIVCg1kaWdlc3Rfc2hhMjU2GAIgASgMEjYKB3ZlcnNpb24YBSABKA4yJS5ldmVfYXR0ZXN0LnYyLkF0dGVzdFZvbHVtZUtleVZlcnNpb24SDwoGa2V5X2lkGOgHIAEoCSJ+Cg9BdHRlc3RWb2x1bWVLZXkSNAoIa2V5X3R5cGUYASABKA4yIi5ldmVfYXR0ZXN0LnYyLkF0dGVzdFZvbHVtZUtleVR5cGUSCwoDa2V5GAIgASgMEg8KBmtleV9pZBjoByABKAkSFwoOZXNjcm93X3ZlcnNpb24Y6QcgASgNIloKEUF0dGVzdFN0b3JhZ2VLZXlzEhcKD2ludGVncml0eV90b2tlbhgBIAEoDBIsCgRrZXlzGAIgAygLMh4uZXZlX2F0dGVzdC52Mi5BdHRlc3RWb2x1bWVLZXkixwIKClpBdHRlc3RSZXESLwoIcmVxX3R5cGUYASABKA4yHS5ldmVfYXR0ZXN0LnYyLlpBdHRlc3RSZXFUeXBlEioKBXF1b3RlGAIgASgLMhsuZXZlX2F0dGVzdC52Mi5aQXR0ZXN0UXVvdGUSIwoFY2VydHMYAyADKAsyFC5ldmVfYXR0ZXN0LnYyLlpDZXJ0EjYKDHN0b3JhZ2Vfa2V5cxgEIAEoCzIgLmV2ZV9hdHRlc3QudjIuQXR0ZXN0U3RvcmFnZUtleXMSKAoHYmluZGluZxjoByABKAsyFi5ldmVfYXR0ZXN0LnYyLkJpbmRpbmcSLgoFcHJvb2YY6QcgASgLMh4uZXZlX2F0dGVzdC52Mi5DcmVkZW50aWFsUHJvb2YSJQoDbG9nGOoHIAEoCzIXLmV2ZV9hdHRlc3QudjIuTG9nQ2h1bmsiRgoITG9nQ2h1bmsSDgoGc2hhMjU2GAEgASgMEgwKBHNpemUYAiABKA0SDgoGb2Zmc2V0GAMgASgNEgwKBGRhdGEYBCABKAwiHwoLTG9nUmVjZWl2ZWQSEAoIcmVjZWl2ZWQYASABKA0iMwoPQ3JlZGVudGlhbFByb29mEhEKCWNoYWxsZW5nZRgBIAEoCRINCgVwcm9vZhgCIAEoDCJLCgpDcmVkZW50aWFsEgoKAmlkGAEgASgJEhcKD2NyZWRlbnRpYWxfYmxvYhgCIAEoDBIYChBlbmNyeXB0ZWRfc2VjcmV0GAMgASgMIiEKEFpBdHRlc3ROb25jZVJlc3ASDQoFbm9uY2UYASABKAwi4wEKEFpBdHRlc3RRdW90ZVJlc3ASNAoIcmVzcG9uc2UYASABKA4yIi5ldmVfYXR0ZXN0LnYyLlpBdHRlc3RSZXNwb25zZUNvZGUSFwoPaW50ZWdyaXR5X3Rva2VuGAIgASgMEiwKBGtleXMYAyADKAsyHi5ldmVfYXR0ZXN0LnYyLkF0dGVzdFZvbHVtZUtleRIpCghmaW5kaW5ncxjoByADKAsyFi5ldmVfYXR0ZXN0LnYyLkZpbmRpbmcSFgoNdHJ1c3RlZF91bnRpbBjpByABKAMSDwoGcm90YXRlGOoHIAEoCCKrAQoVQXR0ZXN0U3RvcmFnZUtleXNSZXNwEj4KCHJlc3BvbnNlGAEgASgOMiwuZXZlX2F0dGVzdC52Mi5BdHRlc3RTdG9yYWdlS2V5c1Jlc3BvbnNlQ29kZRIXCg5lc2Nyb3dfdmVyc2lvbhjoByABKA0SDwoGa2V5X2lkGOkHIAEoCRIoCgdwcm9ibGVtGOoHIAEoCzIWLmV2ZV9hdHRlc3QudjIuUHJvYmxlbSLuAgoPWkF0dGVzdFJlc3BvbnNlEjEKCXJlc3BfdHlwZRgBIAEoDjIeLmV2ZV9hdHRlc3QudjIuWkF0dGVzdFJlc3BUeXBlEi4KBW5vbmNlGAIgASgLMh8uZXZlX2F0dGVzdC52Mi5aQXR0ZXN0Tm9uY2VSZXNwEjMKCnF1b3RlX3Jlc3AYAyABKAsyHy5ldmVfYXR0ZXN0LnYyLlpBdHRlc3RRdW90ZVJlc3ASPwoRc3RvcmFnZV9rZXlzX3Jlc3AYBCABKAsyJC5ldmVfYXR0ZXN0LnYyLkF0dGVzdFN0b3JhZ2VLZXlzUmVzcBIoCgdiaW5kaW5nGOgHIAEoCzIWLmV2ZV9hdHRlc3QudjIuQmluZGluZxIuCgpjcmVkZW50aWFsGOkHIAEoCzIZLmV2ZV9hdHRlc3QudjIuQ3JlZGVudGlhbBIoCgNsb2cY6gcgASgLMhouZXZlX2F0dGVzdC52Mi5Mb2dSZWNlaXZlZCJnCg1Db25maWdSZXF1ZXN0EhMKC2NvbmZpZ19oYXNoGAEgASgJEhcKD2ludGVncml0eV90b2tlbhgCIAEoDBIoCgdiaW5kaW5nGOgHIAEoCzIWLmV2ZV9hdHRlc3QudjIuQmluZGluZyIfCgxEZXZpY2VPcHNDbWQSDwoHY291bnRlchgBIAEoDSLZAQoGQmFzZU9TEhkKEWNvbnRlbnRfdHJlZV91dWlkGAEgASgJEjEKDHJldHJ5X3VwZGF0ZRgCIAEoCzIbLmV2ZV9hdHRlc3QudjIuRGV2aWNlT3BzQ21kEhAKCGFjdGl2YXRlGAMgASgIEhcKD2Jhc2Vfb3NfdmVyc2lvbhgEIAEoCRIMCgN1cmwY6AcgASgJEg8KBnNoYTI1NhjpByABKAwSDQoEc2l6ZRjqByABKAQSEgoJc2lnbmF0dXJlGOsHIAEoDBIUCgt0ZXN0X3dpbmRvdxjsByABKA0iLwoOVVVJRGFuZFZlcnNpb24SDAoEdXVpZBgBIAEoCRIPCgd2ZXJzaW9uGAIgASgJIo0CCg1FZGdlRGV2Q29uZmlnEikKAmlkGAEgASgLMh0uZXZlX2F0dGVzdC52Mi5VVUlEYW5kVmVyc2lvbhIlCgZiYXNlb3MYGiABKAsyFS5ldmVfYXR0ZXN0LnYyLkJhc2VPUxI9CghzZXR0aW5ncxjoByADKAsyKi5ldmVfYXR0ZXN0LnYyLkVkZ2VEZXZDb25maWcuU2V0dGluZ3NFbnRyeRIQCgdwYXJ0aWFsGOkHIAEoCBIoCgdwcm9ibGVtGOoHIAEoCzIWLmV2ZV9hdHRlc3QudjIuUHJvYmxlbRovCg1TZXR0aW5nc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEifQoOQ29uZmlnUmVzcG9uc2USLAoGY29uZmlnGAEgASgLMhwuZXZlX2F0dGVzdC52Mi5FZGdlRGV2Q29uZmlnEhMKC2NvbmZpZ19oYXNoGAIgASgJEigKB2JpbmRpbmcY6AcgASgLMhYuZXZlX2F0dGVzdC52Mi5CaW5kaW5nIosBCghaSW5mb01zZxIoCgV6dHlwZRgBIAEoDjIZLmV2ZV9hdHRlc3QudjIuWkluZm9UeXBlcxIOCgZkZXZfaWQYAiABKAkSDAoDa2V5GOkHIAEoCRINCgRib2R5GOoHIAEoCRIoCgdiaW5kaW5nGOgHIAEoCzIWLmV2ZV9hdHRlc3QudjIuQmluZGluZyI4CgxJbmZvUmVzcG9uc2USKAoHYmluZGluZxjoByABKAsyFi5ldmVfYXR0ZXN0LnYyLkJpbmRpbmciPgoEUHVzaBIMCgR3aGF0GAEgASgJEigKB2JpbmRpbmcY6AcgASgLMhYuZXZlX2F0dGVzdC52Mi5CaW5kaW5nKnEKDUhhc2hBbGdvcml0aG0SGgoWSEFTSF9BTEdPUklUSE1fSU5WQUxJRBAAEiEKHUhBU0hfQUxHT1JJVEhNX1NIQTI1Nl8xNkJZVEVTEAESIQodSEFTSF9BTEdPUklUSE1fU0hBMjU2XzMyQllURVMQAiqkAgoJWkNlcnRUeXBlEhIKDkNFUlRfVFlQRV9OT05FEAASIAocQ0VSVF9UWVBFX0NPTlRST0xMRVJfU0lHTklORxABEiUKIUNFUlRfVFlQRV9DT05UUk9MTEVSX0lOVEVSTUVESUFURRACEiYKIkNFUlRfVFlQRV9DT05UUk9MTEVSX0VDREhfRVhDSEFOR0UQAxIfChtDRVJUX1RZUEVfREVWSUNFX09OQk9BUkRJTkcQChInCiNDRVJUX1RZUEVfREVWSUNFX1JFU1RSSUNURURfU0lHTklORxALEiQKIENFUlRfVFlQRV9ERVZJQ0VfRU5ET1JTRU1FTlRfUlNBEAwSIgoeQ0VSVF9UWVBFX0RFVklDRV9FQ0RIX0VYQ0hBTkdFEA0qWQoRWkNlcnRNZXRhRGF0YVR5cGUSHwobQ0VSVF9NRVRBX0RBVEFfVFlQRV9JTlZBTElEEAASIwofQ0VSVF9NRVRBX0RBVEFfVFlQRV9UUE0yX1BVQkxJQxABKq0BCg5aQXR0ZXN0UmVxVHlwZRITCg9BVFRFU1RfUkVRX05PTkUQABITCg9BVFRFU1RfUkVRX0NFUlQQARIUChBBVFRFU1RfUkVRX05PTkNFEAISFAoQQVRURVNUX1JFUV9RVU9URRADEhkKFUFUVEVTVF9SRVFfU1RPUkVfS0VZUxAEEhUKEEFUVEVTVF9SRVFfUFJPT0YQ6AcSEwoOQVRURVNUX1JFUV9MT0cQ6QcqugEKD1pBdHRlc3RSZXNwVHlwZRIUChBBVFRFU1RfUkVTUF9OT05FEAASFAoQQVRURVNUX1JFU1BfQ0VSVBABEhUKEUFUVEVTVF9SRVNQX05PTkNFEAISGgoWQVRURVNUX1JFU1BfUVVPVEVfUkVTUBADEhoKFkFUVEVTVF9SRVNQX1NUT1JFX0tFWVMQBBIWChFBVFRFU1RfUkVTUF9QUk9PRhDoBxIUCg9BVFRFU1RfUkVTUF9MT0cQ6QcqdAoLVHBtSGFzaEFsZ28SGQoVVFBNX0hBU0hfQUxHT19JTlZBTElEEAASFgoSVFBNX0hBU0hfQUxHT19TSEExEAESGAoUVFBNX0hBU0hfQUxHT19TSEEyNTYQAhIYChRUUE1fSEFTSF9BTEdPX1NIQTUxMhADKnMKEUF0dGVzdFZlcnNpb25UeXBlEh8KG0FUVEVTVF9WRVJTSU9OX1RZUEVfSU5WQUxJRBAAEhsKF0FUVEVTVF9WRVJTSU9OX1RZUEVfRVZFEAESIAocQVRURVNUX1ZFUlNJT05fVFlQRV9GSVJNV0FSRRACKmkKDkF0dGVzdEdQU0lucHV0EhwKGEFUVEVTVF9HUFNfSU5QVVRfSU5WQUxJRBAAEhwKGEFUVEVTVF9HUFNfSU5QVVRfUFJFU0VOVBABEhsKF0FUVEVTVF9HUFNfSU5QVVRfQUJTRU5UEAIqWQoTQXR0ZXN0Vm9sdW1lS2V5VHlwZRIiCh5BVFRFU1RfVk9MVU1FX0tFWV9UWVBFX0lOVkFMSUQQABIeChpBVFRFU1RfVk9MVU1FX0tFWV9UWVBFX1ZTSxABKmAKFkF0dGVzdFZvbHVtZUtleVZlcnNpb24SJAogQVRURVNUX1ZPTFVNRV9LRVlfVkVSU0lPTl9MRUdBQ1kQABIgChxBVFRFU1RfVk9MVU1FX0tFWV9WRVJTSU9OX1YxEAEq0QEKE1pBdHRlc3RSZXNwb25zZUNvZGUSIAocQVRURVNUX1JFU1BPTlNFX0NPREVfSU5WQUxJRBAAEiAKHEFUVEVTVF9SRVNQT05TRV9DT0RFX1NVQ0NFU1MQARInCiNBVFRFU1RfUkVTUE9OU0VfQ09ERV9OT05DRV9NSVNNQVRDSBACEiYKIkFUVEVTVF9SRVNQT05TRV9DT0RFX05PX0NFUlRfRk9VTkQQAxIlCiFBVFRFU1RfUkVTUE9OU0VfQ09ERV9RVU9URV9GQUlMRUQQBCq0AQodQXR0ZXN0U3RvcmFnZUtleXNSZXNwb25zZUNvZGUSLQopQVRURVNUX1NUT1JBR0VfS0VZU19SRVNQT05TRV9DT0RFX0lOVkFMSUQQABItCilBVFRFU1RfU1RPUkFHRV9LRVlTX1JFU1BPTlNFX0NPREVfU1VDQ0VTUxABEjUKMUFUVEVTVF9TVE9SQUdFX0tFWVNfUkVTUE9OU0VfQ09ERV9JVE9LRU5fTUlTTUFUQ0gQAio7CgpaSW5mb1R5cGVzEhQKEFpfSU5GT19UWVBFU19OT1AQABIXChNaX0lORk9fVFlQRVNfREVWSUNFEAFiBnByb3RvMw");
 
 /**
  * @generated from message eve_attest.v2.AuthBody
@@ -643,6 +643,19 @@ export type ZAttestQuote = Message<"eve_attest.v2.ZAttestQuote"> & {
    * @generated from field: bytes nonce = 1003;
    */
   nonce: Uint8Array;
+
+  /**
+   * In the place of a log that EVC has: the one of tpm_binary_event_log, and the one of config_event_log. SHA-256 of it
+   * unpacked.
+   *
+   * @generated from field: bytes tpm_binary_event_log_hash = 1004;
+   */
+  tpmBinaryEventLogHash: Uint8Array;
+
+  /**
+   * @generated from field: bytes config_event_log_hash = 1005;
+   */
+  configEventLogHash: Uint8Array;
 };
 
 /**
@@ -781,6 +794,11 @@ export type ZAttestReq = Message<"eve_attest.v2.ZAttestReq"> & {
    * @generated from field: eve_attest.v2.CredentialProof proof = 1001;
    */
   proof?: CredentialProof | undefined;
+
+  /**
+   * @generated from field: eve_attest.v2.LogChunk log = 1002;
+   */
+  log?: LogChunk | undefined;
 };
 
 /**
@@ -789,6 +807,63 @@ export type ZAttestReq = Message<"eve_attest.v2.ZAttestReq"> & {
  */
 export const ZAttestReqSchema: GenMessage<ZAttestReq> = /*@__PURE__*/
   messageDesc(file_eve, 23);
+
+/**
+ * @generated from message eve_attest.v2.LogChunk
+ */
+export type LogChunk = Message<"eve_attest.v2.LogChunk"> & {
+  /**
+   * Of the log unpacked.
+   *
+   * @generated from field: bytes sha256 = 1;
+   */
+  sha256: Uint8Array;
+
+  /**
+   * Bytes of the log packed with gzip, all chunks together.
+   *
+   * @generated from field: uint32 size = 2;
+   */
+  size: number;
+
+  /**
+   * Where this chunk begins. Chunks come in order; 0 begins anew.
+   *
+   * @generated from field: uint32 offset = 3;
+   */
+  offset: number;
+
+  /**
+   * @generated from field: bytes data = 4;
+   */
+  data: Uint8Array;
+};
+
+/**
+ * Describes the message eve_attest.v2.LogChunk.
+ * Use `create(LogChunkSchema)` to create a new message.
+ */
+export const LogChunkSchema: GenMessage<LogChunk> = /*@__PURE__*/
+  messageDesc(file_eve, 24);
+
+/**
+ * @generated from message eve_attest.v2.LogReceived
+ */
+export type LogReceived = Message<"eve_attest.v2.LogReceived"> & {
+  /**
+   * Bytes that are here; as many as the log has when it is complete.
+   *
+   * @generated from field: uint32 received = 1;
+   */
+  received: number;
+};
+
+/**
+ * Describes the message eve_attest.v2.LogReceived.
+ * Use `create(LogReceivedSchema)` to create a new message.
+ */
+export const LogReceivedSchema: GenMessage<LogReceived> = /*@__PURE__*/
+  messageDesc(file_eve, 25);
 
 /**
  * @generated from message eve_attest.v2.CredentialProof
@@ -812,7 +887,7 @@ export type CredentialProof = Message<"eve_attest.v2.CredentialProof"> & {
  * Use `create(CredentialProofSchema)` to create a new message.
  */
 export const CredentialProofSchema: GenMessage<CredentialProof> = /*@__PURE__*/
-  messageDesc(file_eve, 24);
+  messageDesc(file_eve, 26);
 
 /**
  * @generated from message eve_attest.v2.Credential
@@ -841,7 +916,7 @@ export type Credential = Message<"eve_attest.v2.Credential"> & {
  * Use `create(CredentialSchema)` to create a new message.
  */
 export const CredentialSchema: GenMessage<Credential> = /*@__PURE__*/
-  messageDesc(file_eve, 25);
+  messageDesc(file_eve, 27);
 
 /**
  * @generated from message eve_attest.v2.ZAttestNonceResp
@@ -858,7 +933,7 @@ export type ZAttestNonceResp = Message<"eve_attest.v2.ZAttestNonceResp"> & {
  * Use `create(ZAttestNonceRespSchema)` to create a new message.
  */
 export const ZAttestNonceRespSchema: GenMessage<ZAttestNonceResp> = /*@__PURE__*/
-  messageDesc(file_eve, 26);
+  messageDesc(file_eve, 28);
 
 /**
  * @generated from message eve_attest.v2.ZAttestQuoteResp
@@ -902,7 +977,7 @@ export type ZAttestQuoteResp = Message<"eve_attest.v2.ZAttestQuoteResp"> & {
  * Use `create(ZAttestQuoteRespSchema)` to create a new message.
  */
 export const ZAttestQuoteRespSchema: GenMessage<ZAttestQuoteResp> = /*@__PURE__*/
-  messageDesc(file_eve, 27);
+  messageDesc(file_eve, 29);
 
 /**
  * @generated from message eve_attest.v2.AttestStorageKeysResp
@@ -934,7 +1009,7 @@ export type AttestStorageKeysResp = Message<"eve_attest.v2.AttestStorageKeysResp
  * Use `create(AttestStorageKeysRespSchema)` to create a new message.
  */
 export const AttestStorageKeysRespSchema: GenMessage<AttestStorageKeysResp> = /*@__PURE__*/
-  messageDesc(file_eve, 28);
+  messageDesc(file_eve, 30);
 
 /**
  * @generated from message eve_attest.v2.ZAttestResponse
@@ -969,6 +1044,11 @@ export type ZAttestResponse = Message<"eve_attest.v2.ZAttestResponse"> & {
    * @generated from field: eve_attest.v2.Credential credential = 1001;
    */
   credential?: Credential | undefined;
+
+  /**
+   * @generated from field: eve_attest.v2.LogReceived log = 1002;
+   */
+  log?: LogReceived | undefined;
 };
 
 /**
@@ -976,7 +1056,7 @@ export type ZAttestResponse = Message<"eve_attest.v2.ZAttestResponse"> & {
  * Use `create(ZAttestResponseSchema)` to create a new message.
  */
 export const ZAttestResponseSchema: GenMessage<ZAttestResponse> = /*@__PURE__*/
-  messageDesc(file_eve, 29);
+  messageDesc(file_eve, 31);
 
 /**
  * @generated from message eve_attest.v2.ConfigRequest
@@ -1005,7 +1085,7 @@ export type ConfigRequest = Message<"eve_attest.v2.ConfigRequest"> & {
  * Use `create(ConfigRequestSchema)` to create a new message.
  */
 export const ConfigRequestSchema: GenMessage<ConfigRequest> = /*@__PURE__*/
-  messageDesc(file_eve, 30);
+  messageDesc(file_eve, 32);
 
 /**
  * @generated from message eve_attest.v2.DeviceOpsCmd
@@ -1022,7 +1102,7 @@ export type DeviceOpsCmd = Message<"eve_attest.v2.DeviceOpsCmd"> & {
  * Use `create(DeviceOpsCmdSchema)` to create a new message.
  */
 export const DeviceOpsCmdSchema: GenMessage<DeviceOpsCmd> = /*@__PURE__*/
-  messageDesc(file_eve, 31);
+  messageDesc(file_eve, 33);
 
 /**
  * @generated from message eve_attest.v2.BaseOS
@@ -1081,7 +1161,7 @@ export type BaseOS = Message<"eve_attest.v2.BaseOS"> & {
  * Use `create(BaseOSSchema)` to create a new message.
  */
 export const BaseOSSchema: GenMessage<BaseOS> = /*@__PURE__*/
-  messageDesc(file_eve, 32);
+  messageDesc(file_eve, 34);
 
 /**
  * @generated from message eve_attest.v2.UUIDandVersion
@@ -1103,7 +1183,7 @@ export type UUIDandVersion = Message<"eve_attest.v2.UUIDandVersion"> & {
  * Use `create(UUIDandVersionSchema)` to create a new message.
  */
 export const UUIDandVersionSchema: GenMessage<UUIDandVersion> = /*@__PURE__*/
-  messageDesc(file_eve, 33);
+  messageDesc(file_eve, 35);
 
 /**
  * @generated from message eve_attest.v2.EdgeDevConfig
@@ -1142,7 +1222,7 @@ export type EdgeDevConfig = Message<"eve_attest.v2.EdgeDevConfig"> & {
  * Use `create(EdgeDevConfigSchema)` to create a new message.
  */
 export const EdgeDevConfigSchema: GenMessage<EdgeDevConfig> = /*@__PURE__*/
-  messageDesc(file_eve, 34);
+  messageDesc(file_eve, 36);
 
 /**
  * @generated from message eve_attest.v2.ConfigResponse
@@ -1169,7 +1249,7 @@ export type ConfigResponse = Message<"eve_attest.v2.ConfigResponse"> & {
  * Use `create(ConfigResponseSchema)` to create a new message.
  */
 export const ConfigResponseSchema: GenMessage<ConfigResponse> = /*@__PURE__*/
-  messageDesc(file_eve, 35);
+  messageDesc(file_eve, 37);
 
 /**
  * @generated from message eve_attest.v2.ZInfoMsg
@@ -1210,7 +1290,7 @@ export type ZInfoMsg = Message<"eve_attest.v2.ZInfoMsg"> & {
  * Use `create(ZInfoMsgSchema)` to create a new message.
  */
 export const ZInfoMsgSchema: GenMessage<ZInfoMsg> = /*@__PURE__*/
-  messageDesc(file_eve, 36);
+  messageDesc(file_eve, 38);
 
 /**
  * @generated from message eve_attest.v2.InfoResponse
@@ -1227,7 +1307,7 @@ export type InfoResponse = Message<"eve_attest.v2.InfoResponse"> & {
  * Use `create(InfoResponseSchema)` to create a new message.
  */
 export const InfoResponseSchema: GenMessage<InfoResponse> = /*@__PURE__*/
-  messageDesc(file_eve, 37);
+  messageDesc(file_eve, 39);
 
 /**
  * @generated from message eve_attest.v2.Push
@@ -1251,7 +1331,7 @@ export type Push = Message<"eve_attest.v2.Push"> & {
  * Use `create(PushSchema)` to create a new message.
  */
 export const PushSchema: GenMessage<Push> = /*@__PURE__*/
-  messageDesc(file_eve, 38);
+  messageDesc(file_eve, 40);
 
 /**
  * @generated from enum eve_attest.v2.HashAlgorithm
@@ -1386,6 +1466,13 @@ export enum ZAttestReqType {
    * @generated from enum value: ATTEST_REQ_PROOF = 1000;
    */
   ATTEST_REQ_PROOF = 1000,
+
+  /**
+   * A piece of a log that is too large to go with its quote.
+   *
+   * @generated from enum value: ATTEST_REQ_LOG = 1001;
+   */
+  ATTEST_REQ_LOG = 1001,
 }
 
 /**
@@ -1427,6 +1514,11 @@ export enum ZAttestRespType {
    * @generated from enum value: ATTEST_RESP_PROOF = 1000;
    */
   ATTEST_RESP_PROOF = 1000,
+
+  /**
+   * @generated from enum value: ATTEST_RESP_LOG = 1001;
+   */
+  ATTEST_RESP_LOG = 1001,
 }
 
 /**

@@ -187,6 +187,13 @@ export const evidenceReasons = {
     text: 'The device sent no event log, so its PCR values explain nothing.',
     remedy: 'Look at the kernel of the device: it has to hand out the log of the firmware.',
   },
+  'evidence.log.unknown': {
+    kind: 'genuine',
+    severity: 'info',
+    title: 'A log that EVC does not have',
+    text: 'The device named its event log by a hash, and EVC does not have that log, or not any more.',
+    remedy: 'Nothing: the device sends the log whole.',
+  },
   'evidence.log.malformed': {
     kind: 'genuine',
     severity: 'error',

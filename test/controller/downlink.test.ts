@@ -1,5 +1,5 @@
 // deadline: 120 s
-import { gzipSync } from 'node:zlib';
+import { gunzipSync, gzipSync } from 'node:zlib';
 import { create, toBinary } from '@bufbuild/protobuf';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
@@ -25,12 +25,27 @@ import {
   ZRegisterMsgSchema,
 } from '../../formats/wire/eve_pb.ts';
 import { encodeFrame } from '../../formats/wire/frame.ts';
-import { bodyOf, type Crooked, certOf, configOf, EvcBench, quoteOf, saidOf } from '../kit/controller.ts';
-import { LabBoard, sha256 } from '../kit/evidence.ts';
+import {
+  type Answer,
+  bodyOf,
+  type Crooked,
+  certOf,
+  configOf,
+  EvcBench,
+  quoteOf,
+  saidOf,
+} from '../kit/controller.ts';
+import { LabBoard, labNonce, sha256 } from '../kit/evidence.ts';
 import { type SoftDevice, softDevice } from '../kit/logins.ts';
 
-const { ATTEST_REQ_CERT, ATTEST_REQ_NONCE, ATTEST_REQ_PROOF, ATTEST_REQ_QUOTE, ATTEST_REQ_STORE_KEYS } =
-  ZAttestReqType;
+const {
+  ATTEST_REQ_CERT,
+  ATTEST_REQ_LOG,
+  ATTEST_REQ_NONCE,
+  ATTEST_REQ_PROOF,
+  ATTEST_REQ_QUOTE,
+  ATTEST_REQ_STORE_KEYS,
+} = ZAttestReqType;
 
 const bench = await EvcBench.open();
 const board = await LabBoard.open();
@@ -369,6 +384,70 @@ test('another TPM in a device that is enrolled', async () => {
 });
 
 // ---- Evidence
+
+test('a log that EVC has costs 32 bytes; one that it has not is asked for, and the nonce is still good', async () => {
+  const device = await registered();
+  await bench.certify(device, board);
+  const attempt = async (change: (quote: ReturnType<typeof quoteOf>) => object) => {
+    const nonce = await bench.nonce(device);
+    const claims = board.claims({ tokenHash: sha256(sha256(nonce)) });
+    const quote = quoteOf(await board.present({ nonce, claims }));
+    return (more: object = {}) =>
+      bench.attest(device, { reqType: ATTEST_REQ_QUOTE, quote: { ...quote, ...change(quote), ...more } });
+  };
+  const hashes = (quote: ReturnType<typeof quoteOf>) => ({
+    tpmBinaryEventLog: new Uint8Array(),
+    tpmBinaryEventLogHash: sha256(gunzipSync(quote.tpmBinaryEventLog)),
+    configEventLog: new Uint8Array(),
+    configEventLogHash: sha256(gunzipSync(quote.configEventLog)),
+  });
+  const verdictOf = (answer: Answer) => bodyOf(ZAttestResponseSchema, answer).quoteResp?.response;
+
+  const referring = await attempt(hashes);
+  assert.is(saidOf(await referring()), '404 evidence.log.unknown');
+  assert.is(saidOf(await referring({ tpmBinaryEventLogHash: new Uint8Array(31) })), '422 wire.malformed');
+  // The same nonce, with the logs.
+  const whole = quoteOf(await board.present({ nonce: labNonce, claims: null }));
+  const logs = { tpmBinaryEventLog: whole.tpmBinaryEventLog, configEventLog: whole.configEventLog };
+  assert.is(verdictOf(await referring(logs)), 1);
+  assert.is(verdictOf(await (await attempt(hashes))()), 1);
+});
+
+test('a log in pieces: in order, each again if need be, and nothing but the log that was announced', async () => {
+  const device = await registered();
+  // A boot that EVC never saw.
+  const other = await LabBoard.open();
+  await other.boot({ version: '7.7.7' });
+  await bench.certify(device, other);
+  const nonce = await bench.nonce(device);
+  const quote = quoteOf(await other.present({ nonce, claims: other.claims() }));
+  const packed = Buffer.from(quote.tpmBinaryEventLog);
+  const hash = sha256(gunzipSync(packed));
+  const send = async (offset: number, data: Uint8Array, more: object = {}) => {
+    const log = { sha256: hash, size: packed.length, offset, data, ...more };
+    const answer = await bench.attest(device, { reqType: ATTEST_REQ_LOG, log });
+    return answer.status === 200 ? bodyOf(ZAttestResponseSchema, answer).log?.received : saidOf(answer);
+  };
+  const cut = packed.length >> 1;
+  assert.is(await send(0, packed.subarray(0, cut)), cut);
+  assert.is(await send(0, packed.subarray(0, cut)), cut);
+  assert.is(await send(cut + 1, packed.subarray(cut + 1)), '422 wire.malformed');
+  const spoilt = Buffer.from(packed.subarray(cut));
+  spoilt[10] = (spoilt[10] as number) ^ 1;
+  assert.is(await send(cut, spoilt), '422 wire.malformed');
+  const inPieces = { tpmBinaryEventLog: new Uint8Array(), tpmBinaryEventLogHash: hash };
+  const judge = () => bench.attest(device, { reqType: ATTEST_REQ_QUOTE, quote: { ...quote, ...inPieces } });
+  assert.is(saidOf(await judge()), '404 evidence.log.unknown');
+  assert.is(await send(cut, packed.subarray(cut)), packed.length);
+  assert.is(await send(cut, packed.subarray(cut)), packed.length);
+  assert.is(bodyOf(ZAttestResponseSchema, await judge()).quoteResp?.response, 1);
+
+  for (const wrong of [{ size: 0 }, { size: 2 << 20 }, { size: 10 }, { sha256: new Uint8Array(5) }])
+    assert.is(await send(0, packed.subarray(0, cut), wrong), '422 wire.malformed');
+  assert.is(await send(0, new Uint8Array()), '422 wire.malformed');
+  assert.is(saidOf(await bench.attest(device, { reqType: ATTEST_REQ_LOG })), '422 wire.malformed');
+  await other.close();
+});
 
 test('evidence that cannot be read is refused, and the nonce is still good', async () => {
   const device = await registered();

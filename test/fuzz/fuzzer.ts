@@ -43,9 +43,9 @@ export async function fuzz(
   };
   const coverage = await Coverage.start(options.wanted);
 
-  const run = (bytes: Uint8Array): void => {
+  const run = async (bytes: Uint8Array): Promise<void> => {
     const start = performance.now();
-    const fault = runOnce(target, bytes) && faultOf(target, bytes);
+    const fault = (await runOnce(target, bytes)) && (await faultOf(target, bytes));
     const ms = performance.now() - start;
     result.inputs++;
     if (fault && result.found.length < mostFound) result.found.push({ bytes, fault });
@@ -53,7 +53,7 @@ export async function fuzz(
   };
   /** Runs the inputs and keeps those that reached something new, found by halves. */
   const learn = async (inputs: readonly Uint8Array[]): Promise<void> => {
-    for (const bytes of inputs) run(bytes);
+    for (const bytes of inputs) await run(bytes);
     const news = [...(await coverage.take())].filter((block) => !reached.has(block));
     const [only] = inputs;
     if (news.length === 0 || !only) return;

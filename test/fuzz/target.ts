@@ -5,7 +5,7 @@ export interface Target {
   /** True inputs, to start from. */
   seeds(): Uint8Array[];
   /** Reads the bytes as EVE or EVC would. Throws a declared error, or says by another one what must never be. */
-  run(bytes: Uint8Array): void;
+  run(bytes: Uint8Array): void | Promise<void>;
   /** Names of the errors that the readers declare. */
   readonly declared: readonly string[];
 }
@@ -20,12 +20,12 @@ export interface Fault {
 export const limits = { ms: 50, bytesPerMegabyte: 64 * 1024 * 1024 } as const;
 
 /** Runs one input; what it threw counts if it was not declared. */
-export function runOnce(target: Target, bytes: Uint8Array): Fault | undefined {
+export async function runOnce(target: Target, bytes: Uint8Array): Promise<Fault | undefined> {
   const memory = process.memoryUsage();
   // CPU time: others on the machine are no fault of the input.
   const start = process.cpuUsage();
   try {
-    target.run(bytes);
+    await target.run(bytes);
   } catch (error) {
     const name = error instanceof Error ? error.name : typeof error;
     if (!target.declared.includes(name)) {
@@ -44,10 +44,10 @@ export function runOnce(target: Target, bytes: Uint8Array): Fault | undefined {
 }
 
 /** A pause of the garbage collector or of the machine is no fault of an input: it has to be slow each time. */
-export function faultOf(target: Target, bytes: Uint8Array): Fault | undefined {
+export async function faultOf(target: Target, bytes: Uint8Array): Promise<Fault | undefined> {
   let fault: Fault | undefined;
   for (let attempt = 0; attempt < 4; attempt++) {
-    fault = runOnce(target, bytes);
+    fault = await runOnce(target, bytes);
     if (fault === undefined || fault.what === 'undeclared error') return fault;
     globalThis.gc?.();
   }

@@ -203,7 +203,7 @@ function attestMessage(): Uint8Array {
 /** What a device sends to EVC: frame, container, message, evidence; the first byte chooses where to begin. */
 const wires: Target = {
   name: 'wire',
-  declared: ['WireError', 'FormatError'],
+  declared: ['WireError', 'FormatError', 'LogUnknown'],
   seeds: () => {
     const message = attestMessage();
     const container = toBinary(
@@ -229,7 +229,7 @@ const wires: Target = {
       tagged(6, new Uint8Array(120)),
     ];
   },
-  run(bytes) {
+  async run(bytes) {
     const rest = bytes.subarray(1);
     switch ((bytes[0] ?? 0) % 7) {
       case 0: {
@@ -239,7 +239,7 @@ const wires: Target = {
       case 1:
         return readAll(rest);
       case 2:
-        openEvidence(rest);
+        await openEvidence(rest, async () => null);
         return;
       case 3:
         readClaims(rest);

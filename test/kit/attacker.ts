@@ -125,7 +125,9 @@ export class Attacker {
       signature: hex(signature),
       pcrs: Object.fromEntries([...pcrs].map(([pcr, value]) => [String(pcr), hex(value)])),
     };
-    return this.during(evc.sendQuote({ quote: made, claims, versions, logs }, new AbortController().signal));
+    return this.during(
+      evc.sendQuote({ quote: made, claims, versions, logs, seen: [] }, new AbortController().signal),
+    );
   }
 
   async attempt(plan: Plan = {}): Promise<QuoteReply> {
