@@ -100,11 +100,11 @@ export async function createImage(directory: string, options: ImageOptions): Pro
   const cmdline = options.cmdline ?? 'console=tty0 console=ttyS0 rootdelay=3 panic=120';
   const contents: Record<ImageFile, string | Buffer> = {
     'firmware.bin': bytesFor(`firmware ${firmwareVersion}`, 16 * 1024),
-    'grub.efi': bytesFor(`grub ${bootLoaderVersion}`, 12 * 1024),
+    'grub.efi': program(bytesFor(`grub ${bootLoaderVersion}`, 12 * 1024)),
     'grub.cfg': grubCfg,
     kernel: bytesFor(`kernel ${version}`, 24 * 1024),
     initrd: bytesFor(`initrd ${version}`, 8 * 1024),
-    'rootfs.img': bytesFor(`rootfs ${version}`, 64 * 1024),
+    'rootfs.img': rootfs(bytesFor(`rootfs ${version}`, 64 * 1024)),
   };
   await mkdir(directory, { recursive: true });
   for (const name of imageFiles) await writeFile(join(directory, name), contents[name]);
@@ -118,6 +118,37 @@ export async function createImage(directory: string, options: ImageOptions): Pro
 
 function bytesFor(seed: string, length: number): Buffer {
   return createHash('shake256', { outputLength: length }).update(`eve-attest image\0${seed}`).digest();
+}
+
+/** The headers of a PE32+ program with one section [PE/COFF 8.3], so that it is hashed as firmware hashes programs. */
+function program(code: Buffer): Buffer {
+  const [pe, sections, headers] = [0x40, 0x40 + 24 + 240, 0x200];
+  const file = Buffer.alloc(headers + code.length);
+  file.write('MZ');
+  file.writeUInt32LE(pe, 0x3c);
+  file.write('PE\0\0', pe);
+  file.writeUInt16LE(0x8664, pe + 4); // x86-64
+  file.writeUInt16LE(1, pe + 6); // NumberOfSections
+  file.writeUInt16LE(240, pe + 20); // SizeOfOptionalHeader
+  const optional = pe + 24;
+  file.writeUInt16LE(0x20b, optional);
+  file.writeUInt32LE(headers, optional + 60);
+  file.writeUInt16LE(10, optional + 68); // Subsystem: EFI application
+  file.writeUInt32LE(16, optional + 108); // NumberOfRvaAndSizes
+  file.write('.text', sections);
+  file.writeUInt32LE(code.length, sections + 16);
+  file.writeUInt32LE(headers, sections + 20);
+  code.copy(file, headers);
+  return file;
+}
+
+/** The super block of a SquashFS 4 and something behind it, with the padding that image builders leave. */
+function rootfs(content: Buffer): Buffer {
+  const file = Buffer.concat([content, Buffer.alloc(4096)]);
+  file.write('hsqs');
+  file.writeUInt16LE(4, 28);
+  file.writeBigUInt64LE(BigInt(content.length), 40);
+  return file;
 }
 
 const grubCfg = `# What GRUB runs before it loads the kernel; each line is measured into PCR 8.

@@ -1,11 +1,10 @@
 // The emulated boot: measures an image and /config into a TPM as EVE's firmware, GRUB and measure-config do.
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { readdir, readFile } from 'node:fs/promises';
+import { open, readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import {
   type BankDigests,
-  configFileMeasurement,
   defaultSettings,
   type EveBoot,
   eveBootMeasurements,
@@ -13,6 +12,12 @@ import {
   type Measurement,
   type Slot,
 } from '../../formats/eventlog/eve-boot.ts';
+import { authenticodeRanges, isPe, peHeaderSpan, type Range } from '../../formats/image/authenticode.ts';
+import {
+  measuredByExistence,
+  configMeasurements as measurementsOfConfig,
+} from '../../formats/image/config.ts';
+import { isSquashfs, squashfsSuperBlock, squashfsUsed } from '../../formats/image/squashfs.ts';
 import type { HashName } from '../../formats/tpm2/hash.ts';
 import { BootError, type BootLogs, type Extend, MeasuredLog } from './extend.ts';
 import type { Image } from './image.ts';
@@ -59,7 +64,6 @@ async function readBoot(options: BootOptions): Promise<EveBoot> {
   const { files, version, firmwareVersion, cmdline } = image;
   const digests = (name: keyof typeof files) => hashFile(files[name].path, banks);
   const configGrubCfg = await readOptional(join(configDirectory, 'grub.cfg'));
-  const rootfs = await hashFile(files['rootfs.img'].path, ['sha256']);
   return {
     version,
     firmwareVersion,
@@ -67,21 +71,51 @@ async function readBoot(options: BootOptions): Promise<EveBoot> {
     slot,
     trying: options.trying ?? false,
     firmware: { digests: await digests('firmware.bin'), size: files['firmware.bin'].size },
-    bootLoader: { digests: await digests('grub.efi'), size: files['grub.efi'].size },
+    bootLoader: { digests: await hashProgram(files['grub.efi'].path, banks), size: files['grub.efi'].size },
     grubCfg: { digests: await digests('grub.cfg'), text: await readFile(files['grub.cfg'].path, 'utf8') },
     kernel: await digests('kernel'),
     initrd: await digests('initrd'),
-    rootfsHash: rootfs.sha256 as Uint8Array,
+    rootfsHash: await hashRootfs(files['rootfs.img'].path),
     ...(configGrubCfg === undefined ? {} : { configGrubCfg }),
     settings: options.settings ?? defaultSettings,
   };
 }
 
-async function hashFile(path: string, banks: readonly HashName[]): Promise<BankDigests> {
+/** A program without its checksum and signatures, as firmware hashes it. */
+async function hashProgram(path: string, banks: readonly HashName[]): Promise<BankDigests> {
+  const { header, size } = await startOf(path, peHeaderSpan);
+  return hashFile(path, banks, isPe(header) ? authenticodeRanges(header, size) : whole);
+}
+
+/** As far as the super block says, as EVE's GRUB hashes it. */
+async function hashRootfs(path: string): Promise<Uint8Array> {
+  const { header, size } = await startOf(path, squashfsSuperBlock);
+  const used = isSquashfs(header) ? [{ start: 0, end: squashfsUsed(header, size) }] : whole;
+  return (await hashFile(path, ['sha256'], used)).sha256 as Uint8Array;
+}
+
+const whole: readonly Range[] = [{ start: 0, end: Number.POSITIVE_INFINITY }];
+
+async function hashFile(
+  path: string,
+  banks: readonly HashName[],
+  ranges: readonly Range[] = whole,
+): Promise<BankDigests> {
   const hashes = banks.map((bank) => [bank, createHash(bank)] as const);
-  for await (const chunk of createReadStream(path))
-    for (const [, hash] of hashes) hash.update(chunk as Buffer);
+  for (const { start, end } of ranges)
+    for await (const chunk of createReadStream(path, { start, end: end - 1 }))
+      for (const [, hash] of hashes) hash.update(chunk as Buffer);
   return Object.fromEntries(hashes.map(([bank, hash]) => [bank, hash.digest()]));
+}
+
+async function startOf(path: string, length: number): Promise<{ header: Uint8Array; size: number }> {
+  const file = await open(path, 'r');
+  try {
+    const { buffer, bytesRead } = await file.read(Buffer.alloc(length), 0, length, 0);
+    return { header: buffer.subarray(0, bytesRead), size: (await file.stat()).size };
+  } finally {
+    await file.close();
+  }
 }
 
 async function readOptional(path: string): Promise<string | undefined> {
@@ -91,39 +125,14 @@ async function readOptional(path: string): Promise<string | undefined> {
   });
 }
 
-/** Only whether they exist is measured: the content is a secret or unique to the device. */
-const contentExcluded = [
-  'tpm_credential',
-  'device.cert.pem',
-  'device.key.pem',
-  'onboard.cert.pem',
-  'onboard.key.pem',
-  'soft_serial',
-  'ftpm.tar.xz',
-];
-/** Files that change what EVE does: that they are absent is measured as well. */
-const existenceWatched = [
-  'bootstrap-config.pb',
-  'DevicePortConfig/override.json',
-  'GlobalConfig/global.json',
-];
-
 /** What measure-config makes of /config: every file that is there and those that are looked for, sorted by path. */
 export async function configMeasurements(directory: string): Promise<Measurement[]> {
-  const found = await walk(directory, '');
-  const paths = [...new Set([...found, ...contentExcluded, ...existenceWatched])].sort((a, b) =>
-    Buffer.compare(Buffer.from(a), Buffer.from(b)),
-  );
-  const measurements: Measurement[] = [];
-  for (const path of paths) {
-    const exists = found.includes(path);
-    const content =
-      exists && !contentExcluded.includes(path)
-        ? (await hashFile(join(directory, path), ['sha256'])).sha256
-        : undefined;
-    measurements.push(configFileMeasurement(eventPath(path), exists, content));
+  const files = new Map<string, Uint8Array | undefined>();
+  for (const path of await walk(directory, '')) {
+    const { sha256 } = measuredByExistence(path) ? {} : await hashFile(join(directory, path), ['sha256']);
+    files.set(path, sha256);
   }
-  return measurements;
+  return measurementsOfConfig(files);
 }
 
 async function walk(directory: string, below: string): Promise<string[]> {
@@ -135,10 +144,4 @@ async function walk(directory: string, below: string): Promise<string[]> {
     }),
   );
   return nested.flat();
-}
-
-/** TPM2_PCR_Event takes 1,024 bytes of data, so a long path is cut to its file name. */
-function eventPath(path: string): string {
-  const whole = `/config/${path}`;
-  return Buffer.byteLength(whole) > 512 ? (path.split('/').at(-1) as string) : whole;
 }
