@@ -5,6 +5,7 @@ import type { Clock } from '../machines/clock.ts';
 import { Downlink } from './downlink.ts';
 import { EkRoots } from './enrol/ek-roots.ts';
 import { Catalogue } from './images/catalogue.ts';
+import { Curator } from './images/curator.ts';
 import { Operator } from './operator.ts';
 import { loadPki, type Pki } from './pki.ts';
 import { performer } from './record/effects.ts';
@@ -34,6 +35,7 @@ export class Evc {
   readonly runner: RecordRunner;
   readonly downlink: Downlink;
   readonly catalogue: Catalogue;
+  readonly curator: Curator;
   readonly operator: Operator;
   readonly ekRoots: EkRoots;
   readonly #verifier: VerifierPool;
@@ -56,6 +58,7 @@ export class Evc {
       ...(options.onRefused ? { onRefused: options.onRefused } : {}),
     });
     this.catalogue = new Catalogue(store, this.pki, join(data, 'images'));
+    this.curator = new Curator({ store, clock, catalogue: this.catalogue, pki: this.pki });
     this.#verifier = new VerifierPool(options.verifierThreads ?? 0);
     const { catalogue, downlink } = this;
     const perform = performer({ store, clock, catalogue, downlink, verifier: this.#verifier });

@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { Command, CommanderError, Option } from 'commander';
 import type { Account } from '../machines/device-record.ts';
+import { addCatalogueCommands } from './cli/catalogue.ts';
 import { ApiClient, type ClientOptions } from './cli/client.ts';
 import {
   decide,
@@ -350,51 +351,7 @@ remote(ekRoot.command('remove').argument('<id>'))
     ),
   );
 
-const image = program.command('image').description('The catalogue of images.');
-
-remote(image.command('add').argument('<version>'))
-  .description(
-    'Adds an image: its file, and the logs of its reference boots (eve image pack, eve image measure).',
-  )
-  .requiredOption('--log <file...>', 'log of a reference boot, one for each slot')
-  .option('--file <file>', 'the image, for devices to fetch')
-  .action((version: string, options: Common & { log: string[]; file?: string }) =>
-    ask(
-      options,
-      async (api) => {
-        const logs = options.log.map((path) => readFileSync(path).toString('base64'));
-        const upload = options.file === undefined ? {} : { upload: (await api.upload(options.file)).upload };
-        return api.send<ImageLine>('POST', '/api/v1/images', { version, logs, ...upload });
-      },
-      (added) => `image ${version}: ${added.measurements} measurements, ${added.size} bytes to fetch`,
-    ),
-  );
-
-remote(image.command('list'))
-  .description('Lists the images.')
-  .action((options: Common) =>
-    ask(
-      options,
-      (api) => api.get<{ images: ImageLine[] }>('/api/v1/images'),
-      ({ images }) =>
-        table(
-          ['VERSION', 'BYTES', 'MEASUREMENTS', 'SHA-256'],
-          images.map(({ version, size, measurements, sha256 }) => [
-            version,
-            `${size}`,
-            `${measurements}`,
-            sha256,
-          ]),
-        ),
-    ),
-  );
-
-interface ImageLine {
-  version: string;
-  sha256: string;
-  size: number;
-  measurements: number;
-}
+addCatalogueCommands(program, { remote, ask, say });
 
 program.addCommand(eventlogCommand());
 program.addCommand(quoteCommand());

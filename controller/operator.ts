@@ -12,7 +12,7 @@ import type {
 import type { EkRoots, UnusableFile, VendorCertificate } from './enrol/ek-roots.ts';
 import { judgedAgain } from './enrol/identity.ts';
 import { addOnboardingKey } from './enrol/onboarding.ts';
-import type { Catalogue, CatalogueImage } from './images/catalogue.ts';
+import type { Catalogue } from './images/catalogue.ts';
 import { type RecordRunner, trustOf } from './record/runner.ts';
 import type { JournalEntry, RecordSummary, Store } from './store/store.ts';
 
@@ -127,17 +127,6 @@ export class Operator {
   addKey(wanted: { name: string; account: string; limit: number; expires: number }) {
     const { store, clock } = this.#options;
     return addOnboardingKey(store, clock, wanted);
-  }
-
-  addImage(version: string, logs: readonly Uint8Array[], file?: { path: string }): Promise<CatalogueImage> {
-    const { catalogue, clock } = this.#options;
-    if (!name.test(version))
-      throw new OperatorError('image.version', 422, 'a version has 1 to 64 letters, digits, ., _ and -');
-    return catalogue.add(version, clock.now(), logs, file);
-  }
-
-  async images(): Promise<CatalogueImage[]> {
-    return (await this.#options.store.all<CatalogueImage>('image')).map(({ body }) => body);
   }
 
   /** Opens the upgrade window of a device: from what it runs, to this version, until then. */
@@ -368,7 +357,8 @@ function rootView({ id, file, root, certificate }: VendorCertificate): EkRootVie
   };
 }
 
-function checkReason(reason: string): string {
+/** A reason as it is kept. Throws OperatorError reason.missing. */
+export function checkReason(reason: string): string {
   const text = reason.trim();
   if (text.length === 0 || text.length > longestReason) {
     throw new OperatorError('reason.missing', 422, `say why, in 1 to ${longestReason} characters`);

@@ -67,8 +67,8 @@ export interface Finding {
   remedy?: string;
 }
 
-/** Why a device is trusted. */
-export type Grounds = 'first-boot' | 'baseline' | 'upgrade' | 'fallback' | 'acceptance';
+/** Why a device is trusted. `allowed`: it differs from its baseline in what allow rules cover, and in nothing else. */
+export type Grounds = 'first-boot' | 'baseline' | 'allowed' | 'upgrade' | 'fallback' | 'acceptance';
 
 /** Made by `verify` alone. */
 export interface Verdict {

@@ -221,7 +221,7 @@ class Teller {
       this.#tell('compared');
       this.#tell('allKnown', { to: versions?.image ?? '' });
     }
-    if (grounds === 'baseline' || grounds === 'fallback') this.#tell('baseline');
+    if (grounds === 'baseline' || grounds === 'allowed' || grounds === 'fallback') this.#tell('baseline');
     for (const { params } of effects) {
       const { key } = (params as { body?: { key?: { version: number } | null } | null }).body ?? {};
       if (key) this.#tell('keySent', { version: key.version });

@@ -1,7 +1,7 @@
 // Refusals of the API: problem details [RFC 9457], with the same codes as everywhere.
 import type { FastifyError, FastifyReply } from 'fastify';
 import { EnrolmentRefused } from '../enrol/onboarding.ts';
-import { CatalogueError } from '../images/catalogue.ts';
+import { CatalogueError } from '../images/error.ts';
 import { OperatorError } from '../operator.ts';
 import { StoreError } from '../store/store.ts';
 
@@ -42,12 +42,24 @@ const titles: Record<number, string> = {
   507: 'The disk of EVC is full',
 };
 
+const catalogueStatus: Record<string, number> = {
+  'image.unknown': 404,
+  'firmware.unknown': 404,
+  'signer.unknown': 404,
+  'signer.exists': 409,
+  'allow.unknown': 404,
+  'allow.too-many': 409,
+  'manifest.exists': 409,
+  'manifest.too-large': 413,
+};
+
 /** Anything that was thrown, as a problem. What nobody expected is named and never quoted. */
 export function problemOf(error: unknown): Problem {
   if (error instanceof OperatorError || error instanceof EnrolmentRefused || error instanceof RequestError) {
     return problem(error.code, error.status, error.message);
   }
-  if (error instanceof CatalogueError) return problem(error.code, 422, error.message);
+  if (error instanceof CatalogueError)
+    return problem(error.code, catalogueStatus[error.code] ?? 422, error.message);
   if (error instanceof StoreError) {
     return problem(`store.${error.code}`, error.code === 'full' ? 507 : 503, error.message);
   }

@@ -1,12 +1,11 @@
 // The operator API, route by route: what comes in is checked by a schema, and what it does stands in operator.ts.
 import { createHash, randomUUID } from 'node:crypto';
-import { createWriteStream, existsSync, mkdirSync, rmSync } from 'node:fs';
+import { createWriteStream, mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import type { FastifyInstance } from 'fastify';
 import type { Account } from '../../machines/device-record.ts';
-import type { CatalogueImage } from '../images/catalogue.ts';
 import type { Operator } from '../operator.ts';
 import { RequestError } from './problem.ts';
 
@@ -148,33 +147,6 @@ export function serveApi(
     operator.removeEkRoot(params.id, by),
   );
 
-  app.get('/api/v1/images', async () => ({ images: (await operator.images()).map(imageView) }));
-  app.post<{ Body: { version: string; logs: string[]; upload?: string } }>(
-    '/api/v1/images',
-    body(
-      {
-        version: text(64),
-        logs: {
-          type: 'array',
-          minItems: 1,
-          maxItems: 20,
-          items: base64(6_000_000),
-        },
-        upload: { type: 'string', pattern: '^[0-9a-f-]{36}$' },
-      },
-      ['version', 'logs'],
-    ),
-    async ({ body: { version, logs, upload } }, reply) => {
-      const path = upload === undefined ? undefined : join(uploads, upload);
-      if (path !== undefined && !existsSync(path))
-        throw new RequestError('upload.unknown', 404, 'there is no such upload; send the file again');
-      const decoded = logs.map((log) => Buffer.from(log, 'base64'));
-      const image = await operator.addImage(version, decoded, path === undefined ? undefined : { path });
-      if (path !== undefined) rmSync(path, { force: true });
-      return reply.code(201).send(imageView(image));
-    },
-  );
-
   app.addContentTypeParser('application/octet-stream', (_request, payload, done) => done(null, payload));
   app.post<{ Body: Readable }>('/api/v1/uploads', async (request, reply) => {
     if (!(request.headers['content-type'] ?? '').startsWith('application/octet-stream'))
@@ -213,11 +185,6 @@ const newAccount: Omit<Account, 'id'> = {
   moved: 'report',
   requireEkCertificate: false,
 };
-
-/** Without its measurements, which are many. */
-function imageView({ version, sha256, size, added, entries }: CatalogueImage) {
-  return { version, sha256, size, added, measurements: entries.length };
-}
 
 function countOf(given: string | undefined, usual: number, most: number): number {
   if (given === undefined) return usual;

@@ -2,6 +2,7 @@
 import type { AddressInfo } from 'node:net';
 import Fastify, { type FastifyInstance } from 'fastify';
 import type { Evc } from '../evc.ts';
+import { serveCatalogue } from './catalogue.ts';
 import { serveImages } from './images.ts';
 import { RequestError, sendProblem } from './problem.ts';
 import { type ServiceView, serveApi } from './routes.ts';
@@ -39,6 +40,8 @@ export async function startApi(options: ApiOptions): Promise<ApiServer> {
     bodyLimit: largestBody,
     forceCloseConnections: true,
     requestTimeout: 0,
+    // A firmware is named in up to 200 characters, and each may be three in a path.
+    routerOptions: { maxParamLength: 600 },
     ajv: { customOptions: { coerceTypes: false, removeAdditional: false } },
   }) as unknown as FastifyInstance;
   app.setErrorHandler((error, _request, reply) => sendProblem(reply, error));
@@ -63,6 +66,7 @@ export async function startApi(options: ApiOptions): Promise<ApiServer> {
   });
   serveImages(app, (sha256) => evc.catalogue.file(sha256));
   serveApi(app, evc.operator, { uploads: options.uploads, service: options.service });
+  serveCatalogue(app, evc.curator, options.uploads);
   options.stream.serve(app);
   try {
     await app.listen({ host, port });

@@ -1,6 +1,7 @@
 // The command line's way to a running EVC: its API over HTTPS, believed by EVC's own root.
 import { createReadStream, readFileSync, statSync } from 'node:fs';
 import https from 'node:https';
+import { reasons } from '../../machines/reasons.ts';
 import type { Problem } from '../api/problem.ts';
 import type { StepView } from '../api/stream.ts';
 import { DataFolder, defaultPorts } from '../options.ts';
@@ -159,7 +160,7 @@ export class ApiClient {
 function refusal({ code, detail }: Problem): Failure {
   return new Failure(detail ?? 'EVC refuses without saying why', {
     code: code ?? 'refused',
-    hint: hints[code ?? ''] ?? '',
+    hint: hints[code ?? ''] ?? reasons[code ?? '']?.remedy ?? '',
     exitCode: exitCodes.refused,
   });
 }

@@ -1,17 +1,22 @@
-// The catalogue of images: which measurements a version causes, and the file that devices fetch. Known from the log of a
-// reference boot, in a place that is trusted.
+// The catalogue: which measurements a version of an image, or of a firmware, causes, and the file that devices fetch. Known
+// from the log of a reference boot in a place that is trusted, from the files alone (measure.ts), or from a signed manifest.
 import { createHash, randomUUID } from 'node:crypto';
 import { createReadStream, createWriteStream, mkdirSync, renameSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
-import { parseLog } from '../../formats/eventlog/parse.ts';
-import { checkLog, replay } from '../../formats/eventlog/replay.ts';
 import { imageManifest } from '../../formats/wire/image-manifest.ts';
 import type { BaseOsConfig } from '../../machines/flow.ts';
 import { type Pki, signRaw } from '../pki.ts';
 import type { Store } from '../store/store.ts';
-import { hash } from '../verify/hash.ts';
-import { entriesOf, type KnownEntries } from '../verify/policy.ts';
+import type { KnownEntry } from '../verify/entries.ts';
+import { CatalogueError } from './error.ts';
+
+/** Where measurements are known from. */
+export type Source =
+  | { kind: 'log' }
+  | { kind: 'files' }
+  /** A manifest; `signer` is the name of the key that signed it. */
+  | { kind: 'manifest'; signer: string };
 
 export interface CatalogueImage {
   version: string;
@@ -20,16 +25,19 @@ export interface CatalogueImage {
   size: number;
   /** EVC's, base64. */
   signature: string;
-  entries: { entry: string; text: string }[];
+  entries: KnownEntry[];
+  source: Source;
   added: number;
 }
 
-export class CatalogueError extends Error {
-  readonly code = 'catalogue.log';
-  constructor(message: string, options?: ErrorOptions) {
-    super(message, options);
-    this.name = 'CatalogueError';
-  }
+/** A firmware, by the words that a device reports: `vendor-version-date`. */
+export interface CatalogueFirmware {
+  firmware: string;
+  /** Empty where nobody said. */
+  vendor: string;
+  entries: KnownEntry[];
+  source: Source;
+  added: number;
 }
 
 export class Catalogue {
@@ -44,33 +52,36 @@ export class Catalogue {
     mkdirSync(folder, { recursive: true });
   }
 
-  /** Adds a version: the file of the image, if there is one, and the logs of a reference boot. Throws CatalogueError. */
+  /** Adds a version, with the file of the image if there is one; a file that was there before stays. */
   async add(
-    version: string,
-    added: number,
-    logs: readonly Uint8Array[],
+    image: Pick<CatalogueImage, 'version' | 'entries' | 'source' | 'added'>,
     file?: { path: string },
   ): Promise<CatalogueImage> {
-    const entries = measurements(logs);
-    const image: CatalogueImage = { version, sha256: '', size: 0, signature: '', entries, added };
+    const before = await this.get(image.version);
+    const { sha256 = '', size = 0, signature = '' } = before ?? {};
+    const added: CatalogueImage = { ...image, sha256, size, signature };
     if (file) {
       const temporary = join(this.#folder, `.incoming-${randomUUID()}`);
       try {
-        const { sha256, size } = await copy(file.path, temporary);
-        Object.assign(image, { sha256, size });
-        renameSync(temporary, this.file(sha256));
+        Object.assign(added, await copy(file.path, temporary));
+        renameSync(temporary, this.file(added.sha256));
       } catch (error) {
         rmSync(temporary, { force: true });
         throw error;
       }
-      image.signature = Buffer.from(signRaw(this.#pki.signing.key, imageManifest(image))).toString('base64');
+      added.signature = Buffer.from(signRaw(this.#pki.signing.key, imageManifest(added))).toString('base64');
     }
-    await this.#store.put('image', version, image);
-    return image;
+    await this.#store.put('image', image.version, added);
+    return added;
   }
 
-  get(version: string): Promise<CatalogueImage | null> {
-    return this.#store.get('image', version);
+  async get(version: string): Promise<CatalogueImage | null> {
+    const image = await this.#store.get<CatalogueImage>('image', version);
+    return image && upgraded(image);
+  }
+
+  async images(): Promise<CatalogueImage[]> {
+    return (await this.#store.all<CatalogueImage>('image')).map(({ body }) => upgraded(body));
   }
 
   async versions(): Promise<string[]> {
@@ -81,17 +92,24 @@ export class Catalogue {
     return join(this.#folder, sha256);
   }
 
-  async entries(version: string): Promise<KnownEntries> {
-    const image = await this.get(version);
-    return new Set(image?.entries.map(({ entry }) => entry) ?? []);
+  async entries(version: string): Promise<readonly KnownEntry[]> {
+    return (await this.get(version))?.entries ?? [];
   }
 
-  async firmwareEntries(version: string): Promise<KnownEntries> {
-    const firmware = await this.#store.get<{ entries: string[] }>('firmware', version);
-    return new Set(firmware?.entries ?? []);
+  async addFirmware(firmware: CatalogueFirmware): Promise<CatalogueFirmware> {
+    await this.#store.put('firmware', firmware.firmware, firmware);
+    return firmware;
   }
 
-  /** What a device is told of an image. Throws CatalogueError when there is no file to fetch. */
+  firmware(firmware: string): Promise<CatalogueFirmware | null> {
+    return this.#store.get('firmware', firmware);
+  }
+
+  async firmwares(): Promise<CatalogueFirmware[]> {
+    return (await this.#store.all<CatalogueFirmware>('firmware')).map(({ body }) => body);
+  }
+
+  /** What a device is told of an image. Throws CatalogueError image.unknown, image.no-file. */
   async baseOs(
     version: string,
     base: string,
@@ -101,13 +119,28 @@ export class Catalogue {
     const image = await this.get(version);
     if (!image)
       throw new CatalogueError(
+        'image.unknown',
         `the catalogue has no image ${version}; add it with: evc image add ${version} …`,
       );
     if (image.sha256 === '')
-      throw new CatalogueError(`image ${version} has measurements and no file to fetch`);
+      throw new CatalogueError(
+        'image.no-file',
+        `image ${version} has measurements and no file to fetch; add it with: evc image add ${version} --file …`,
+      );
     const { sha256, size, signature } = image;
     return { version, url: `${base}/images/${sha256}`, sha256, size, signature, testWindow, retryCounter };
   }
+}
+
+/** Images that an earlier EVC stored know of each measurement its PCR, digest and words. */
+function upgraded(image: CatalogueImage): CatalogueImage {
+  if (image.source !== undefined) return image;
+  const old = image.entries as unknown as { entry: string; text: string }[];
+  const entries = old.map(({ entry, text }): KnownEntry => {
+    const [pcr = '', sha256 = ''] = entry.split(':');
+    return { pcr: Number(pcr), type: '', subject: '', text, digests: { sha256 } };
+  });
+  return { ...image, entries, source: { kind: 'log' } };
 }
 
 /** Copies a file, on the disk before it resolves, and hashes what it copied. */
@@ -123,21 +156,4 @@ async function copy(from: string, to: string): Promise<{ sha256: string; size: n
   };
   await pipeline(createReadStream(from), counted, createWriteStream(to, { mode: 0o644, flush: true }));
   return { sha256: digest.digest('hex'), size };
-}
-
-/** Measurements of a reference boot, SHA-256 bank. A log that was cut short is no reference. */
-function measurements(logs: readonly Uint8Array[]): CatalogueImage['entries'] {
-  try {
-    const parsed = logs.map((log) => parseLog(log));
-    const cut = parsed.find(({ truncated }) => truncated);
-    if (cut?.truncated) throw cut.truncated;
-    const { pcrs } = replay(parsed, 'sha256', hash);
-    const check = checkLog(parsed, pcrs, 'sha256', hash);
-    if (!check.ok) throw new RangeError('the log does not lead to its own values');
-    if (check.log.events.length === 0) throw new RangeError('it measures nothing');
-    return entriesOf(check.log);
-  } catch (cause) {
-    const why = cause instanceof Error ? cause.message : 'unreadable';
-    throw new CatalogueError(`this is no log of a reference boot: ${why}`, { cause });
-  }
 }

@@ -6,8 +6,10 @@ import type { Attempt, DeviceRecordContext, Reply } from '../../machines/device-
 import type { Verdict } from '../../machines/flow.ts';
 import type { Downlink } from '../downlink.ts';
 import { openEvidence } from '../evidence.ts';
+import { activeRules } from '../images/allow-rules.ts';
 import type { Catalogue } from '../images/catalogue.ts';
 import type { Effect, Store } from '../store/store.ts';
+import type { LogBytes } from '../verify/known-boots.ts';
 import type { VerifierPool } from '../verify/pool.ts';
 import type { Basis } from '../verify/verify.ts';
 import type { RecordRunner } from './runner.ts';
@@ -73,7 +75,7 @@ export async function basisOf(
   store: Store,
   catalogue: Catalogue,
 ): Promise<Basis> {
-  const { baseline, upgrade, account, place, clock: last, identity } = context;
+  const { baseline, acceptance, upgrade, account, place, clock: last, identity } = context;
   const blobs = await Promise.all(
     (baseline?.logs ?? []).map(async (sha256) => ({ sha256, bytes: await store.blob(sha256) })),
   );
@@ -87,15 +89,19 @@ export async function basisOf(
         logs: blobs.flatMap(({ sha256, bytes }) => (bytes ? [{ sha256, bytes }] : [])),
         versions: baseline.versions,
       },
-      acceptance: context.acceptance?.pcrs ?? null,
+      acceptance: acceptance && {
+        pcrs: acceptance.pcrs,
+        logs: await logsOf(acceptance.attempt, store),
+      },
       upgrade: upgrade && {
         to: upgrade.to,
         until: upgrade.until,
         entries: await catalogue.entries(upgrade.to),
       },
-      firmware: await catalogue.firmwareEntries(firmware),
+      firmware: await catalogue.firmware(firmware),
       former: context.history.map(({ versions }) => versions.image),
       catalogue: await catalogue.versions(),
+      rules: await activeRules(store, account?.id ?? null),
     },
     place: { locked: locks ? place.locked : null, radius: account?.radius ?? 0 },
     lastClock: last && {
@@ -105,4 +111,10 @@ export async function basisOf(
       firmware: BigInt(last.firmware),
     },
   };
+}
+
+/** The logs of an attempt, none where its evidence is not kept any more. */
+async function logsOf(attempt: string, store: Store): Promise<LogBytes[]> {
+  const bytes = await store.evidence(attempt);
+  return bytes ? openEvidence(bytes).boot.logs : [];
 }

@@ -80,6 +80,8 @@ export type DocumentKind =
   | 'tpm'
   | 'image'
   | 'firmware'
+  | 'signer'
+  | 'allow-rule'
   | 'setting'
   | 'audit';
 

@@ -1,74 +1,116 @@
 // Policy: genuine evidence shows what runs; this decides whether we want it. Known software is the baseline, what a person
-// accepted, or the image that EVC itself pushed while its window is open.
+// accepted, or the image that EVC itself pushed while its window is open; allow rules cover what varies without meaning.
 import { describeEvent } from '../../formats/eventlog/describe.ts';
-import { differingEntries, diffLogs } from '../../formats/eventlog/diff.ts';
-import type { CheckedLog } from '../../formats/eventlog/replay.ts';
+import { diffLogs } from '../../formats/eventlog/diff.ts';
+import type { CheckedEvent, CheckedLog } from '../../formats/eventlog/replay.ts';
 import type { Finding, Grounds, Location, Versions } from '../../machines/flow.ts';
 import { evePolicyPcrs } from '../../machines/pcrs.ts';
+import { type AllowRule, type Comparison, compareBoots, isCovered } from './allow.ts';
+import { type KnownEntry, subjectOf } from './entries.ts';
+import type { LogBytes } from './known-boots.ts';
+import { verifyLog } from './log.ts';
 
 /** PCR values, hex by index. */
 export type PcrTable = Record<string, string>;
 
-/** Measurements that a version of an image, or of a firmware, is known to cause: `pcr:digest`, SHA-256 in hex. */
-export type KnownEntries = ReadonlySet<string>;
-
 export interface SoftwareBasis {
   baseline: { pcrs: PcrTable; log: CheckedLog; versions: Versions } | null;
-  /** What a person accepted and the device has not shown yet. */
-  acceptance: PcrTable | null;
+  /** What a person accepted and the device has not shown yet, and the logs that explained it. */
+  acceptance: { pcrs: PcrTable; logs: readonly LogBytes[] } | null;
   /** The upgrade that EVC drives. */
-  upgrade: { to: string; until: number; entries: KnownEntries } | null;
-  /** Of the firmware that the device reports. */
-  firmware: KnownEntries;
+  upgrade: { to: string; until: number; entries: readonly KnownEntry[] } | null;
+  /** The firmware that the device reports, if the catalogue knows it. `vendor` is empty where nobody said. */
+  firmware: { vendor: string; entries: readonly KnownEntry[] } | null;
   /** Versions that were baselines of this device before. */
   former: readonly string[];
   /** Versions that the catalogue of images knows. */
   catalogue: readonly string[];
+  /** Those of the device's account, and of all. */
+  rules: readonly AllowRule[];
 }
 
-export type SoftwareVerdict = { accepted: true; grounds: Grounds } | { accepted: false; refusals: Finding[] };
+export type SoftwareVerdict =
+  | { accepted: true; grounds: Grounds; notes: readonly Finding[] }
+  | { accepted: false; refusals: Finding[] };
+
+interface Shown {
+  pcrs: PcrTable;
+  log: CheckedLog;
+  versions: Versions;
+}
 
 /** Measured by the firmware, so looked up by its version and not by that of the image. */
 const firmwarePcrs: ReadonlySet<number> = new Set([0, 1, 2, 3, 6, 7]);
+/** Measured by what an image brings along, so two alternatives of one image never meet there. */
+const imagePcrs: ReadonlySet<number> = new Set([8, 9, 13]);
 
-export function judgeSoftware(
-  now: number,
-  shown: { pcrs: PcrTable; log: CheckedLog; versions: Versions },
-  basis: SoftwareBasis,
-): SoftwareVerdict {
-  const { baseline, acceptance } = basis;
-  if (!baseline) return { accepted: true, grounds: 'first-boot' };
-  if (samePcrs(baseline.pcrs, shown.pcrs)) return { accepted: true, grounds: 'baseline' };
-  if (acceptance && samePcrs(acceptance, shown.pcrs)) return { accepted: true, grounds: 'acceptance' };
-  const refusals = refuseUpgrade(now, shown, basis, baseline);
-  return refusals.length === 0 ? { accepted: true, grounds: 'upgrade' } : { accepted: false, refusals };
+export function judgeSoftware(now: number, shown: Shown, basis: SoftwareBasis): SoftwareVerdict {
+  const { baseline, acceptance, rules } = basis;
+  const accepted = (grounds: Grounds, notes: readonly Finding[] = []): SoftwareVerdict => ({
+    accepted: true,
+    grounds,
+    notes,
+  });
+  if (!baseline) return accepted('first-boot');
+  if (samePcrs(baseline.pcrs, shown.pcrs)) return accepted('baseline');
+  if (acceptance && samePcrs(acceptance.pcrs, shown.pcrs)) return accepted('acceptance');
+
+  // The log of a baseline is replayed when it is asked for.
+  const known = { ...baseline, log: baseline.log };
+  const change = compareBoots(known.log, shown.log, rules);
+  if (isCovered(change)) return accepted('allowed', change.notes);
+  const fromAccepted = acceptance && sinceAccepted(acceptance, shown.log, rules);
+  if (fromAccepted && isCovered(fromAccepted)) return accepted('acceptance', fromAccepted.notes);
+
+  const refusals = refuseUpgrade(now, shown, basis, known, change);
+  return refusals.length === 0 ? accepted('upgrade', change.notes) : { accepted: false, refusals };
+}
+
+/** The difference from what a person accepted, null where its logs do not lead to it. */
+function sinceAccepted(
+  { pcrs, logs }: NonNullable<SoftwareBasis['acceptance']>,
+  shown: CheckedLog,
+  rules: readonly AllowRule[],
+): Comparison | null {
+  const values = new Map(evePolicyPcrs.map((pcr) => [pcr, Buffer.from(pcrs[pcr] ?? '', 'hex')]));
+  if ([...values.values()].some(({ length }) => length !== 32)) return null;
+  const explained = verifyLog(logs, { bank: 'sha256', pcrs: values });
+  return explained.ok ? compareBoots(explained.log, shown, rules) : null;
 }
 
 /** Sequence S4.6 to S4.8: nothing, when every entry that differs is one of the image that EVC pushed. */
 function refuseUpgrade(
   now: number,
-  shown: { pcrs: PcrTable; log: CheckedLog; versions: Versions },
-  { upgrade, firmware, former, catalogue }: SoftwareBasis,
+  shown: Shown,
+  basis: SoftwareBasis,
   baseline: NonNullable<SoftwareBasis['baseline']>,
+  change: Comparison,
 ): Finding[] {
-  const changes = changesSince(baseline, shown);
+  const { upgrade, former, catalogue } = basis;
+  const changes = [...unexplained(change), ...changesSince(baseline, shown)];
   const { image } = shown.versions;
+  const running = baseline.versions.image;
   if (!upgrade) {
-    if (former.includes(image) && image !== baseline.versions.image) {
+    const versions = { seen: image, allowed: running };
+    if (former.includes(image) && image !== running) {
       return [
-        refusal(
-          'policy.version.older',
-          `It runs ${image}, an image older than the committed ${baseline.versions.image}`,
-        ),
+        {
+          code: 'policy.version.older',
+          text: `It runs ${image}, an image older than the committed ${running}`,
+          ...versions,
+          remedy: `push ${running}, or a newer image; accept the state if the step back is wanted`,
+        },
         ...changes,
       ];
     }
-    if (catalogue.includes(image) && image !== baseline.versions.image) {
+    if (catalogue.includes(image) && image !== running) {
       return [
-        refusal(
-          'policy.upgrade.not-pushed',
-          `It runs ${image}, and EVC did not push that image to this device`,
-        ),
+        {
+          code: 'policy.upgrade.not-pushed',
+          text: `It runs ${image}, and EVC did not push that image to this device`,
+          ...versions,
+          remedy: `find out who installed it; push ${running}, or accept the state if it is wanted`,
+        },
         ...changes,
       ];
     }
@@ -85,43 +127,164 @@ function refuseUpgrade(
   }
   if (image !== upgrade.to) {
     return [
-      refusal('policy.upgrade.other-version', `It reports ${image}, and EVC pushed ${upgrade.to}`),
+      {
+        code: 'policy.upgrade.other-version',
+        text: `It reports ${image}, and EVC pushed ${upgrade.to}`,
+        seen: image,
+        allowed: upgrade.to,
+      },
       ...changes,
     ];
   }
-  const known = (pcr: number, digest: string) => {
-    const entry = `${pcr}:${digest}`;
-    return upgrade.entries.has(entry) || (firmwarePcrs.has(pcr) && firmware.has(entry));
-  };
-  const { added, removed } = differingEntries(baseline.log, shown.log);
-  const unknown = added.filter(({ pcr, digest }) => !known(pcr, digest));
-  // A boot that measures less than before is known only where all that it does measure is the image's.
-  const lessMeasured = [...new Set(removed.map(({ pcr }) => pcr))].filter(
-    (pcr) =>
-      removed.filter((entry) => entry.pcr === pcr).length >
-        added.filter((entry) => entry.pcr === pcr).length &&
-      !shown.log.events.every((event) => event.pcr !== pcr || known(pcr, hex(event.digest))),
-  );
-  if (unknown.length === 0 && lessMeasured.length === 0) return [];
+  const faults = [
+    ...unknownEntries(image, change, knownTo(basis, baseline)),
+    ...missingEntries(image, shown.log, change, knownTo(basis, baseline)),
+    ...mixedEntries(image, shown.log, upgrade.entries),
+  ];
+  if (faults.length === 0 && change.unexplained.length === 0) return [];
   return [
     refusal(
       'policy.upgrade.unknown-entries',
       `It reports ${image}, and not all that it measured is of that image`,
     ),
-    ...unknown.slice(0, mostFindings).map(({ pcr, event, digest, text }) => ({
+    ...faults.slice(0, mostFindings),
+    ...changes,
+  ];
+}
+
+/** What the pushed image may measure, and the reported firmware in the PCRs that are its own. */
+interface Known {
+  image: readonly KnownEntry[];
+  /** Empty where the firmware is of another vendor than that of the baseline: a board does not change its maker. */
+  firmware: readonly KnownEntry[];
+  digests: ReadonlySet<string>;
+}
+
+function knownTo(
+  { upgrade, firmware }: SoftwareBasis,
+  baseline: NonNullable<SoftwareBasis['baseline']>,
+): Known {
+  const image = upgrade?.entries ?? [];
+  const sameMaker =
+    firmware && (firmware.vendor === '' || baseline.versions.firmware.startsWith(`${firmware.vendor}-`));
+  const ofFirmware = sameMaker ? firmware.entries.filter(({ pcr }) => firmwarePcrs.has(pcr)) : [];
+  const digests = new Set(
+    [...image, ...ofFirmware].map(({ pcr, digests: { sha256 } }) => `${pcr}:${sha256}`),
+  );
+  return { image, firmware: ofFirmware, digests };
+}
+
+function isKnown({ pcr, digest }: CheckedEvent, { digests }: Known): boolean {
+  return digests.has(`${pcr}:${hex(digest)}`);
+}
+
+function unexplained({ unexplained: pcrs }: Comparison): Finding[] {
+  return pcrs.map((pcr) => ({
+    code: 'policy.pcr.unexplained',
+    text: `PCR ${pcr} differs, and its events do not say why: the TPM was started from another locality`,
+    pcr,
+  }));
+}
+
+function unknownEntries(image: string, { added }: Comparison, known: Known): Finding[] {
+  const unknown = added.filter((event) => !isKnown(event, known));
+  return unknown.map((event) => {
+    const { pcr, index, digest } = event;
+    const subject = subjectOf(event);
+    const shown = describeEvent(event);
+    const instead = [...known.image, ...known.firmware].filter(
+      (entry) => entry.pcr === pcr && entry.subject === subject,
+    );
+    const words = unique(instead.map(({ text }) => text));
+    const allowed = unique(instead.map(({ digests }) => digests.sha256));
+    const others =
+      words.length > 0 && !words.includes(shown) ? `; allowed would have been: ${words.join(' · ')}` : '';
+    return {
       code: 'policy.entry.unknown',
-      text: `PCR ${pcr}: ${text} is no measurement of ${image}`,
+      text: `PCR ${pcr}: ${shown} is no measurement of ${image}${others}`,
       pcr,
-      event,
-      seen: digest,
+      event: index,
+      seen: hex(digest),
+      ...(allowed.length > 0 ? { allowed: allowed.join(' ') } : {}),
+      remedy: remedyFor(pcr, image, subject),
+    };
+  });
+}
+
+function unique(texts: readonly string[]): string[] {
+  return [...new Set(texts)].slice(0, mostAlternatives);
+}
+
+const mostAlternatives = 4;
+
+function remedyFor(pcr: number, image: string, subject: string): string {
+  if (firmwarePcrs.has(pcr))
+    return 'if this firmware is right, add it: evc firmware add; if it varies from boot to boot, allow it: evc allow add';
+  if (pcr === 5) return 'if the disk of this device is right, add the log of its boot: evc image add';
+  return `find out where this ${subject} comes from; if it is of ${image}, measure the image again: evc image measure`;
+}
+
+/** Less than before is known only where all that is measured is the image's, and all that it always measures is there. */
+function missingEntries(
+  image: string,
+  log: CheckedLog,
+  { added, removed }: Comparison,
+  known: Known,
+): Finding[] {
+  const shown = new Set(log.events.map(({ pcr, digest }) => `${pcr}:${hex(digest)}`));
+  const alternatives = new Set(alternativesOf(log, known.image).map(({ alternative }) => alternative));
+  const required = known.image.filter(
+    ({ pcr, digests, required: always, alternative }) =>
+      always &&
+      (alternative === undefined || alternatives.has(alternative)) &&
+      !shown.has(`${pcr}:${digests.sha256}`),
+  );
+  const less = [...new Set(removed.map(({ pcr }) => pcr))].filter((pcr) => {
+    const of = (events: readonly CheckedEvent[]) => events.filter((event) => event.pcr === pcr);
+    const left = of(log.events);
+    const fewer = of(removed).length > of(added).length;
+    return fewer && (left.length === 0 || !left.every((event) => isKnown(event, known)));
+  });
+  return [
+    ...required.map(({ pcr, text, digests }) => ({
+      code: 'policy.entry.missing',
+      text: `PCR ${pcr}: ${text} was not measured, and every boot of ${image} measures it`,
+      pcr,
+      allowed: digests.sha256,
     })),
-    ...lessMeasured.map((pcr) => ({
+    ...less.map((pcr) => ({
       code: 'policy.entry.missing',
       text: `PCR ${pcr}: the boot measured less than before, and ${image} does not`,
       pcr,
     })),
-    ...changes,
   ];
+}
+
+/** A boot that is half of one slot and half of the other: what was measured is not what runs. */
+function mixedEntries(image: string, log: CheckedLog, entries: readonly KnownEntry[]): Finding[] {
+  const [first, ...rest] = alternativesOf(log, entries);
+  const other = rest.find(({ alternative }) => alternative !== first?.alternative);
+  if (!first || !other) return [];
+  return [
+    {
+      code: 'policy.entry.mixed',
+      text: `PCR ${other.event.pcr}: ${describeEvent(other.event)} is of a boot of ${image} from ${other.alternative}, and this one is from ${first.alternative}`,
+      pcr: other.event.pcr,
+      event: other.event.index,
+      seen: hex(other.event.digest),
+    },
+  ];
+}
+
+/** The events of a boot that only one alternative of an image has. */
+function alternativesOf(log: CheckedLog, entries: readonly KnownEntry[]) {
+  const by = new Map<string, string>();
+  for (const { pcr, digests, alternative } of entries)
+    if (alternative !== undefined) by.set(`${pcr}:${digests.sha256}`, alternative);
+  return log.events.flatMap((event) => {
+    const alternative = imagePcrs.has(event.pcr) ? by.get(`${event.pcr}:${hex(event.digest)}`) : undefined;
+    return alternative === undefined ? [] : [{ event, alternative }];
+  });
 }
 
 const mostFindings = 50;
@@ -182,14 +345,6 @@ export function distance(one: Location, other: Location): number {
     half(one.latitude, other.latitude) +
     Math.cos(one.latitude * rad) * Math.cos(other.latitude * rad) * half(one.longitude, other.longitude);
   return 2 * earth * Math.asin(Math.min(1, Math.sqrt(h)));
-}
-
-/** The measurements of a log as the catalogue keeps them. */
-export function entriesOf(log: CheckedLog): { entry: string; text: string }[] {
-  return log.events.map((event) => ({
-    entry: `${event.pcr}:${hex(event.digest)}`,
-    text: describeEvent(event),
-  }));
 }
 
 function digestOf(log: CheckedLog, pcr: number, index: number | undefined): string | undefined {

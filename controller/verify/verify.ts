@@ -96,7 +96,7 @@ function judge(evidence: Presented, basis: Basis, now: number): Verdict {
     ...genuine,
     accepted: true,
     grounds: software.grounds,
-    findings: [...moved, ...notes],
+    findings: [...moved, ...software.notes, ...notes],
     location,
   };
 }

@@ -53,6 +53,27 @@ export const policyReasons = {
     text: 'A measurement is none of those that the pushed image is known to cause.',
     remedy: 'Look at the event. If it is right, add the log of a good boot to the catalogue.',
   },
+  'policy.entry.mixed': {
+    kind: 'policy',
+    severity: 'error',
+    title: 'Half of two slots',
+    text: 'The boot measured things of both slots of an image: what was measured may not be what runs.',
+    remedy: 'Find out who stood at the console of the boot loader, and start the device again.',
+  },
+  'policy.event.allowed': {
+    kind: 'policy',
+    severity: 'info',
+    title: 'Allowed difference',
+    text: 'An event differs from the baseline, and an allow rule covers it.',
+    remedy: 'Nothing; evc allow list shows the rules.',
+  },
+  'policy.pcr.unexplained': {
+    kind: 'policy',
+    severity: 'error',
+    title: 'Unexplained PCR value',
+    text: 'A PCR differs from the baseline though its events do not: the TPM was started from another locality.',
+    remedy: 'Look at the firmware of the device: it starts the TPM in another way than before.',
+  },
   'policy.entry.missing': {
     kind: 'policy',
     severity: 'error',

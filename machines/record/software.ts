@@ -70,7 +70,7 @@ export const software = record.createStateConfig({
           },
         ],
         'verdict.given': {
-          guard: { type: 'grounds', params: { grounds: ['baseline', 'fallback'] } },
+          guard: { type: 'grounds', params: { grounds: ['baseline', 'allowed', 'fallback'] } },
           target: 'rolledBack',
           actions: [
             {

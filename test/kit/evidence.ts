@@ -4,8 +4,8 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { create, toBinary } from '@bufbuild/protobuf';
-import { hash } from '../../controller/verify/hash.ts';
-import { entriesOf, type KnownEntries } from '../../controller/verify/policy.ts';
+import { entriesOfLogs } from '../../controller/images/reference.ts';
+import type { KnownEntry } from '../../controller/verify/entries.ts';
 import type { Basis, Presented } from '../../controller/verify/verify.ts';
 import { parts } from '../../device/board.ts';
 import { createImage, type ImageOptions } from '../../device/boot/image.ts';
@@ -16,7 +16,6 @@ import { quote } from '../../device/tpm/quote.ts';
 import { Tpm } from '../../device/tpm/tpm.ts';
 import { openWasmTpm, type WasmTransport } from '../../device/tpm/transports/wasm.ts';
 import { parseLog } from '../../formats/eventlog/parse.ts';
-import { checkLog, replay } from '../../formats/eventlog/replay.ts';
 import type { EventFields } from '../../formats/eventlog/types.ts';
 import { writeLog } from '../../formats/eventlog/write.ts';
 import { hashName } from '../../formats/tpm2/hash.ts';
@@ -186,9 +185,10 @@ export class LabBoard {
         baseline: null,
         acceptance: null,
         upgrade: null,
-        firmware: new Set(),
+        firmware: null,
         former: [],
         catalogue: [],
+        rules: [],
       },
       place: { locked: null, radius: 100 },
       lastClock: null,
@@ -196,14 +196,14 @@ export class LabBoard {
   }
 
   /** The measurements of an image, as the catalogue knows them from a reference boot. */
-  async entries(options: ImageOptions): Promise<KnownEntries> {
+  async entries(options: ImageOptions): Promise<KnownEntry[]> {
     await createImage(this.imageFolder(options), options);
     const { logs } = await referenceBoot({
       image: this.imageFolder(options),
       slots: ['IMGA', 'IMGB'],
       config: this.config,
     });
-    return new Set(logs.flatMap((log) => entriesOfLog(log)));
+    return entriesOfLogs(logs);
   }
 }
 
@@ -235,11 +235,4 @@ export async function onBoard(
   } finally {
     await board.close();
   }
-}
-
-function entriesOfLog(log: Uint8Array): string[] {
-  const parsed = [parseLog(log)];
-  const check = checkLog(parsed, replay(parsed, 'sha256', hash).pcrs, 'sha256', hash);
-  if (!check.ok) throw new Error('a log does not lead to its own values');
-  return entriesOf(check.log).map(({ entry }) => entry);
 }

@@ -9,9 +9,12 @@ import { setImmediate } from 'node:timers/promises';
 import { create as createTar } from 'tar';
 import { Broker } from '../../broker/broker.ts';
 import { Evc } from '../../controller/evc.ts';
+import { writeManifest } from '../../controller/images/manifest.ts';
+import { measureImage } from '../../controller/images/measure.ts';
 import type { DeviceView } from '../../controller/operator.ts';
 import { createPki } from '../../controller/pki.ts';
 import type { RunnerEvent } from '../../controller/record/runner.ts';
+import type { KnownEntry } from '../../controller/verify/entries.ts';
 import { SlotStore } from '../../device/baseos/slots.ts';
 import { createImage, type ImageOptions, imageFiles } from '../../device/boot/image.ts';
 import { referenceBoot } from '../../device/boot/reference.ts';
@@ -206,7 +209,7 @@ export class World {
   async offerImage(
     options: ImageOptions,
     extra: Record<string, string | Uint8Array> = {},
-    how: { keepEntries?: boolean } = {},
+    how: { keepEntries?: boolean; measured?: boolean } = {},
   ): Promise<void> {
     await this.#serveImages();
     const folder = join(this.folder, 'images', options.version);
@@ -219,10 +222,15 @@ export class World {
       ...Object.keys(extra),
     ]);
     const recorded = extra['recorded.bin'];
-    const logs = recorded instanceof Uint8Array ? [recorded] : (await this.referenceBoot(folder)).logs;
-    const known = how.keepEntries ? await this.evc.catalogue.get(options.version) : null;
-    const added = await this.evc.operator.addImage(options.version, logs, { path: file });
-    if (known) await this.evc.store.put('image', options.version, { ...added, entries: known.entries });
+    const logsOf = async () =>
+      recorded instanceof Uint8Array ? [recorded] : (await this.referenceBoot(folder)).logs;
+    const before = how.keepEntries ? await this.evc.catalogue.get(options.version) : null;
+    const { version } = options;
+    const known = how.measured
+      ? { measured: writeManifest('images', [{ version, ...(await measured(folder)) }]) }
+      : { logs: await logsOf() };
+    const added = await this.evc.curator.addImage({ version, ...known, file: { path: file } });
+    if (before) await this.evc.store.put('image', options.version, { ...added, entries: before.entries });
   }
 
   /** The same board with another TPM on it. */
@@ -241,6 +249,13 @@ export class World {
     if (!table) throw new TypeError('no base OS is installed');
     for (const [name, slot] of Object.entries(table.slots)) slot.state = name === label ? 'active' : 'unused';
     persist.checkpoint('slots/slots.json', table);
+  }
+
+  /** From now on the running slot boots as this log has it. */
+  async bootAs(device: WorldDevice, log: Uint8Array): Promise<void> {
+    const { label } = device.node.slots.read().current;
+    writeFileSync(join(device.node.slots.directory(label), 'recorded.bin'), log);
+    await device.node.reboot('test');
   }
 
   /** Somebody with hands on the disk puts another image into the running slot. */
@@ -365,6 +380,12 @@ export class World {
     });
     return device;
   }
+}
+
+/** What `evc image measure` finds out about a folder, without a boot. */
+async function measured(folder: string): Promise<{ entries: KnownEntry[] }> {
+  const { entries } = await measureImage([folder], { grub: 'eve' });
+  return { entries };
 }
 
 /** Runs a test in a world of its own, and ends that world whatever happens. */

@@ -37,6 +37,7 @@ const notReasons: Record<string, string> = {
   'config.staged': 'a file',
   'device.cert.pem': 'a file',
   'device.key.pem': 'a file',
+  'firmware.bin': 'a file',
   'image.json': 'a file',
   'evc.db': 'a file',
   'tpm.key': 'a file',

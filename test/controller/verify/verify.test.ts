@@ -485,7 +485,7 @@ test('the upgrade that EVC drives is accepted inside its window alone', () =>
     unwanted(shown, withUpgrade(basis, { to: '3.0.0', until: now, entries }), 'policy.upgrade.other-version');
     unwanted(
       shown,
-      withUpgrade(basis, { to: '2.0.0', until: now, entries: new Set() }),
+      withUpgrade(basis, { to: '2.0.0', until: now, entries: [] }),
       'policy.upgrade.unknown-entries',
     );
   }));
@@ -500,7 +500,12 @@ test('an unknown image that names the pushed version, with one known thing repla
       'policy.upgrade.unknown-entries',
     );
     const unknown = verdict.findings.filter(({ code }) => code === 'policy.entry.unknown');
-    assert.ok(unknown.length > 0 && unknown.every(({ pcr, seen }) => pcr === 8 && !entries.has(`8:${seen}`)));
+    assert.ok(unknown.length > 0 && unknown.every(({ pcr }) => pcr === 8));
+    const digests = entries.map(({ digests: { sha256 } }) => sha256);
+    // What was seen, and what would have been allowed in its place.
+    assert.ok(unknown.every(({ seen = '' }) => !digests.includes(seen)));
+    assert.ok(unknown.every(({ allowed = '' }) => allowed.split(' ').every((one) => digests.includes(one))));
+    assert.ok(unknown.every(({ text }) => /allowed would have been: .*console=ttyS0/.test(text)));
   }));
 
 test('an unknown version that names known events', () =>
@@ -523,14 +528,18 @@ test('firmware that changed with an upgrade is looked up by its own version', ()
     const refused = unwanted(shown, withUpgrade(basis, upgrade), 'policy.upgrade.unknown-entries');
     assert.ok(refused.findings.some(({ code, pcr }) => code === 'policy.entry.unknown' && pcr === 0));
     const all = await board.entries(withFirmware);
-    const firmware = new Set([...all].filter((entry) => /^[0-367]:/.test(entry)));
+    const firmware = { vendor: '', entries: all.filter(({ pcr }) => [0, 1, 2, 3, 6, 7].includes(pcr)) };
     trusted(
       shown,
       { ...withUpgrade(basis, upgrade), software: { ...basis.software, upgrade, firmware } },
       'upgrade',
     );
     // Measurements of a firmware excuse nothing that the image measures.
-    const misused = { ...basis.software, upgrade: { ...upgrade, entries: new Set<string>() }, firmware: all };
+    const misused = {
+      ...basis.software,
+      upgrade: { ...upgrade, entries: [] },
+      firmware: { vendor: '', entries: all },
+    };
     const verdict = unwanted(shown, { ...basis, software: misused }, 'policy.upgrade.unknown-entries');
     const blamed = new Set(
       verdict.findings.flatMap(({ code, pcr }) => (code === 'policy.entry.unknown' ? [pcr] : [])),
@@ -542,16 +551,17 @@ test('what a person accepted is accepted as it was shown, and not a bit beside i
   onBoard(async (board, _, basis) => {
     await board.boot({ version: '6.6.6' });
     const shown = await board.present();
-    const accepted = { ...basis, software: { ...basis.software, acceptance: baselineOf(shown).pcrs } };
+    const accepted = { ...basis, software: { ...basis.software, acceptance: baselineOf(shown) } };
     trusted(shown, accepted, 'acceptance');
     await board.boot({ version: '6.6.7' });
     unwanted(await board.present(), accepted, 'policy.software.unknown');
     // An acceptance that lacks a PCR accepts nothing.
     const { 13: _left, ...some } = baselineOf(shown).pcrs;
+    const partial = { ...baselineOf(shown), pcrs: some };
     await board.boot({ version: '6.6.6' });
     unwanted(
       await board.present(),
-      { ...basis, software: { ...basis.software, acceptance: some } },
+      { ...basis, software: { ...basis.software, acceptance: partial } },
       'policy.software.unknown',
     );
   }));

@@ -1,0 +1,316 @@
+// What an image measures, from its files alone: against firmware, GRUB, Debian's tools, and boots of the same files.
+import { execFileSync, spawnSync } from 'node:child_process';
+import { createHash, hash as nodeHash } from 'node:crypto';
+import { mkdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { CatalogueError } from '../../../controller/images/error.ts';
+import { grubEvents } from '../../../controller/images/grub.ts';
+import { measureImage } from '../../../controller/images/measure.ts';
+import { authenticode } from '../../../controller/images/pe.ts';
+import { entriesOfLogs } from '../../../controller/images/reference.ts';
+import { rootfsHash } from '../../../controller/images/squashfs.ts';
+import type { KnownEntry } from '../../../controller/verify/entries.ts';
+import { createImage } from '../../../device/boot/image.ts';
+import { measureBoot } from '../../../device/boot/measure.ts';
+import { readRecordedBoot } from '../../../device/boot/recorded.ts';
+import { referenceBoot } from '../../../device/boot/reference.ts';
+import { parseLog } from '../../../formats/eventlog/parse.ts';
+import { needDebian } from '../../kit/debian.ts';
+import { readEventLog } from '../../kit/eventlogs.ts';
+import { inFolder } from '../../kit/folders.ts';
+import { buildPe, squashfsHeader } from '../../kit/pe.ts';
+import { rejects } from '../../kit/rejects.ts';
+
+const hex = (bytes: Uint8Array | undefined) => Buffer.from(bytes ?? []).toString('hex');
+const keys = (entries: readonly KnownEntry[]) =>
+  entries.map(({ pcr, digests, alternative = '' }) => `${pcr} ${digests.sha256} ${alternative}`).sort();
+
+test('the files of an image say what its reference boots say, in either slot', () =>
+  inFolder(async (folder) => {
+    const image = join(folder, 'image');
+    await createImage(image, { version: '1.2.3' });
+    const { logs } = await referenceBoot({ image, slots: ['IMGA', 'IMGB'], config: folder });
+    const booted = entriesOfLogs(logs);
+    const slotOf: Record<string, string> = { gpt2: 'IMGA', gpt3: 'IMGB' };
+    const named = booted.map((entry) =>
+      entry.alternative ? { ...entry, alternative: slotOf[entry.alternative] ?? '' } : entry,
+    );
+    const program = (entry: KnownEntry) =>
+      entry.pcr !== 4 || entry.type === 'EV_EFI_BOOT_SERVICES_APPLICATION';
+    const expected = named.filter((entry) => [4, 8, 9, 13].includes(entry.pcr) && program(entry));
+    const { version, entries } = await measureImage([image], { grub: 'eve' });
+    assert.is(version, '1.2.3');
+    assert.equal(keys(entries), keys(expected));
+    assert.equal(
+      entries.filter(({ required }) => required).map(({ subject }) => subject),
+      ['rootfs', 'kernel', 'initrd'],
+    );
+  }));
+
+test('/config adds its files, and what its grub.cfg changes', () =>
+  inFolder(async (folder) => {
+    const [directory, config] = [join(folder, 'image'), join(folder, 'config')];
+    mkdirSync(join(config, 'DevicePortConfig'), { recursive: true });
+    writeFileSync(join(config, 'grub.cfg'), 'set_getty\n');
+    writeFileSync(join(config, 'server'), 'evc.example');
+    writeFileSync(join(config, 'onboard.key.pem'), 'secret');
+    writeFileSync(join(config, 'DevicePortConfig/override.json'), '{}');
+    const image = await createImage(directory, { version: '1.0.0' });
+    const { biosLog, configLog } = await measureBoot({
+      image,
+      configDirectory: config,
+      slot: 'IMGA',
+      banks: ['sha256'],
+      extend: async () => undefined,
+    });
+    const { entries } = await measureImage([directory], { grub: 'eve', config });
+    const known = new Set(entries.map(({ pcr, digests }) => `${pcr} ${digests.sha256}`));
+    const shown = entriesOfLogs([biosLog, configLog as Uint8Array]).filter(({ pcr }) =>
+      [8, 9, 13, 14].includes(pcr),
+    );
+    assert.equal(
+      shown.filter(({ pcr, digests }) => !known.has(`${pcr} ${digests.sha256}`)),
+      [],
+    );
+    assert.ok(
+      entries.some(({ pcr, subject }) => pcr === 14 && subject === '/config/DevicePortConfig/override.json'),
+    );
+    assert.ok(entries.some(({ pcr, text }) => pcr === 8 && /getty$/.test(text)));
+  }));
+
+test('large files are read in pieces, and each bank in the same pass', () =>
+  inFolder(async (folder) => {
+    const path = join(folder, 'initrd.img');
+    writeFileSync(path, createHash('shake256', { outputLength: 5_000_000 }).update('x').digest());
+    const told: [string, number][] = [];
+    const { entries } = await measureImage([path], {
+      grub: 'upstream',
+      progress: (...what) => told.push(what),
+    });
+    const [entry] = entries;
+    const bytes = readFileSync(path);
+    assert.equal(
+      [entry?.pcr, entry?.subject, entry?.digests],
+      [
+        9,
+        'initrd',
+        {
+          sha1: nodeHash('sha1', bytes),
+          sha256: nodeHash('sha256', bytes),
+          sha384: nodeHash('sha384', bytes),
+        },
+      ],
+    );
+    assert.equal(told, [[path, 5_000_000]]);
+  }));
+
+// A boot of Debian 12 under OVMF (test/fixtures/eventlog/ovmf): what its GRUB measured, from the script and the command line.
+test('upstream GRUB: commands and command line as a real boot measured them', () =>
+  inFolder(async (folder) => {
+    const { events } = parseLog(readEventLog('ovmf/deb2022-crb-shim-grub-sb/binary_bios_measurements'));
+    const measured = new Set(
+      events.filter(({ pcr }) => pcr === 8).map((event) => hex(event.digest('sha256'))),
+    );
+    const script = join(folder, 'grub.cfg');
+    writeFileSync(
+      script,
+      `set   timeout=0 # a comment\nsetparams 'debian'\nlinux /vmlinuz console=ttyS0 "panic=-1" quiet \ninitrd /initrd.gz\n`,
+    );
+    const { entries } = await measureImage([script], { grub: 'upstream' });
+    const commands = entries.filter(({ pcr }) => pcr === 8);
+    assert.equal(
+      commands.map(({ text }) => text),
+      [
+        'GRUB command: set timeout=0',
+        'GRUB command: setparams debian',
+        'GRUB command: linux /vmlinuz console=ttyS0 panic=-1 quiet',
+        'kernel command line: /vmlinuz console=ttyS0 panic=-1 quiet',
+        'GRUB command: initrd /initrd.gz',
+      ],
+    );
+    assert.ok(commands.every(({ digests }) => measured.has(digests.sha256)));
+    const cmdline = await measureImage([], {
+      grub: 'upstream',
+      cmdlines: ['/vmlinuz console=ttyS0 panic=-1 quiet'],
+    });
+    assert.ok(measured.has(cmdline.entries[0]?.digests.sha256 ?? ''));
+  }));
+
+test("EVE's GRUB: commands and command line as a real node measured them", async () => {
+  const [log] = [entriesOfLogs([await readRecordedBoot('update.before')])];
+  const line = log.find(({ subject }) => subject === 'kernel-command-line');
+  const cmdline = line?.text.replace('kernel command line: ', '') ?? '';
+  const measured = await measureImage([], { grub: 'eve', cmdlines: [cmdline] });
+  assert.is(measured.entries[0]?.digests.sha256, line?.digests.sha256);
+  await inFolder(async (folder) => {
+    const script = join(folder, 'grub.cfg');
+    writeFileSync(script, 'set timeout=5\nset pager=1\nset name=kvm\nset_global eve_flavor $name\n');
+    const { entries } = await measureImage([script], { grub: 'eve' });
+    const known = new Set(log.map(({ digests }) => digests.sha256));
+    const texts = entries
+      .filter(({ pcr, digests }) => pcr === 8 && known.has(digests.sha256))
+      .map(({ text }) => text);
+    assert.ok(texts.includes('GRUB command: set timeout=5'));
+    assert.ok(texts.includes('GRUB command: set_global eve_flavor kvm'), texts.join('\n'));
+  });
+});
+
+test('a GRUB script whose way depends on the machine is refused with its line', () => {
+  const scripts: [script: string, line: number, why: RegExp][] = [
+    ['set a=1\nif [ -f /x ]; then\n', 2, /“;”|“if”/],
+    ['\n\nmenuentry x {\n}\n', 3, /“menuentry”/],
+    ['echo $smb_vendor\n', 1, /“\$smb_vendor” is not set/],
+    ['set a="$b"\n', 1, /“\$b” is not set/],
+    ['a=1; b=2\n', 1, /“;”/],
+    ["echo 'open\n", 1, /“'”/],
+    ['function f {\n}\n', 1, /“function”/],
+  ];
+  for (const [script, line, why] of scripts)
+    assert.throws(
+      () => grubEvents(script, 'grub.cfg'),
+      (error: unknown) =>
+        error instanceof CatalogueError &&
+        error.code === 'image.grub' &&
+        error.message.startsWith(`grub.cfg, line ${line}: `) &&
+        why.test(error.message),
+      script,
+    );
+  assert.equal(grubEvents('# nothing\n\n', 'x'), []);
+});
+
+test('what cannot be measured is refused by file and place', () =>
+  inFolder(async (folder) => {
+    const refused = async (paths: string[], why: RegExp) =>
+      rejects(
+        measureImage(paths, { grub: 'eve' }),
+        CatalogueError,
+        ({ code, message }) => code === 'image.file' && why.test(message),
+      );
+    const file = (name: string, bytes: Uint8Array | string) => {
+      writeFileSync(join(folder, name), bytes);
+      return join(folder, name);
+    };
+    await refused([], /nothing to measure/);
+    await refused([join(folder, 'none')], /none cannot be read \(ENOENT\)/);
+    await refused([folder], /is no file/);
+    await refused([file('cut.efi', buildPe().bytes.subarray(0, 900))], /cut\.efi: PE\.\S+ at byte \d+/);
+    await refused([file('mz', 'MZ')], /mz: PE\.e_lfanew/);
+    await refused(
+      [file('cut.squashfs', squashfsHeader(5000n))],
+      /cut\.squashfs: SquashFS\.bytes_used.*cut short/,
+    );
+    const image = join(folder, 'image');
+    await createImage(image, { version: '1.0.0' });
+    writeFileSync(join(image, 'rootfs.img'), 'no file system');
+    await refused([image], /rootfs\.img: SquashFS\.super block/);
+    writeFileSync(join(image, 'image.json'), '{"version":"../x"}');
+    await refused([image], /image\.json does not describe an image, see version/);
+  }));
+
+test('an image of 2 GiB is refused: GRUB would measure nothing of it', () =>
+  inFolder(async (folder) => {
+    const path = join(folder, 'rootfs.squashfs');
+    writeFileSync(path, squashfsHeader(2n ** 31n));
+    truncateSync(path, 2 ** 31 + 4096); // sparse
+    await rejects(rootfsHash(path), CatalogueError, ({ message }) =>
+      /measures nothing of an image of 2 GiB/.test(message),
+    );
+  }));
+
+test('the hash of a file system is that of the bytes in use', () =>
+  inFolder(async (folder) => {
+    const path = join(folder, 'rootfs.squashfs');
+    const used = Buffer.concat([squashfsHeader(100_000n), Buffer.alloc(100_000 - 96, 7)]);
+    writeFileSync(path, Buffer.concat([used, Buffer.alloc(4096 - (used.length % 4096))]));
+    assert.is(hex(await rootfsHash(path)), nodeHash('sha256', used));
+    const { entries } = await measureImage([path], { grub: 'eve' });
+    // The digest is of the raw hash, and the words are EVE's.
+    assert.equal(
+      entries.map(({ pcr, text, required, digests }) => [pcr, text, required, digests.sha256]),
+      [
+        [
+          13,
+          `root file system with SHA-256 ${nodeHash('sha256', used)}`,
+          true,
+          nodeHash('sha256', Buffer.from(nodeHash('sha256', used), 'hex')),
+        ],
+      ],
+    );
+  }));
+
+test('an image that mksquashfs made', () =>
+  inFolder(async (folder) => {
+    if (!(await needDebian(['squashfs-tools'], ['mksquashfs']))) return;
+    mkdirSync(join(folder, 'root'));
+    writeFileSync(
+      join(folder, 'root/file'),
+      createHash('shake256', { outputLength: 300_000 }).update('f').digest(),
+    );
+    const path = join(folder, 'rootfs.img');
+    execFileSync('mksquashfs', [join(folder, 'root'), path, '-quiet', '-noappend', '-comp', 'gzip'], {
+      stdio: 'ignore',
+    });
+    const bytes = readFileSync(path);
+    const used = Number(bytes.readBigUInt64LE(40));
+    assert.ok(used < bytes.length, 'there is padding');
+    assert.is(hex(await rootfsHash(path)), nodeHash('sha256', bytes.subarray(0, used)));
+  }));
+
+test('programs: pesign, sbsign and osslsigncode agree, before and after signing', () =>
+  inFolder(async (folder) => {
+    if (
+      !(await needDebian(
+        ['pesign', 'sbsigntool', 'osslsigncode', 'openssl'],
+        ['pesign', 'sbsign', 'osslsigncode', 'openssl'],
+      ))
+    )
+      return;
+    const [key, certificate] = [join(folder, 'key.pem'), join(folder, 'certificate.pem')];
+    execFileSync(
+      'openssl',
+      [
+        'req',
+        '-x509',
+        '-newkey',
+        'rsa:2048',
+        '-nodes',
+        '-keyout',
+        key,
+        '-out',
+        certificate,
+        '-subj',
+        '/CN=test',
+        '-days',
+        '2',
+      ],
+      { stdio: 'ignore' },
+    );
+    const programs = [{}, { narrow: true }, { sections: [4096, 512, 8] }, { trailing: 16 }];
+    for (const [i, options] of programs.entries()) {
+      const [path, signed] = [join(folder, `${i}.efi`), join(folder, `${i}.signed.efi`)];
+      writeFileSync(path, buildPe(options).bytes);
+      const ours = await authenticode(path);
+      for (const bank of ['sha1', 'sha256'] as const) {
+        const theirs = execFileSync('pesign', ['-h', '-d', bank, '-i', path], { encoding: 'utf8' });
+        assert.is(
+          /[0-9a-f]{40,}/.exec(theirs)?.[0],
+          hex(ours[bank]),
+          `${bank} of ${JSON.stringify(options)}`,
+        );
+      }
+      execFileSync('sbsign', ['--key', key, '--cert', certificate, '--output', signed, path], {
+        stdio: 'ignore',
+      });
+      assert.is.not(readFileSync(signed).length, readFileSync(path).length);
+      assert.is(hex((await authenticode(signed)).sha256), hex(ours.sha256));
+      const { stdout } = spawnSync('osslsigncode', ['verify', '-in', signed], { encoding: 'utf8' });
+      assert.is(
+        /Calculated message digest *: ([0-9A-F]+)/.exec(stdout)?.[1]?.toLowerCase(),
+        hex(ours.sha256),
+      );
+    }
+  }));
+
+test.run();

@@ -1,0 +1,294 @@
+// Allow rules: what they cover, and what hides behind nearly the same words.
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import {
+  type AllowRule,
+  builtInRules,
+  compareBoots,
+  isCovered,
+  type RuleMatch,
+  vouchedSubject,
+} from '../../../controller/verify/allow.ts';
+import {
+  bootOrderData,
+  diskFilePath,
+  gptData,
+  loadOption,
+  variableData,
+} from '../../../formats/eventlog/build.ts';
+import { configFileMeasurement } from '../../../formats/eventlog/eve-boot.ts';
+import type { Partition } from '../../../formats/eventlog/gpt.ts';
+import type { CheckedLog } from '../../../formats/eventlog/replay.ts';
+import { EventType } from '../../../formats/eventlog/types.ts';
+import { EFI_GLOBAL_VARIABLE } from '../../../formats/eventlog/variables.ts';
+import { evePolicyPcrs } from '../../../machines/pcrs.ts';
+import { checkedFixture, checkedLog, hash, type MadeEvent } from '../../kit/eventlogs.ts';
+
+type Made = MadeEvent;
+
+/** A boot of exactly these events. */
+function boot(events: readonly Made[], locality = 0): CheckedLog {
+  const start = {
+    pcr: 0,
+    type: EventType.EV_NO_ACTION,
+    data: `StartupLocality\0${String.fromCharCode(locality)}`,
+  };
+  return checkedLog(locality === 0 ? events : [start, ...events]);
+}
+
+const text = (words: string) => new TextEncoder().encode(words);
+const rule = (pcr: number, match: RuleMatch, more: Partial<AllowRule> = {}): AllowRule => ({
+  id: 'r1',
+  account: null,
+  pcr,
+  match,
+  removal: false,
+  reason: 'it varies',
+  by: 'admin',
+  at: 1,
+  ...more,
+});
+const about = (type: string, subject: string): RuleMatch => ({ kind: 'event', type, subject });
+const variableBoot = (name: string, data: Uint8Array, measured = data): Made => ({
+  pcr: 1,
+  type: EventType.EV_EFI_VARIABLE_BOOT,
+  data: variableData(EFI_GLOBAL_VARIABLE, name, data),
+  measured,
+});
+const order = (...numbers: number[]) => variableBoot('BootOrder', bootOrderData(numbers));
+const action = (pcr: number, words: string): Made => ({
+  pcr,
+  type: EventType.EV_EFI_ACTION,
+  data: text(words),
+});
+const separator: Made = { pcr: 1, type: EventType.EV_SEPARATOR, data: new Uint8Array(4) };
+const crtm: Made = { pcr: 0, type: EventType.EV_S_CRTM_VERSION, data: text('v') };
+const bootOrderRule = rule(1, about('EV_EFI_VARIABLE_BOOT', 'BootOrder'));
+
+function covered(before: readonly Made[], after: readonly Made[], ...rules: AllowRule[]): boolean {
+  return isCovered(compareBoots(boot([crtm, ...before]), boot([crtm, ...after]), rules));
+}
+
+test('a change of what a rule names is covered, and the note says which, where and why', () => {
+  const { notes, added, removed } = compareBoots(
+    boot([crtm, order(1, 2), separator]),
+    boot([crtm, order(2, 1), separator]),
+    [bootOrderRule],
+  );
+  assert.equal([added, removed], [[], []]);
+  assert.equal(
+    notes.map(({ code, pcr, event }) => [code, pcr, event]),
+    [['policy.event.allowed', 1, 2]],
+  );
+  assert.is(notes[0]?.text, 'PCR 1: boot order 0002, 0001. Rule r1 allows it: it varies');
+});
+
+test('another PCR, type or name is not covered', () => {
+  const change: [Made[], Made[]] = [[order(1, 2)], [order(2, 1)]];
+  assert.ok(covered(...change, bootOrderRule));
+  assert.not(covered(...change));
+  assert.not(covered(...change, { ...bootOrderRule, pcr: 3 }));
+  assert.not(covered(...change, rule(1, about('EV_EFI_VARIABLE_BOOT2', 'BootOrder'))));
+  assert.not(covered(...change, rule(1, about('EV_EFI_VARIABLE_BOOT', 'Boot0001'))));
+  assert.not(covered(...change, rule(1, about('EV_EFI_VARIABLE_BOOT', 'bootorder'))));
+  // One change that is covered excuses no other.
+  assert.not(covered([order(1), action(1, 'a')], [order(2), action(1, 'b')], bootOrderRule));
+});
+
+test('an event that is gone is covered only where the rule says so', () => {
+  const removal = { ...bootOrderRule, removal: true };
+  assert.not(covered([order(1), separator], [separator], bootOrderRule));
+  assert.ok(covered([order(1), separator], [separator], removal));
+  assert.match(
+    compareBoots(boot([crtm, order(1), separator]), boot([crtm, separator]), [removal]).notes[0]?.text ?? '',
+    /boot order 0001 is gone\. Rule r1/,
+  );
+  // Two went and one came: one is missing.
+  assert.not(covered([order(1), order(2), separator], [order(3), separator], bootOrderRule));
+  assert.ok(covered([order(1), order(2), separator], [order(3), separator], removal));
+  // Coming is covered without it: that is what a visit to the setup is.
+  assert.ok(
+    covered(
+      [separator],
+      [action(1, 'Entering ROM Based Setup'), separator],
+      rule(1, about('EV_EFI_ACTION', 'Entering ROM Based Setup')),
+    ),
+  );
+});
+
+test('only what the digest vouches for is believed', () => {
+  const [esp] = partitions(0x0102n, 0n) as [Partition];
+  const option = loadOption('USB stick', diskFilePath(6, 1, esp, '\\EFI\\BOOT\\BOOTX64.EFI'));
+  const stick = rule(1, about('EV_EFI_VARIABLE_BOOT', 'Boot0003'));
+  assert.ok(covered([separator], [variableBoot('Boot0003', option), separator], stick));
+  // The name is a hint: a table of the platform under the name of a boot entry, and as an order.
+  const table = new Uint8Array(600).fill(3);
+  assert.not(covered([separator], [variableBoot('Boot0003', table), separator], stick));
+  assert.not(covered([separator], [variableBoot('BootOrder', table), separator], bootOrderRule));
+  // Words beside a digest of something else.
+  assert.not(
+    covered(
+      [separator],
+      [variableBoot('BootOrder', bootOrderData([1]), text('other')), separator],
+      bootOrderRule,
+    ),
+  );
+  const forged = { ...action(14, 'file:/config/authorized_keys exist:true'), measured: text('rootkit') };
+  assert.not(covered([], [forged], rule(14, about('EV_EFI_ACTION', '/config/authorized_keys'))));
+});
+
+test('a file of /config by its path, a GRUB command by its words', () => {
+  const file = (content: string): Made => {
+    const { pcr, type, data } = configFileMeasurement(
+      '/config/authorized_keys',
+      true,
+      hash('sha256', text(content)),
+    );
+    return { pcr, type, data };
+  };
+  const keys = rule(14, about('EV_EFI_ACTION', '/config/authorized_keys'));
+  assert.ok(covered([file('a')], [file('b')], keys));
+  assert.not(covered([file('a')], [file('b')], rule(14, about('EV_EFI_ACTION', '/config/server'))));
+  const command = (words: string): Made => ({
+    pcr: 8,
+    type: EventType.EV_IPL,
+    data: text(`grub_cmd ${words}\0`),
+    measured: text(`${words}\0`),
+  });
+  const timeout = rule(8, about('EV_IPL', 'set timeout=5'));
+  assert.ok(covered([], [command('set timeout=5')], timeout));
+  assert.not(covered([], [command('set timeout=50')], timeout));
+  assert.not(covered([command('set timeout=3')], [command('set timeout=5')], timeout));
+});
+
+test('exact digests: of any PCR, from one of the list to another', () => {
+  const post = (words: string): Made => ({
+    pcr: 0,
+    type: EventType.EV_POST_CODE,
+    data: text('ACPI DATA'),
+    measured: text(words),
+  });
+  const digests = (...words: string[]): RuleMatch => ({
+    kind: 'digests',
+    sha256: words.map((one) => Buffer.from(hash('sha256', text(one))).toString('hex')),
+  });
+  assert.ok(covered([post('a')], [post('b')], rule(0, digests('a', 'b'))));
+  assert.not(covered([post('a')], [post('b')], rule(0, digests('b'))));
+  assert.not(covered([post('a')], [post('c')], rule(0, digests('a', 'b'))));
+  assert.not(covered([post('a')], [post('b')], rule(4, digests('a', 'b'))));
+});
+
+const image = '5dfbf5f4-2848-4bac-aa5e-0d9a20b745a6';
+function partitions(imga: bigint, imgb: bigint, change: Partial<Partition> = {}): Partition[] {
+  const one = (i: number, type: string, attributes: bigint, name: string): Partition => ({
+    type,
+    guid: `ad6871ee-31f9-4cf3-9e09-6f7a25c3005${i}`,
+    firstBlock: BigInt(i) * 0x1000n,
+    lastBlock: BigInt(i) * 0x1000n + 0xfffn,
+    attributes,
+    name,
+  });
+  return [
+    { ...one(1, 'c12a7328-f81f-11d2-ba4b-00a0c93ec93b', 4n, 'EFI System'), ...change },
+    one(2, image, imga << 48n, 'IMGA'),
+    one(3, image, imgb << 48n, 'IMGB'),
+  ];
+}
+const table = (list: Partition[], type = EventType.EV_EFI_GPT_EVENT as number): Made => ({
+  pcr: 5,
+  type,
+  data: gptData({ disk: 'ad6871ee-31f9-4cf3-9e09-6f7a25c30050', partitions: list }, 0x4000n),
+});
+
+test('the slots of a partition table, and not a bit beside their attributes', () => {
+  const before = table(partitions(0x0102n, 0n));
+  assert.ok(covered([before], [table(partitions(0x0102n, 0x0013n))], ...builtInRules));
+  assert.ok(
+    covered(
+      [before, before],
+      [table(partitions(0n, 0x0102n)), table(partitions(0n, 0x0102n))],
+      ...builtInRules,
+    ),
+  );
+  const [, imga, imgb] = partitions(0x0102n, 0n) as [Partition, Partition, Partition];
+  const [esp] = partitions(0n, 0n) as [Partition];
+  const others: [name: string, table: Made][] = [
+    ['an attribute of another partition', table(partitions(0x0102n, 0n, { attributes: 5n }))],
+    [
+      'a high attribute of another partition',
+      table(partitions(0x0102n, 0n, { attributes: 4n | (1n << 50n) })),
+    ],
+    ['a bit above those of the slots', table([esp, imga, { ...imgb, attributes: 1n << 57n }])],
+    ['a bit below those of the slots', table([esp, imga, { ...imgb, attributes: 1n << 47n }])],
+    ['another block', table([esp, imga, { ...imgb, firstBlock: 0x3001n }])],
+    ['another name', table([esp, imga, { ...imgb, name: 'IMGC', attributes: 0x13n << 48n }])],
+    ['another type', table([esp, imga, { ...imgb, type: esp.type, attributes: 0x13n << 48n }])],
+    ['one partition more', table([esp, imga, imgb, { ...imgb, name: 'P9' }])],
+    ['one partition less', table([esp, imga])],
+    [
+      'data that the digest does not cover',
+      { ...table(partitions(0x0102n, 0x13n)), measured: text('other') },
+    ],
+    ['another type of event', table(partitions(0x0102n, 0x13n), EventType.EV_EFI_ACTION)],
+  ];
+  for (const [name, after] of others) assert.not(covered([before], [after], ...builtInRules), name);
+  assert.not(covered([before], [], ...builtInRules), 'none');
+  assert.not(covered([before], [before, table(partitions(0n, 0x13n))], ...builtInRules), 'one more');
+});
+
+test('the same events from another start of the TPM are a difference that no rule covers', () => {
+  const before = boot([crtm, order(1)]);
+  const after = boot([crtm, order(2)], 3);
+  const change = compareBoots(before, after, [bootOrderRule]);
+  assert.equal(change.unexplained, [0]);
+  assert.not(isCovered(change));
+  assert.ok(isCovered(compareBoots(before, boot([crtm, order(2)]), [bootOrderRule])));
+});
+
+test('two boots of a real node: each rule takes its own events away, and code remains', () => {
+  const [before, after] = [
+    checkedFixture('eve/TpmLogs.last_good_log.bin'),
+    checkedFixture('eve/TpmLogs.last_failed_log.bin'),
+  ];
+  const left = (rules: AllowRule[]) => {
+    const { added, removed } = compareBoots(before, after, rules);
+    return [...new Set([...added, ...removed].map(({ pcr }) => pcr))].sort((a, b) => a - b);
+  };
+  assert.equal(left([]), [1, 8, 14]);
+  const keys = rule(14, about('EV_EFI_ACTION', '/config/authorized_keys'));
+  assert.equal(left([keys, rule(14, about('EV_EFI_ACTION', '/config/grub.cfg'))]), [1, 8]);
+  const variables = ['BootOrder', 'Boot0003', 'Boot0004', 'Boot0005'].map((name) =>
+    rule(1, about('EV_EFI_VARIABLE_BOOT', name), { removal: true }),
+  );
+  const { added, removed } = compareBoots(before, after, [
+    ...variables,
+    rule(1, about('EV_EFI_ACTION', 'Entering ROM Based Setup')),
+  ]);
+  // The table of the platform: nothing vouches for what it says, so only digests would do.
+  assert.equal(
+    [...added, ...removed].filter(({ pcr }) => pcr === 1).map(({ type }) => type),
+    [EventType.EV_EFI_HANDOFF_TABLES2, EventType.EV_EFI_HANDOFF_TABLES2],
+  );
+});
+
+test('an update of a real node: the rule for the slots covers its PCR 5, and nothing else of it', () => {
+  const [before, after] = [
+    checkedFixture('eve/empty_uri.last_good_log.bin'),
+    checkedFixture('eve/empty_uri.last_failed_log.bin'),
+  ];
+  const { added, removed, notes } = compareBoots(before, after, builtInRules);
+  assert.equal(
+    [...new Set([...added, ...removed].map(({ pcr }) => pcr))].sort((a, b) => a - b),
+    [8, 9, 13],
+  );
+  assert.ok(notes.length > 0 && notes.every(({ pcr }) => pcr === 5));
+});
+
+test('no event of a real boot has a subject that its digest does not vouch for', () => {
+  for (const name of ['eve/TpmLogs.last_good_log.bin', 'eve/binary_bios_measurement'])
+    for (const event of checkedFixture(name).events)
+      if (vouchedSubject(event) !== undefined) assert.is(event.vouched, 'data');
+  assert.ok(evePolicyPcrs.includes(5));
+});
+
+test.run();
