@@ -25,7 +25,7 @@ export const recordedLogFile = 'recorded.bin';
 
 /** Takes the power away and boots: the boot loader's choice of slot, the measurements, the logs. */
 export async function bootBoard({ tpm: chip, slots, config, now }: BoardOptions): Promise<Boot> {
-  const { label } = slots.chooseForBoot(now());
+  const { label, trying } = slots.chooseForBoot(now());
   const directory = slots.directory(label);
   const image = await readImage(directory);
   const recordedPath = join(directory, recordedLogFile);
@@ -44,7 +44,7 @@ export async function bootBoard({ tpm: chip, slots, config, now }: BoardOptions)
   const extend: Extend = (pcr, digests) => tpm.pcrExtend(pcr, digests);
   const logs = recorded
     ? await bootRecorded({ logs: [recorded], banks, extend })
-    : await measureBoot({ image, configDirectory: config, slot: label, banks, extend });
+    : await measureBoot({ image, configDirectory: config, slot: label, trying, banks, extend });
   return {
     id: randomUUID(),
     versions: { image: image.version, firmware: image.firmwareVersion },

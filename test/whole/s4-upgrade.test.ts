@@ -88,9 +88,34 @@ test('S4: EVC drives an upgrade; the new state is the baseline once it is commit
 
     await device.node.reboot('test');
     await world.attested(device);
-    assert.is((await world.view(device)).verdict?.grounds, 'baseline');
+    // The slot is proven now, and the partition table says so: no difference but the one that the rule `slots` allows.
+    const { grounds, findings = [] } = (await world.view(device)).verdict ?? {};
+    assert.is(grounds, 'allowed');
+    const allowed = findings.filter(({ code }) => code.startsWith('policy.'));
+    assert.equal(
+      allowed.map(({ code, pcr }) => [code, pcr]),
+      [['policy.event.allowed', 5]],
+    );
+    assert.match(allowed[0]?.text ?? '', /IMGB .*booted well.*Rule slots allows it/);
     const { unlockedBy } = contextOf<{ unlockedBy: string }>(device, 'vault-manager');
     assert.is(unlockedBy, 'tpm');
+  }));
+
+test('without the rule for the slots the boot after a commit is UUD in PCR 5', () =>
+  inWorld(async (world) => {
+    await world.evc.curator.removeRule('slots', 'admin', 'to see what it is for');
+    const device = await world.addDevice();
+    await world.attested(device);
+    await world.offerImage({ version: '2.0.0' });
+    await world.evc.operator.assignUpgrade(device.id, wish);
+    await world.until('the device is UUD', async () => (await world.trust(device)) === 'uud', 30 * minute);
+    const { findings = [] } = (await world.view(device)).verdict ?? {};
+    const unknown = findings.filter(({ code }) => code === 'policy.entry.unknown');
+    assert.equal(
+      unknown.map(({ pcr, allowed }) => [pcr, (allowed ?? '').split(' ').length]),
+      [[5, 2]],
+    );
+    assert.match(unknown[0]?.text ?? '', /not proven.*allowed would have been: .*booted well/);
   }));
 
 test('S4.12: an image that fails its own test falls back without EVC, and the vault opens with the old seal', () =>
