@@ -87,6 +87,7 @@ function imageCommands(image: Command, { remote, ask, say }: Remote): void {
     )
     .option('--cmdline <text...>', 'command line of the kernel, as GRUB puts it together')
     .option('--config <dir>', '/config of the devices that it is for (PCR 14)')
+    .option('--machine <file>', 'what GRUB scripts find on the machine, as JSON')
     .option('-o, --out <file>', 'writes a manifest')
     .option('--key <file>', 'signs the manifest with this key, ECDSA P-256 in PEM')
     .option('--json', 'prints the measurements as JSON')
@@ -135,13 +136,21 @@ Examples:
 
 A folder with image.json is measured as EVE boots it, from either slot. Single files are
 taken for what they are: a program (PCR 4, and PCR 9 as a file), a root file system (13),
-a GRUB script *.cfg (8, 9), any other file that GRUB reads (9).`;
+a GRUB script *.cfg (8, 9), any other file that GRUB reads (9).
+
+A script that asks the machine for something needs a file for --machine, such as
+  {"variables": {"root": "hd0,gpt2", "smb_vendor": "QEMU"},
+   "files": {"(hd0,gpt4)/grub.cfg": "config/grub.cfg", "(hd0,gpt4)/eve.dtb": null}}
+with the variables that GRUB sets there, and the files that it looks for: the text of each
+lies beside, and null says that it is absent. Measure once for each kind of machine, and add
+the later ones with evc image add --more.`;
 
 interface MeasureWish {
   version?: string;
   grub: GrubFlavour;
   cmdline?: string[];
   config?: string;
+  machine?: string;
   out?: string;
   key?: string;
   json?: boolean;
@@ -152,7 +161,7 @@ async function measure(
   wish: MeasureWish,
   say: (line: string) => void,
 ): Promise<void> {
-  const { grub, cmdline: cmdlines = [], config, out, json } = wish;
+  const { grub, cmdline: cmdlines = [], config, machine, out, json } = wish;
   try {
     const key = wish.key === undefined ? null : signingKey(wish.key);
     const found = await measureImage(paths, {
@@ -160,6 +169,7 @@ async function measure(
       cmdlines,
       progress: tellLargeFiles,
       ...(config === undefined ? {} : { config }),
+      ...(machine === undefined ? {} : { machine }),
     });
     const version = wish.version ?? found.version;
     if (version === null && (out !== undefined || json))

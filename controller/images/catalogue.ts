@@ -84,8 +84,8 @@ export class Catalogue {
     return (await this.#store.all<CatalogueImage>('image')).map(({ body }) => upgraded(body));
   }
 
-  async versions(): Promise<string[]> {
-    return (await this.#store.all('image')).map(({ id }) => id);
+  versions(): Promise<string[]> {
+    return this.#store.ids('image');
   }
 
   file(sha256: string): string {

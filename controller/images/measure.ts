@@ -2,7 +2,7 @@
 // board (PCRs 0 to 3 and 5 to 7) the files of an image say nothing.
 import { existsSync } from 'node:fs';
 import { readdir, readFile } from 'node:fs/promises';
-import { basename, join } from 'node:path';
+import { basename, dirname, join, resolve } from 'node:path';
 import * as v from 'valibot';
 import { imageLoadData } from '../../formats/eventlog/build.ts';
 import { grubPrefixes } from '../../formats/eventlog/covers.ts';
@@ -20,7 +20,7 @@ import { entryOf, type KnownEntry } from '../verify/entries.ts';
 import { hash } from '../verify/hash.ts';
 import { CatalogueError } from './error.ts';
 import { fileSize, hashFile, measuredBanks } from './file.ts';
-import { grubEvents } from './grub.ts';
+import { type GrubMachine, grubEvents, noMachine } from './grub.ts';
 import { authenticode, isProgram } from './pe.ts';
 import { type Boot, entriesOfBoots } from './reference.ts';
 import { isRootfs, rootfsHash } from './squashfs.ts';
@@ -34,6 +34,8 @@ export interface MeasureOptions {
   cmdlines?: readonly string[];
   /** /config of the devices that the image is for. */
   config?: string;
+  /** File that says what GRUB scripts will find on the machine. */
+  machine?: string;
   /** Tells what is being read, since large files take a while. */
   progress?(path: string, bytes: number): void;
 }
@@ -51,8 +53,9 @@ export async function measureImage(
   const [folder] = paths;
   if (paths.length === 1 && folder !== undefined && existsSync(join(folder, 'image.json')))
     return measureFolder(folder, options);
+  const machine = options.machine === undefined ? noMachine : await readMachine(options.machine);
   const measurements: Named[] = [];
-  for (const path of paths) measurements.push(...(await measureFile(path, options)));
+  for (const path of paths) measurements.push(...(await measureFile(path, options, machine)));
   for (const cmdline of options.cmdlines ?? [])
     measurements.push(grubEvent(options.grub, 'kernel-command-line', cmdline));
   if (options.config !== undefined) measurements.push(...(await measureConfig(options.config)));
@@ -137,6 +140,33 @@ async function readManifest(path: string): Promise<v.InferOutput<typeof manifest
   }
 }
 
+const machineSchema = v.strictObject({
+  variables: v.optional(v.record(v.string(), v.pipe(v.string(), v.maxLength(4096))), {}),
+  files: v.optional(v.record(v.string(), v.nullable(v.string())), {}),
+});
+
+/** Files are named beside it; null for one that the machine does not have. */
+async function readMachine(path: string): Promise<GrubMachine> {
+  await fileSize(path);
+  let machine: v.InferOutput<typeof machineSchema>;
+  try {
+    machine = v.parse(machineSchema, JSON.parse((await readText(path)) ?? ''));
+  } catch (cause) {
+    throw new CatalogueError(
+      'image.file',
+      `${path} does not describe a machine: {"variables":{},"files":{}}`,
+      { cause },
+    );
+  }
+  const files = new Map<string, string | null>();
+  for (const [name, local] of Object.entries(machine.files)) {
+    const file = local === null ? null : resolve(dirname(path), local);
+    if (file !== null) await fileSize(file);
+    files.set(name, file === null ? null : ((await readText(file)) ?? ''));
+  }
+  return { variables: new Map(Object.entries(machine.variables)), files };
+}
+
 /** A text of bounded size, undefined where there is none. */
 async function readText(path: string): Promise<string | undefined> {
   if (!existsSync(path)) return undefined;
@@ -149,7 +179,7 @@ async function readText(path: string): Promise<string | undefined> {
   return readFile(path, 'utf8');
 }
 
-async function measureFile(path: string, options: MeasureOptions): Promise<Named[]> {
+async function measureFile(path: string, options: MeasureOptions, machine: GrubMachine): Promise<Named[]> {
   const size = await fileSize(path);
   options.progress?.(path, size);
   if (await isRootfs(path)) return [rootfs(await rootfsHash(path))];
@@ -163,7 +193,10 @@ async function measureFile(path: string, options: MeasureOptions): Promise<Named
   if (await isProgram(path)) return [program(path, await authenticode(path)), file];
   if (!path.endsWith('.cfg')) return [file];
   const script = (await readText(path)) ?? '';
-  return [file, ...grubEvents(script, path).map(({ kind, text }) => grubEvent(options.grub, kind, text))];
+  return [
+    file,
+    ...grubEvents(script, path, machine).map(({ kind, text }) => grubEvent(options.grub, kind, text)),
+  ];
 }
 
 /** Without a device path: where firmware will find the program, nobody knows yet. */

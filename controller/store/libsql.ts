@@ -302,6 +302,11 @@ export class LibsqlStore implements Store {
     return row ? (JSON.parse(String(row.body)) as Body) : null;
   }
 
+  async ids(kind: DocumentKind): Promise<string[]> {
+    const rows = this.#all('select id from documents where kind = ? order by id', kind);
+    return rows.map((row) => String(row.id));
+  }
+
   async all<Body>(kind: DocumentKind): Promise<Document<Body>[]> {
     const rows = this.#all('select id, body from documents where kind = ? order by id', kind);
     return rows.map((row) => ({ id: String(row.id), body: JSON.parse(String(row.body)) as Body }));

@@ -139,5 +139,7 @@ export interface Store {
   ): Promise<Body>;
   get<Body>(kind: DocumentKind, id: string): Promise<Body | null>;
   all<Body>(kind: DocumentKind): Promise<Document<Body>[]>;
+  /** Of all documents of a kind, without reading them. */
+  ids(kind: DocumentKind): Promise<string[]>;
   close(): Promise<void>;
 }

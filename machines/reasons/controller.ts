@@ -258,8 +258,8 @@ export const controllerReasons = {
     kind: 'request',
     severity: 'error',
     title: 'Unpredictable GRUB script',
-    text: 'What a GRUB script measures depends on the machine that runs it.',
-    remedy: 'Add the log of a reference boot instead.',
+    text: 'A GRUB script is malformed, or what it measures depends on something that only the machine knows.',
+    remedy: 'Say what the machine has with --machine, or add the log of a reference boot instead.',
   },
   'firmware.name': {
     kind: 'request',

@@ -251,6 +251,7 @@ export function storeSuite(
       { id: 'a', body: { n: 2 } },
       { id: 'b', body: { n: 3 } },
     ]);
+    assert.equal([await store.ids('account'), await store.ids('firmware')], [['a', 'b'], []]);
   });
 
   check('a document is changed in one transaction, or not at all', async (store, again) => {

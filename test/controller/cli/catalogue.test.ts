@@ -91,8 +91,8 @@ test('single files are measured for what they are, under a version that is given
 test('what cannot be measured says which file, where, and what to do', async () => {
   writeFileSync(path('cut.efi'), buildPe().bytes.subarray(0, 1000));
   assert.match(await fails(1, 'image.file', 'image', 'measure', path('cut.efi')), /cut\.efi: PE\.\w+/);
-  writeFileSync(path('menu.cfg'), 'menuentry x {\n}\n');
-  assert.match(await fails(1, 'image.grub', 'image', 'measure', path('menu.cfg')), /line 1: “menuentry”/);
+  writeFileSync(path('menu.cfg'), 'echo $root\n');
+  assert.match(await fails(1, 'image.grub', 'image', 'measure', path('menu.cfg')), /only the machine knows/);
   await fails(1, 'image.file', 'image', 'measure', path('nothing'));
   writeFileSync(path('no.key'), 'x');
   await fails(2, 'signer.key', 'image', 'measure', image, '-o', path('x.json'), '--key', path('no.key'));

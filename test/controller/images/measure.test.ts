@@ -6,7 +6,6 @@ import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { CatalogueError } from '../../../controller/images/error.ts';
-import { grubEvents } from '../../../controller/images/grub.ts';
 import { measureImage } from '../../../controller/images/measure.ts';
 import { authenticode } from '../../../controller/images/pe.ts';
 import { entriesOfLogs } from '../../../controller/images/reference.ts';
@@ -106,79 +105,130 @@ test('large files are read in pieces, and each bank in the same pass', () =>
     assert.equal(told, [[path, 5_000_000]]);
   }));
 
-// A boot of Debian 12 under OVMF (test/fixtures/eventlog/ovmf): what its GRUB measured, from the script and the command line.
-test('upstream GRUB: commands and command line as a real boot measured them', () =>
+// A boot of Debian 12 under OVMF (test/fixtures/eventlog/ovmf), and the very file that its GRUB read.
+test('upstream GRUB: a script, its menu and the command line as a real boot measured them', () =>
   inFolder(async (folder) => {
     const { events } = parseLog(readEventLog('ovmf/deb2022-crb-shim-grub-sb/binary_bios_measurements'));
-    const measured = new Set(
-      events.filter(({ pcr }) => pcr === 8).map((event) => hex(event.digest('sha256'))),
-    );
+    const measured = events.map((event) => `${event.pcr} ${hex(event.digest('sha256'))}`);
     const script = join(folder, 'grub.cfg');
     writeFileSync(
       script,
-      `set   timeout=0 # a comment\nsetparams 'debian'\nlinux /vmlinuz console=ttyS0 "panic=-1" quiet \ninitrd /initrd.gz\n`,
+      "set timeout=0\nmenuentry 'debian' {\n  linux /vmlinuz console=ttyS0 panic=-1 quiet \n  initrd /initrd.gz\n}\n",
     );
     const { entries } = await measureImage([script], { grub: 'upstream' });
-    const commands = entries.filter(({ pcr }) => pcr === 8);
     assert.equal(
-      commands.map(({ text }) => text),
+      entries.filter(({ pcr }) => pcr === 8).map(({ text }) => text.split('\n')[0]),
       [
         'GRUB command: set timeout=0',
+        'GRUB command: menuentry debian {',
         'GRUB command: setparams debian',
         'GRUB command: linux /vmlinuz console=ttyS0 panic=-1 quiet',
         'kernel command line: /vmlinuz console=ttyS0 panic=-1 quiet',
         'GRUB command: initrd /initrd.gz',
       ],
     );
-    assert.ok(commands.every(({ digests }) => measured.has(digests.sha256)));
+    // The file itself in PCR 9, and every command in PCR 8: all of it is in the log of that boot, in this order.
+    const places = entries.map(({ pcr, digests }) => measured.indexOf(`${pcr} ${digests.sha256}`));
+    assert.equal(
+      places,
+      [...places].sort((a, b) => a - b),
+    );
+    assert.ok(!places.includes(-1), `${places}`);
     const cmdline = await measureImage([], {
       grub: 'upstream',
       cmdlines: ['/vmlinuz console=ttyS0 panic=-1 quiet'],
     });
-    assert.ok(measured.has(cmdline.entries[0]?.digests.sha256 ?? ''));
+    assert.ok(measured.includes(`8 ${cmdline.entries[0]?.digests.sha256}`));
   }));
 
-test("EVE's GRUB: commands and command line as a real node measured them", async () => {
-  const [log] = [entriesOfLogs([await readRecordedBoot('update.before')])];
-  const line = log.find(({ subject }) => subject === 'kernel-command-line');
-  const cmdline = line?.text.replace('kernel command line: ', '') ?? '';
-  const measured = await measureImage([], { grub: 'eve', cmdlines: [cmdline] });
-  assert.is(measured.entries[0]?.digests.sha256, line?.digests.sha256);
-  await inFolder(async (folder) => {
-    const script = join(folder, 'grub.cfg');
-    writeFileSync(script, 'set timeout=5\nset pager=1\nset name=kvm\nset_global eve_flavor $name\n');
-    const { entries } = await measureImage([script], { grub: 'eve' });
-    const known = new Set(log.map(({ digests }) => digests.sha256));
-    const texts = entries
-      .filter(({ pcr, digests }) => pcr === 8 && known.has(digests.sha256))
-      .map(({ text }) => text);
-    assert.ok(texts.includes('GRUB command: set timeout=5'));
-    assert.ok(texts.includes('GRUB command: set_global eve_flavor kvm'), texts.join('\n'));
-  });
-});
+const evesWay = `
+function set_global { set $1="$2"; export $1 ; }
+function do_if_args {
+  if [ -n "$2" ]; then
+    "$@"
+  fi
+}
+function set_to_existing_file { if [ -f "$2" ]; then set_global "$1" "$2"; fi ; }
+set timeout=5
+if [ "$arch" == "riscv64"]; then echo never; else
+  smbios -t 1 -s 0 --set smb_vendor
+  if [ "$smb_vendor" == QEMU ]; then set_global grub_virt qemu
+  elif [ "$smb_vendor" == Google ]; then set_global grub_virt qemu
+  else set_global grub_virt baremetal; fi
+fi
+set self_dev="$root"
+regexp --set self_drive "^([^,]*,)gpt" "$self_dev"
+search.part_label CONFIG config_part "$self_drive"
+set_to_existing_file config_grub_cfg "($config_part)/grub.cfg"
+set_to_existing_file devicetree "($config_part)/eve.dtb"
+do_if_args source $efi_grub_cfg
+do_if_args source $config_grub_cfg
+set_global load_initrd_cmd initrd
+set_global ucode /boot/ucode.img # what a node with an Intel board has
+menuentry "Boot $title" {
+  do_if_args $load_devicetree_cmd $devicetree
+  do_if_args $load_initrd_cmd $ucode
+  do_if_args $load_initrd_cmd $initrd
+}
+`;
 
-test('a GRUB script whose way depends on the machine is refused with its line', () => {
-  const scripts: [script: string, line: number, why: RegExp][] = [
-    ['set a=1\nif [ -f /x ]; then\n', 2, /“;”|“if”/],
-    ['\n\nmenuentry x {\n}\n', 3, /“menuentry”/],
-    ['echo $smb_vendor\n', 1, /“\$smb_vendor” is not set/],
-    ['set a="$b"\n', 1, /“\$b” is not set/],
-    ['a=1; b=2\n', 1, /“;”/],
-    ["echo 'open\n", 1, /“'”/],
-    ['function f {\n}\n', 1, /“function”/],
-  ];
-  for (const [script, line, why] of scripts)
-    assert.throws(
-      () => grubEvents(script, 'grub.cfg'),
-      (error: unknown) =>
-        error instanceof CatalogueError &&
-        error.code === 'image.grub' &&
-        error.message.startsWith(`grub.cfg, line ${line}: `) &&
-        why.test(error.message),
-      script,
+test("EVE's GRUB: functions, branches and what the machine says, as a real node measured them", () =>
+  inFolder(async (folder) => {
+    const log = entriesOfLogs([await readRecordedBoot('bios-setup.before')]);
+    const known = new Set(log.map(({ pcr, digests }) => `${pcr} ${digests.sha256}`));
+    const [script, machine] = [join(folder, 'grub.cfg'), join(folder, 'machine.json')];
+    writeFileSync(script, evesWay);
+    writeFileSync(join(folder, 'empty.cfg'), '');
+    const title =
+      log.find(({ text }) => text.startsWith('GRUB command: setparams Boot '))?.text.slice(29) ?? '';
+    const variables = {
+      arch: 'x86_64',
+      root: 'hd1,gpt2',
+      smb_vendor: 'Intel(R) Client Systems',
+      config_part: 'hd1,gpt4',
+      title,
+    };
+    const files = { '(hd1,gpt4)/grub.cfg': 'empty.cfg', '(hd1,gpt4)/eve.dtb': null };
+    writeFileSync(machine, JSON.stringify({ variables, files }));
+    const { entries } = await measureImage([script], { grub: 'eve', machine });
+    const commands = entries.filter(({ pcr }) => pcr === 8);
+    assert.ok(commands.length > 30);
+    // The text of the menu is this script's, and so is no command of that node.
+    const strange = commands.filter(({ pcr, digests }) => !known.has(`${pcr} ${digests.sha256}`));
+    assert.equal(
+      strange.map(({ text }) => text.slice(0, 31)),
+      ['GRUB command: menuentry Boot 0.'],
     );
-  assert.equal(grubEvents('# nothing\n\n', 'x'), []);
-});
+    // Its command line: measured as it is, without the NUL of commands.
+    const line = log.find(({ subject }) => subject === 'kernel-command-line');
+    const cmdlines = [line?.text.replace('kernel command line: ', '') ?? ''];
+    const alone = await measureImage([], { grub: 'eve', cmdlines });
+    assert.is(alone.entries[0]?.digests.sha256, line?.digests.sha256);
+    // What was not said is asked for, and not guessed.
+    for (const [what, says] of [
+      [
+        { variables: { ...variables, smb_vendor: undefined }, files },
+        /line 12: only the machine knows \$smb_vendor/,
+      ],
+      [{ variables: { ...variables, root: undefined }, files }, /only the machine knows \$root/],
+      [{ variables, files: {} }, /only the machine knows whether there is a file \(hd1,gpt4\)\/grub\.cfg/],
+    ] as const) {
+      writeFileSync(machine, JSON.stringify(what));
+      await rejects(
+        measureImage([script], { grub: 'eve', machine }),
+        CatalogueError,
+        ({ code, message }) => code === 'image.grub' && says.test(message),
+      );
+    }
+    for (const broken of ['{', '[]', '{"variables":{"a":1}}', '{"more":1}', '{"files":{"/x":"nowhere"}}']) {
+      writeFileSync(machine, broken);
+      await rejects(
+        measureImage([script], { grub: 'eve', machine }),
+        CatalogueError,
+        ({ code }) => code === 'image.file',
+      );
+    }
+  }));
 
 test('what cannot be measured is refused by file and place', () =>
   inFolder(async (folder) => {
