@@ -306,7 +306,7 @@ function setBy(name: string, args: readonly string[]): string[] {
   const short = name === 'smbios' ? [] : after('-s');
   const gptprio = name === 'gptprio.next' ? after('-d', '-u') : [];
   // search.fs_label LABEL VARIABLE
-  const search = name.startsWith('search.') ? args.slice(1, 2) : [];
+  const search = /^search\./.test(name) ? args.slice(1, 2) : [];
   return [...after('--set'), ...joined, ...short, ...gptprio, ...search].filter(
     (variable) => variable !== '',
   );

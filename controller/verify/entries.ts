@@ -62,11 +62,8 @@ export function subjectOf(event: Measured): string {
   }
 }
 
-/** Whether a version that measures such an event does so in every boot: what boots, and not how it was asked to. */
+/** Whether a version that measures such an event does so on every board. What else it measures, a board may not have. */
 function isRequired(event: Measured): boolean {
   const data = readEventData(event);
-  return (
-    data.kind === 'rootfs' ||
-    (event.pcr === 9 && data.kind === 'boot-file' && (data.role === 'kernel' || data.role === 'initrd'))
-  );
+  return data.kind === 'rootfs' || (event.pcr === 9 && data.kind === 'boot-file' && data.role === 'kernel');
 }

@@ -41,6 +41,8 @@ interface Shown {
 
 /** Measured by the firmware, so looked up by its version and not by that of the image. */
 const firmwarePcrs: ReadonlySet<number> = new Set([0, 1, 2, 3, 6, 7]);
+/** Programs, files of the boot loader, the root file system. */
+const codePcrs: ReadonlySet<number> = new Set([4, 9, 13]);
 /** Measured by what an image brings along, so two alternatives of one image never meet there. */
 const imagePcrs: ReadonlySet<number> = new Set([8, 9, 13]);
 
@@ -224,7 +226,10 @@ function remedyFor(pcr: number, image: string, subject: string): string {
   return `find out where this ${subject} comes from; if it is of ${image}, measure the image again: evc image measure`;
 }
 
-/** Less than before is known only where all that is measured is the image's, and all that it always measures is there. */
+/**
+ * Less than before is known only where all that is measured is the image's, where all that it always measures is there, and
+ * where no kind of code is left out that both the baseline and the image have.
+ */
 function missingEntries(
   image: string,
   log: CheckedLog,
@@ -241,14 +246,22 @@ function missingEntries(
   );
   const less = [...new Set(removed.map(({ pcr }) => pcr))].filter((pcr) => {
     const of = (events: readonly CheckedEvent[]) => events.filter((event) => event.pcr === pcr);
-    const left = of(log.events);
+    const rest = of(log.events);
     const fewer = of(removed).length > of(added).length;
-    return fewer && (left.length === 0 || !left.every((event) => isKnown(event, known)));
+    return fewer && (rest.length === 0 || !rest.every((event) => isKnown(event, known)));
+  });
+  const there = new Set(log.events.map((event) => `${event.pcr} ${subjectOf(event)}`));
+  const left = new Set(
+    removed.flatMap((event) => (codePcrs.has(event.pcr) ? [`${event.pcr} ${subjectOf(event)}`] : [])),
+  );
+  const leftOut = known.image.filter((entry) => {
+    const what = `${entry.pcr} ${entry.subject}`;
+    return left.has(what) && !there.has(what) && !required.includes(entry);
   });
   return [
-    ...required.map(({ pcr, text, digests }) => ({
+    ...[...required, ...leftOut].map(({ pcr, text, digests }) => ({
       code: 'policy.entry.missing',
-      text: `PCR ${pcr}: ${text} was not measured, and every boot of ${image} measures it`,
+      text: `PCR ${pcr}: ${text} was not measured, and a boot of ${image} measures it`,
       pcr,
       allowed: digests.sha256,
     })),

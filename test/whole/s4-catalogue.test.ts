@@ -49,6 +49,15 @@ test('an image that was measured from its files alone: upgraded, committed, and 
     assert.is(await world.trust(device), 'trusted');
   }));
 
+async function trusted(world: World, device: WorldDevice): Promise<void> {
+  await world.until(
+    'the device is trusted',
+    async () => (await world.trust(device)) === 'trusted',
+    30 * minute,
+  );
+  await world.attested(device);
+}
+
 const other = (seed: string) =>
   createHash('shake256', { outputLength: 24 * 1024 })
     .update(seed)
@@ -113,12 +122,7 @@ test('somebody visits the firmware setup: UUD, until a rule says that it is allo
     const findings = await uud(world, device);
     assert.ok(findings.some(({ code }) => code === 'log.bios-setup-entered'));
     const { id } = await world.evc.curator.addRule(rule, 'admin');
-    await world.until(
-      'the device is trusted',
-      async () => (await world.trust(device)) === 'trusted',
-      30 * minute,
-    );
-    await world.attested(device);
+    await trusted(world, device);
     const { verdict, baseline } = await world.view(device);
     assert.is(verdict?.grounds, 'allowed');
     assert.match(verdict?.findings[0]?.text ?? '', new RegExp(`Rule ${id} allows it: the laboratory`));
@@ -143,12 +147,7 @@ test('a state that a person accepted holds in the next boot, with what a rule co
     device.net.up = true;
     await uud(world, device);
     await world.evc.curator.addRule(rule, 'admin');
-    await world.until(
-      'the device is trusted',
-      async () => (await world.trust(device)) === 'trusted',
-      30 * minute,
-    );
-    await world.attested(device);
+    await trusted(world, device);
     const { verdict, baseline } = await world.view(device);
     assert.equal([verdict?.grounds, baseline?.grounds], ['acceptance', 'acceptance']);
     assert.ok(verdict?.findings.some(({ code }) => code === 'policy.event.allowed'));
