@@ -7,6 +7,7 @@ import type { Pki } from '../pki.ts';
 import type { Store } from '../store/store.ts';
 import { type AllowRule, ruleFault } from '../verify/allow.ts';
 import type { KnownEntry } from '../verify/entries.ts';
+import { firmwarePcrs } from '../verify/upgrade.ts';
 import { activeRules, allRules, type StoredRule } from './allow-rules.ts';
 import type { Catalogue, CatalogueFirmware, CatalogueImage, Source } from './catalogue.ts';
 import { type Envelope, seal, unseal } from './envelope.ts';
@@ -44,7 +45,6 @@ export type RuleWish = Pick<AllowRule, 'account' | 'pcr' | 'match' | 'removal' |
 
 const name = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/;
 const firmwareWord = /^[\x21-\x7e](?:[\x20-\x7e]{0,198}[\x21-\x7e])?$/;
-const firmwarePcrs: ReadonlySet<number> = new Set([0, 1, 2, 3, 6, 7]);
 const mostRules = 500;
 const mostSigners = 100;
 

@@ -64,10 +64,13 @@ export async function measureImage(
       'image.file',
       'there is nothing to measure: give a folder of an image, or files',
     );
-  return {
-    version: null,
-    entries: entriesOfBoots([{ slot: '', entries: entriesOfMeasurements(measurements) }]),
-  };
+  const entries = entriesOfMeasurements(measurements);
+  // Of several kernels, or file systems, a boot has one.
+  const only = (pcr: number) => entries.filter((entry) => entry.pcr === pcr && entry.required).length === 1;
+  const known = entries.map(({ required, ...entry }) =>
+    required && only(entry.pcr) ? { ...entry, required } : entry,
+  );
+  return { version: null, entries: entriesOfBoots([{ slot: '', entries: known }]) };
 }
 
 /** A measurement, and what to call it where its data does not say. */

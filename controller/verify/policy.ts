@@ -1,14 +1,14 @@
 // Policy: genuine evidence shows what runs; this decides whether we want it. Known software is the baseline, what a person
 // accepted, or the image that EVC itself pushed while its window is open; allow rules cover what varies without meaning.
-import { describeEvent } from '../../formats/eventlog/describe.ts';
 import { diffLogs } from '../../formats/eventlog/diff.ts';
-import type { CheckedEvent, CheckedLog } from '../../formats/eventlog/replay.ts';
+import type { CheckedLog } from '../../formats/eventlog/replay.ts';
 import type { Finding, Grounds, Location, Versions } from '../../machines/flow.ts';
 import { evePolicyPcrs } from '../../machines/pcrs.ts';
 import { type AllowRule, type Comparison, compareBoots, isCovered } from './allow.ts';
-import { type KnownEntry, subjectOf } from './entries.ts';
+import type { KnownEntry } from './entries.ts';
 import type { LogBytes } from './known-boots.ts';
 import { verifyLog } from './log.ts';
+import { foreignTo, type KnownFirmware, knownMeasurements } from './upgrade.ts';
 
 /** PCR values, hex by index. */
 export type PcrTable = Record<string, string>;
@@ -19,8 +19,8 @@ export interface SoftwareBasis {
   acceptance: { pcrs: PcrTable; logs: readonly LogBytes[] } | null;
   /** The upgrade that EVC drives. */
   upgrade: { to: string; until: number; entries: readonly KnownEntry[] } | null;
-  /** The firmware that the device reports, if the catalogue knows it. `vendor` is empty where nobody said. */
-  firmware: { vendor: string; entries: readonly KnownEntry[] } | null;
+  /** The firmware that the device reports, if the catalogue knows it. */
+  firmware: KnownFirmware | null;
   /** Versions that were baselines of this device before. */
   former: readonly string[];
   /** Versions that the catalogue of images knows. */
@@ -38,13 +38,6 @@ interface Shown {
   log: CheckedLog;
   versions: Versions;
 }
-
-/** Measured by the firmware, so looked up by its version and not by that of the image. */
-const firmwarePcrs: ReadonlySet<number> = new Set([0, 1, 2, 3, 6, 7]);
-/** Programs, files of the boot loader, the root file system. */
-const codePcrs: ReadonlySet<number> = new Set([4, 9, 13]);
-/** Measured by what an image brings along, so two alternatives of one image never meet there. */
-const imagePcrs: ReadonlySet<number> = new Set([8, 9, 13]);
 
 export function judgeSoftware(now: number, shown: Shown, basis: SoftwareBasis): SoftwareVerdict {
   const { baseline, acceptance, rules } = basis;
@@ -138,11 +131,8 @@ function refuseUpgrade(
       ...changes,
     ];
   }
-  const faults = [
-    ...unknownEntries(image, change, knownTo(basis, baseline)),
-    ...missingEntries(image, shown.log, change, knownTo(basis, baseline)),
-    ...mixedEntries(image, shown.log, upgrade.entries),
-  ];
+  const known = knownMeasurements(upgrade.entries, basis.firmware, baseline.versions.firmware);
+  const faults = foreignTo(image, known, shown.log, change);
   if (faults.length === 0 && change.unexplained.length === 0) return [];
   return [
     refusal(
@@ -154,31 +144,7 @@ function refuseUpgrade(
   ];
 }
 
-/** What the pushed image may measure, and the reported firmware in the PCRs that are its own. */
-interface Known {
-  image: readonly KnownEntry[];
-  /** Empty where the firmware is of another vendor than that of the baseline: a board does not change its maker. */
-  firmware: readonly KnownEntry[];
-  digests: ReadonlySet<string>;
-}
-
-function knownTo(
-  { upgrade, firmware }: SoftwareBasis,
-  baseline: NonNullable<SoftwareBasis['baseline']>,
-): Known {
-  const image = upgrade?.entries ?? [];
-  const sameMaker =
-    firmware && (firmware.vendor === '' || baseline.versions.firmware.startsWith(`${firmware.vendor}-`));
-  const ofFirmware = sameMaker ? firmware.entries.filter(({ pcr }) => firmwarePcrs.has(pcr)) : [];
-  const digests = new Set(
-    [...image, ...ofFirmware].map(({ pcr, digests: { sha256 } }) => `${pcr}:${sha256}`),
-  );
-  return { image, firmware: ofFirmware, digests };
-}
-
-function isKnown({ pcr, digest }: CheckedEvent, { digests }: Known): boolean {
-  return digests.has(`${pcr}:${hex(digest)}`);
-}
+const mostFindings = 50;
 
 function unexplained({ unexplained: pcrs }: Comparison): Finding[] {
   return pcrs.map((pcr) => ({
@@ -187,120 +153,6 @@ function unexplained({ unexplained: pcrs }: Comparison): Finding[] {
     pcr,
   }));
 }
-
-function unknownEntries(image: string, { added }: Comparison, known: Known): Finding[] {
-  const unknown = added.filter((event) => !isKnown(event, known));
-  return unknown.map((event) => {
-    const { pcr, index, digest } = event;
-    const subject = subjectOf(event);
-    const shown = describeEvent(event);
-    const instead = [...known.image, ...known.firmware].filter(
-      (entry) => entry.pcr === pcr && entry.subject === subject,
-    );
-    const words = unique(instead.map(({ text }) => text));
-    const allowed = unique(instead.map(({ digests }) => digests.sha256));
-    const others =
-      words.length > 0 && !words.includes(shown) ? `; allowed would have been: ${words.join(' · ')}` : '';
-    return {
-      code: 'policy.entry.unknown',
-      text: `PCR ${pcr}: ${shown} is no measurement of ${image}${others}`,
-      pcr,
-      event: index,
-      seen: hex(digest),
-      ...(allowed.length > 0 ? { allowed: allowed.join(' ') } : {}),
-      remedy: remedyFor(pcr, image, subject),
-    };
-  });
-}
-
-function unique(texts: readonly string[]): string[] {
-  return [...new Set(texts)].slice(0, mostAlternatives);
-}
-
-const mostAlternatives = 4;
-
-function remedyFor(pcr: number, image: string, subject: string): string {
-  if (firmwarePcrs.has(pcr))
-    return 'if this firmware is right, add it: evc firmware add; if it varies from boot to boot, allow it: evc allow add';
-  if (pcr === 5) return 'if the disk of this device is right, add the log of its boot: evc image add';
-  return `find out where this ${subject} comes from; if it is of ${image}, measure the image again: evc image measure`;
-}
-
-/**
- * Less than before is known only where all that is measured is the image's, where all that it always measures is there, and
- * where no kind of code is left out that both the baseline and the image have.
- */
-function missingEntries(
-  image: string,
-  log: CheckedLog,
-  { added, removed }: Comparison,
-  known: Known,
-): Finding[] {
-  const shown = new Set(log.events.map(({ pcr, digest }) => `${pcr}:${hex(digest)}`));
-  const alternatives = new Set(alternativesOf(log, known.image).map(({ alternative }) => alternative));
-  const required = known.image.filter(
-    ({ pcr, digests, required: always, alternative }) =>
-      always &&
-      (alternative === undefined || alternatives.has(alternative)) &&
-      !shown.has(`${pcr}:${digests.sha256}`),
-  );
-  const less = [...new Set(removed.map(({ pcr }) => pcr))].filter((pcr) => {
-    const of = (events: readonly CheckedEvent[]) => events.filter((event) => event.pcr === pcr);
-    const rest = of(log.events);
-    const fewer = of(removed).length > of(added).length;
-    return fewer && (rest.length === 0 || !rest.every((event) => isKnown(event, known)));
-  });
-  const there = new Set(log.events.map((event) => `${event.pcr} ${subjectOf(event)}`));
-  const left = new Set(
-    removed.flatMap((event) => (codePcrs.has(event.pcr) ? [`${event.pcr} ${subjectOf(event)}`] : [])),
-  );
-  const leftOut = known.image.filter((entry) => {
-    const what = `${entry.pcr} ${entry.subject}`;
-    return left.has(what) && !there.has(what) && !required.includes(entry);
-  });
-  return [
-    ...[...required, ...leftOut].map(({ pcr, text, digests }) => ({
-      code: 'policy.entry.missing',
-      text: `PCR ${pcr}: ${text} was not measured, and a boot of ${image} measures it`,
-      pcr,
-      allowed: digests.sha256,
-    })),
-    ...less.map((pcr) => ({
-      code: 'policy.entry.missing',
-      text: `PCR ${pcr}: the boot measured less than before, and ${image} does not`,
-      pcr,
-    })),
-  ];
-}
-
-/** A boot that is half of one slot and half of the other: what was measured is not what runs. */
-function mixedEntries(image: string, log: CheckedLog, entries: readonly KnownEntry[]): Finding[] {
-  const [first, ...rest] = alternativesOf(log, entries);
-  const other = rest.find(({ alternative }) => alternative !== first?.alternative);
-  if (!first || !other) return [];
-  return [
-    {
-      code: 'policy.entry.mixed',
-      text: `PCR ${other.event.pcr}: ${describeEvent(other.event)} is of a boot of ${image} from ${other.alternative}, and this one is from ${first.alternative}`,
-      pcr: other.event.pcr,
-      event: other.event.index,
-      seen: hex(other.event.digest),
-    },
-  ];
-}
-
-/** The events of a boot that only one alternative of an image has. */
-function alternativesOf(log: CheckedLog, entries: readonly KnownEntry[]) {
-  const by = new Map<string, string>();
-  for (const { pcr, digests, alternative } of entries)
-    if (alternative !== undefined) by.set(`${pcr}:${digests.sha256}`, alternative);
-  return log.events.flatMap((event) => {
-    const alternative = imagePcrs.has(event.pcr) ? by.get(`${event.pcr}:${hex(event.digest)}`) : undefined;
-    return alternative === undefined ? [] : [{ event, alternative }];
-  });
-}
-
-const mostFindings = 50;
 
 /** What is different, PCR by PCR and event by event, for the person who has to decide. */
 function changesSince(

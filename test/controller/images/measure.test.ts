@@ -79,6 +79,18 @@ test('/config adds its files, and what its grub.cfg changes', () =>
     assert.ok(entries.some(({ pcr, text }) => pcr === 8 && /getty$/.test(text)));
   }));
 
+test('one kernel is in every boot, and of two only one', () =>
+  inFolder(async (folder) => {
+    const required = async (...names: string[]) => {
+      for (const name of names) writeFileSync(join(folder, name), name);
+      const paths = names.map((name) => join(folder, name));
+      const { entries } = await measureImage(paths, { grub: 'upstream' });
+      return entries.filter((entry) => entry.required).length;
+    };
+    assert.is(await required('vmlinuz-1', 'initrd.img'), 1);
+    assert.is(await required('vmlinuz-1', 'vmlinuz-2', 'initrd.img'), 0);
+  }));
+
 test('large files are read in pieces, and each bank in the same pass', () =>
   inFolder(async (folder) => {
     const path = join(folder, 'initrd.img');
