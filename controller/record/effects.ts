@@ -116,5 +116,5 @@ export async function basisOf(
 /** The logs of an attempt, none where its evidence is not kept any more. */
 async function logsOf(attempt: string, store: Store): Promise<LogBytes[]> {
   const bytes = await store.evidence(attempt);
-  return bytes ? openEvidence(bytes).boot.logs : [];
+  return bytes ? (await openEvidence(bytes, (sha256) => store.blob(sha256))).boot.logs : [];
 }
