@@ -1,6 +1,7 @@
 // `eve`: the command of a device.
 import { Command, CommanderError, Option } from 'commander';
 import { exitCodes, explain } from './cli/failure.ts';
+import { tpmForms } from './options.ts';
 
 // Commands are loaded when they run: making an image needs no broker.
 
@@ -30,7 +31,7 @@ function withFolders(command: Command): Command {
 withFolders(program.command('run').argument('[component]', 'runs this one alone, in a process of its own'))
   .description('Runs a device until SIGTERM or Ctrl-C; SIGHUP reboots it, as if the plug were pulled.')
   .option('--processes', 'runs each component in a process of its own, and starts anew what ends')
-  .option('--tpm <spec>', 'wasm:FILE, or swtpm:host=HOST,port=PORT (default: wasm:PERSIST/tpm.nv)')
+  .option('--tpm <spec>', 'wasm:FILE, or swtpm:host=HOST,port=PORT or path=SOCKET (default: wasm:PERSIST/tpm.nv)')
   .option('--location <place>', 'LATITUDE,LONGITUDE[,ACCURACY IN METRES], or @FILE with such a line')
   .option('--image <dir>', 'puts this image into the first slot before it boots')
   .option('--json', 'prints everything that happens as lines of JSON')
@@ -103,9 +104,30 @@ image
     for (const path of await measureImage(dir, output)) say(path);
   });
 
-program
-  .command('tpm')
-  .description('Works with TPMs.')
+withFolders(program.command('doctor'))
+  .description('Says what this machine can and cannot do as a device; ends with 1 when no device runs like this.')
+  .option('--tpm <spec>', tpmForms)
+  .option('--json', 'as JSON')
+  .action(async ({ json, ...options }) => {
+    const { examine, findingsText, healthy } = await import('./cli/doctor.ts');
+    const findings = await examine(options);
+    say(json ? JSON.stringify(findings) : findingsText(findings));
+    if (!healthy(findings)) process.exitCode = exitCodes.failed;
+  });
+
+const tpm = program.command('tpm').description('Works with TPMs.');
+
+withFolders(tpm.command('info'))
+  .description('Shows what a TPM is, has and can do; by default the one of the device, else of this machine.')
+  .option('--tpm <spec>', tpmForms)
+  .option('--json', 'as JSON')
+  .action(async ({ json, ...options }) => {
+    const { tpmInfo, tpmInfoText } = await import('./cli/tpm-info.ts');
+    const info = await tpmInfo(options);
+    say(json ? JSON.stringify(info) : tpmInfoText(info));
+  });
+
+tpm
   .command('serve')
   .description('Serves a WebAssembly TPM on two ports (commands, and control above it), for tpm2-tools.')
   .option('--state <file>', 'keeps the TPM in this file (default: a new one that ends with the process)')

@@ -4,6 +4,7 @@ import { join, resolve } from 'node:path';
 import type { Location } from '../machines/flow.ts';
 import { exitCodes, Failure } from './cli/failure.ts';
 import type { Folders } from './state.ts';
+import type { SocketAddress } from './tpm/transports/socket.ts';
 
 export interface FolderOptions {
   config?: string;
@@ -46,35 +47,56 @@ export function socketsOf(folders: Folders): { bus: string; tpm: string; turns: 
   return sockets;
 }
 
-export type TpmSpec = { kind: 'wasm'; file: string } | { kind: 'swtpm'; host: string; port: number };
+export type TpmSpec =
+  | { kind: 'wasm'; file: string }
+  | { kind: 'swtpm' | 'mssim'; address: SocketAddress }
+  /** The TPM of the machine: with time-outs through the addon, or as a plain file. */
+  | { kind: 'device' | 'file'; path: string }
+  /** A resource manager on D-Bus; `conf` is empty or as its TCTI has it. */
+  | { kind: 'tabrmd'; conf: string };
 
-/** `wasm[:FILE]`, or `swtpm:host=HOST,port=PORT` for a swtpm whose control channel is at the port above. */
-export function tpmSpecOf(text: string | undefined, folders: Folders): TpmSpec {
-  const [kind = '', rest = ''] = split(text ?? 'wasm', ':');
-  if (kind === 'wasm') return { kind, file: rest === '' ? join(folders.persist, 'tpm.nv') : resolve(rest) };
-  if (kind === 'swtpm') {
-    const fields = new Map(rest.split(',').map((part) => split(part, '=')));
-    const host = fields.get('host') ?? '127.0.0.1';
-    const port = Number(fields.get('port') ?? 2321);
-    if (Number.isInteger(port) && port > 0 && port < 65535) return { kind, host, port };
-    throw new Failure(
-      `--tpm ${text}: no port`,
-      'write it as swtpm:host=127.0.0.1,port=2321',
-      exitCodes.usage,
-    );
+export const tpmForms =
+  'device:/dev/tpmrm0, file:/dev/tpmrm0 (no addon, no time-outs), tabrmd:, swtpm:host=HOST,port=PORT, swtpm:path=SOCKET, mssim:host=HOST,port=PORT, wasm:FILE';
+
+/** Reads `--tpm`: a kind, and where it is, as tpm2-tools write it. Throws Failure. */
+export function tpmSpecOf(text: string, folders: Folders): TpmSpec {
+  const [kind = '', rest = ''] = split(text, ':');
+  switch (kind) {
+    case 'wasm':
+      return { kind, file: rest === '' ? tpmStateFile(folders) : resolve(rest) };
+    case 'device':
+    case 'file':
+      return { kind, path: rest === '' ? tpmDevice : resolve(rest) };
+    case 'tabrmd':
+      return { kind, conf: rest };
+    case 'swtpm':
+    case 'mssim':
+      return { kind, address: addressOf(text, kind, rest) };
+    default:
+      throw new Failure(`--tpm ${text}: there is no such kind of TPM`, `known: ${tpmForms}`, exitCodes.usage);
   }
-  if (kind === 'device' || kind === 'tabrmd') {
-    throw new Failure(
-      `--tpm ${text}: this version does not reach a TPM of the machine yet`,
-      'use --tpm wasm:FILE, or a swtpm with --tpm swtpm:host=127.0.0.1,port=2321',
-      exitCodes.usage,
-    );
-  }
-  throw new Failure(
-    `--tpm ${text}: there is no such kind of TPM`,
-    'known: wasm:FILE and swtpm:host=HOST,port=PORT',
-    exitCodes.usage,
-  );
+}
+
+/** The kernel's own resource manager in front of the first TPM. */
+export const tpmDevice = '/dev/tpmrm0';
+
+/** Where the emulated TPM of a device is kept. */
+export function tpmStateFile({ persist }: Folders): string {
+  return join(persist, 'tpm.nv');
+}
+
+/** `host=HOST,port=PORT`, both with defaults, or `path=SOCKET`. A control channel is at the port above. */
+function addressOf(text: string, kind: 'swtpm' | 'mssim', rest: string): SocketAddress {
+  const fields = new Map(rest === '' ? [] : rest.split(',').map((part) => split(part, '=')));
+  const { path, host = '127.0.0.1', port = '2321', ...more } = Object.fromEntries(fields);
+  const wrong = (what: string) =>
+    new Failure(`--tpm ${text}: ${what}`, `write it as ${kind}:host=127.0.0.1,port=2321`, exitCodes.usage);
+  const [unknown] = Object.keys(more);
+  if (unknown !== undefined) throw wrong(`what is ${unknown}?`);
+  if (path !== undefined && path !== '') return { path: resolve(path) };
+  const number = Number(port);
+  if (Number.isInteger(number) && number > 0 && number < 65535) return { host, port: number };
+  throw wrong('no port');
 }
 
 /**

@@ -1,5 +1,6 @@
 // What went wrong, for the person at the terminal: what, where, and the next thing to do.
 import { ImageError } from '../boot/image.ts';
+import { AddonMissing } from '../native/addon.ts';
 import { Refusal, reasonOf } from '../refusal.ts';
 import { KeyError } from '../tpm/keys.ts';
 import { TransportError } from '../tpm/transport.ts';
@@ -35,9 +36,11 @@ export function explain(error: unknown): { code: string; text: string; hint: str
   if (error instanceof TpmStateError || error instanceof NvImageError) {
     return { code: `tpm.state-${error.code}`, text: error.message, hint: '', exitCode };
   }
-  if (error instanceof KeyError || error instanceof TransportError) {
-    return { code: 'tpm.failed', text: error.message, hint: '', exitCode };
-  }
+  if (error instanceof TransportError)
+    return { code: 'tpm.lost', text: error.message, hint: error.hint, exitCode };
+  if (error instanceof AddonMissing)
+    return { code: error.code, text: error.message, hint: error.hint, exitCode };
+  if (error instanceof KeyError) return { code: 'tpm.failed', text: error.message, hint: '', exitCode };
   const system = error as NodeJS.ErrnoException;
   const { code, text } = reasonOf(error);
   if (typeof system.code === 'string' && !(error instanceof Refusal)) {

@@ -42,3 +42,8 @@ export function stateName(value: unknown): string {
     .map(([name, inner]) => `${name}.${stateName(inner)}`)
     .join(' ');
 }
+
+/** What a TPM or a file chose to say, made harmless for a terminal: control characters and invisible ones become blanks. */
+export function plainText(text: string): string {
+  return text.replace(/[\p{C}\p{Zl}\p{Zp}]/gu, ' ');
+}

@@ -24,7 +24,7 @@ import { openSocketTpm } from '../tpm/transports/socket.ts';
 import { inTurnAt, serveTurns, type TurnServer } from '../tpm/turns.ts';
 import { exitCodes, Failure } from './failure.ts';
 import { installImage } from './image.ts';
-import { openTpm } from './open-tpm.ts';
+import { openBoardTpm } from './open-tpm.ts';
 import { checkInstalled, dialer, printer, type RunOptions, rebootFailed, untilEnded } from './run.ts';
 
 const bootFile = 'boot.json';
@@ -38,12 +38,12 @@ type StoredBoot = Omit<Boot, 'logs'> & { logs: { kind: LogPart['kind']; sha256: 
 export async function runDeviceSteps(options: RunOptions, spawns: boolean): Promise<void> {
   const folders = foldersOf(options);
   socketsOf(folders);
-  const tpmSpec = tpmSpecOf(options.tpm, folders);
+  const tpmSpec = tpmSpecOf(options.tpm ?? 'wasm', folders);
   if (options.image !== undefined) await installImage(options.image, options);
   checkInstalled(folders);
   const machine = new Machine(
     folders,
-    await openTpm(tpmSpec),
+    await openBoardTpm(tpmSpec),
     printer(options.json ?? false),
     spawns ? options : null,
   );

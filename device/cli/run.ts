@@ -12,7 +12,7 @@ import { Refusal } from '../refusal.ts';
 import { type Folders, StateFolder } from '../state.ts';
 import { Failure } from './failure.ts';
 import { installImage } from './image.ts';
-import { openTpm } from './open-tpm.ts';
+import { openBoardTpm } from './open-tpm.ts';
 import { jsonLine, textLine } from './print.ts';
 
 export interface RunOptions extends FolderOptions {
@@ -29,13 +29,13 @@ export async function runDevice(options: RunOptions): Promise<void> {
   const folders = foldersOf(options);
   const sockets = socketsOf(folders);
   const locate = locatorOf(options.location);
-  const tpmSpec = tpmSpecOf(options.tpm, folders);
+  const tpmSpec = tpmSpecOf(options.tpm ?? 'wasm', folders);
   if (options.image !== undefined) await installImage(options.image, options);
   checkInstalled(folders);
   const node = new EdgeNode({
     folders,
     clock: systemClock,
-    tpm: await openTpm(tpmSpec),
+    tpm: await openBoardTpm(tpmSpec),
     dial: dialer(folders),
     busSocket: sockets.bus,
     ...(locate ? { locate } : {}),

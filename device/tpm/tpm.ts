@@ -115,7 +115,11 @@ export class Tpm {
       send: (bytes) => {
         if (this.#lost !== undefined && name !== 'FlushContext')
           return Promise.reject(new TransportError('closed', `reopen the TPM first: ${this.#lost}`));
-        return this.#transport.send(bytes, { timeout });
+        return this.#transport.send(bytes, { timeout }).catch((error) => {
+          // A connection that failed may stay so, or still owe a response.
+          if (this.#options.reopen) this.#lost ??= `TPM2_${name} got no response`;
+          throw error;
+        });
       },
       lost: (why) => {
         this.#lost ??= why;
@@ -266,6 +270,21 @@ export class Tpm {
         return (page.at(-1)?.property ?? 0) + 1;
       });
     return found;
+  }
+
+  /** What it can compute: TPM_ALG_IDs and TPM_ECC_CURVEs, ascending. */
+  async algorithms(): Promise<{ algorithms: number[]; curves: number[] }> {
+    const algorithms: number[] = [];
+    const curves: number[] = [];
+    await this.#capability(TPM_CAP.ALGS, 0, (page) => {
+      algorithms.push(...page.map(({ alg }) => alg));
+      return (algorithms.at(-1) ?? 0) + 1;
+    });
+    await this.#capability(TPM_CAP.ECC_CURVES, 0, (page) => {
+      curves.push(...page);
+      return (curves.at(-1) ?? 0) + 1;
+    });
+    return { algorithms, curves };
   }
 
   /** Asks page by page; `take` returns the property to go on with. */

@@ -136,7 +136,7 @@ test('eve tpm serve speaks swtpm, with power and locality', async () => {
   try {
     const { tcti } = JSON.parse(await served.line(/tcti/)) as { tcti: string };
     const port = Number(/port=(\d+)/.exec(tcti)?.[1]);
-    const chip = await openSwtpm('127.0.0.1', port);
+    const chip = await openSwtpm({ port });
     assert.is(chip.powered, false);
     await chip.powerOn();
     const tpm = new Tpm(chip);

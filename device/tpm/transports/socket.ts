@@ -1,16 +1,27 @@
 // A TPM behind a socket: a swtpm, or a TCG simulator.
 import { connect, type Socket } from 'node:net';
-import { type SendOptions, type Transport, TransportError } from '../transport.ts';
+import {
+  commandBytes,
+  defaultTimeout,
+  headerSize,
+  largestMessage,
+  Queue,
+  type SendOptions,
+  type Transport,
+  TransportError,
+} from '../transport.ts';
 
 export type SocketAddress = { host?: string; port: number } | { path: string };
 export type SocketProtocol = 'swtpm' | 'mssim';
 
-const maxSize = 4096;
-// A slow TPM takes minutes for an RSA key.
-const defaultTimeout = 300_000;
+const localhost = '127.0.0.1';
 const connectTimeout = 10_000;
 const SEND_COMMAND = 8;
 const SESSION_END = 20;
+
+export function nameOf(address: SocketAddress): string {
+  return 'path' in address ? address.path : `${address.host ?? localhost}:${address.port}`;
+}
 
 /**
  * Connects to a TPM's command channel. Rejects with TransportError.
@@ -21,9 +32,8 @@ export async function openSocketTpm(
   protocol: SocketProtocol = 'swtpm',
   locality = 0,
 ): Promise<SocketTransport> {
-  const socket =
-    'path' in address ? connect(address.path) : connect(address.port, address.host ?? '127.0.0.1');
-  const name = 'path' in address ? address.path : `${address.host ?? '127.0.0.1'}:${address.port}`;
+  const socket = connect('path' in address ? address : { ...address, host: address.host ?? localhost });
+  const name = nameOf(address);
   await new Promise<void>((resolve, reject) => {
     const fail = (code: 'io' | 'timeout', why: string, cause?: Error) => {
       socket.destroy();
@@ -55,7 +65,7 @@ export class SocketTransport implements Transport {
   #received: Buffer = Buffer.alloc(0);
   #waiting: Waiting | undefined;
   #broken: TransportError | undefined;
-  #last: Promise<unknown> = Promise.resolve();
+  readonly #queue = new Queue();
 
   constructor(socket: Socket, name: string, protocol: SocketProtocol, locality: number) {
     this.#socket = socket.setNoDelay(true);
@@ -70,15 +80,9 @@ export class SocketTransport implements Transport {
   }
 
   /** Sends one command after those before it. After a time-out, or a response out of bounds, the link is closed. */
-  send(bytes: Uint8Array, options: SendOptions = {}): Promise<Uint8Array> {
-    if (bytes.length > maxSize)
-      return Promise.reject(
-        new TransportError('oversize', `a command has at most ${maxSize} bytes, not ${bytes.length}`),
-      );
-    const command = Uint8Array.from(bytes);
-    const result = this.#last.then(() => this.#exchange(command, options.timeout ?? defaultTimeout));
-    this.#last = result.catch(() => {});
-    return result;
+  async send(bytes: Uint8Array, options: SendOptions = {}): Promise<Uint8Array> {
+    const command = commandBytes(bytes);
+    return this.#queue.run(() => this.#exchange(command, options.timeout ?? defaultTimeout));
   }
 
   async close(): Promise<void> {
@@ -125,9 +129,9 @@ export class SocketTransport implements Transport {
     const sizeAt = framed ? 0 : 2;
     if (this.#received.length < sizeAt + 4) return;
     const size = this.#received.readUInt32BE(sizeAt);
-    if (size > maxSize || size < 10) {
+    if (size > largestMessage || size < headerSize) {
       const what = size === 0 && framed ? 'has no power' : `announced a response of ${size} bytes`;
-      this.#break(new TransportError(size > maxSize ? 'oversize' : 'io', `${this.#name} ${what}`));
+      this.#break(new TransportError(size > largestMessage ? 'oversize' : 'io', `${this.#name} ${what}`));
       return;
     }
     const total = framed ? 4 + size + 4 : size;

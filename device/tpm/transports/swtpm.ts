@@ -2,30 +2,33 @@
 // Numbers: tpm_ioctl.h of swtpm 0.7, its socket form (every answer begins with a 32-bit result).
 import { connect } from 'node:net';
 import type { PoweredTpm } from '../powered.ts';
-import { type SendOptions, TransportError } from '../transport.ts';
-import { openSocketTpm, type SocketTransport } from './socket.ts';
+import { Queue, type SendOptions, TransportError } from '../transport.ts';
+import { nameOf, openSocketTpm, type SocketAddress, type SocketTransport } from './socket.ts';
 
 const control = { INIT: 2, SET_LOCALITY: 5, HASH_START: 6, HASH_DATA: 7, HASH_END: 8, STOP: 14 } as const;
 const timeout = 10_000;
 
-/** Reaches a swtpm whose command channel is at `port` and whose control channel is the port above. */
-export async function openSwtpm(host: string, port: number): Promise<SwtpmTransport> {
-  const tpm = new SwtpmTransport(host, port);
+/**
+ * Reaches a swtpm whose command channel is at `address`, and whose control channel is at the port above, or at the path
+ * with `.ctrl` behind it.
+ */
+export async function openSwtpm(address: SocketAddress): Promise<SwtpmTransport> {
+  const tpm = new SwtpmTransport(address);
   await tpm.powerOff();
   return tpm;
 }
 
 export class SwtpmTransport implements PoweredTpm {
-  readonly #host: string;
-  readonly #port: number;
+  readonly #address: SocketAddress;
+  readonly #queue = new Queue();
   #commands: SocketTransport | undefined;
+  /** The TPM goes on when its connection fails: the next command goes over a new one. */
+  #broken = false;
   #locality = 0;
   #localitySet = 0;
-  #last: Promise<unknown> = Promise.resolve();
 
-  constructor(host: string, port: number) {
-    this.#host = host;
-    this.#port = port;
+  constructor(address: SocketAddress) {
+    this.#address = address;
   }
 
   get powered(): boolean {
@@ -33,16 +36,17 @@ export class SwtpmTransport implements PoweredTpm {
   }
 
   powerOn(): Promise<void> {
-    return this.#inTurn(async () => {
+    return this.#queue.run(async () => {
       if (this.#commands) return;
       await this.#control(control.INIT, be32(0));
       this.#localitySet = 0;
-      this.#commands = await openSocketTpm({ host: this.#host, port: this.#port });
+      this.#commands = await openSocketTpm(this.#address);
+      this.#broken = false;
     });
   }
 
   powerOff(): Promise<void> {
-    return this.#inTurn(async () => {
+    return this.#queue.run(async () => {
       await this.#commands?.close();
       this.#commands = undefined;
       await this.#control(control.STOP);
@@ -57,26 +61,35 @@ export class SwtpmTransport implements PoweredTpm {
   }
 
   send(command: Uint8Array, options?: SendOptions): Promise<Uint8Array> {
-    return this.#inTurn(async () => {
+    return this.#queue.run(async () => {
       if (!this.#commands) throw new TransportError('io', 'the TPM has no power');
+      if (this.#broken) {
+        this.#commands = await openSocketTpm(this.#address);
+        this.#broken = false;
+      }
       if (this.#localitySet !== this.#locality) {
         await this.#control(control.SET_LOCALITY, Uint8Array.of(this.#locality));
         this.#localitySet = this.#locality;
       }
-      return this.#commands.send(command, options);
+      try {
+        return await this.#commands.send(command, options);
+      } catch (error) {
+        this.#broken = true;
+        throw error;
+      }
     });
   }
 
   hashStart(): Promise<void> {
-    return this.#inTurn(() => this.#control(control.HASH_START));
+    return this.#queue.run(() => this.#control(control.HASH_START));
   }
 
   hashData(data: Uint8Array): Promise<void> {
-    return this.#inTurn(() => this.#control(control.HASH_DATA, Buffer.concat([be32(data.length), data])));
+    return this.#queue.run(() => this.#control(control.HASH_DATA, Buffer.concat([be32(data.length), data])));
   }
 
   hashEnd(): Promise<void> {
-    return this.#inTurn(() => this.#control(control.HASH_END));
+    return this.#queue.run(() => this.#control(control.HASH_END));
   }
 
   async close(): Promise<void> {
@@ -84,17 +97,12 @@ export class SwtpmTransport implements PoweredTpm {
     this.#commands = undefined;
   }
 
-  #inTurn<T>(work: () => Promise<T>): Promise<T> {
-    const result = this.#last.then(work);
-    this.#last = result.catch(() => {});
-    return result;
-  }
-
   /** One control message, one connection. Rejects with TransportError when the result is not 0. */
   #control(code: number, body: Uint8Array = new Uint8Array()): Promise<void> {
-    const name = `${this.#host}:${this.#port + 1}`;
+    const address = controlOf(this.#address);
+    const name = nameOf(address);
     return new Promise((resolve, reject) => {
-      const socket = connect(this.#port + 1, this.#host);
+      const socket = connect(address);
       let answer = Buffer.alloc(0);
       const fail = (code: TransportError['code'], why: string) => {
         socket.destroy();
@@ -114,6 +122,10 @@ export class SwtpmTransport implements PoweredTpm {
       });
     });
   }
+}
+
+function controlOf(address: SocketAddress): SocketAddress {
+  return 'path' in address ? { path: `${address.path}.ctrl` } : { host: '127.0.0.1', ...address, port: address.port + 1 };
 }
 
 function be32(value: number): Buffer {

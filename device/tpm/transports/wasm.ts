@@ -3,7 +3,7 @@ import { executeInWorker, takesLong } from '../../../wasm/keygen.ts';
 import { TpmStateFile } from '../../../wasm/state-file.ts';
 import { type HostHooks, WasmTpm } from '../../../wasm/tpm.ts';
 import type { PoweredTpm } from '../powered.ts';
-import { TransportError } from '../transport.ts';
+import { commandBytes, TransportError } from '../transport.ts';
 
 /** What the state file of the emulator can be refused for. */
 export { NvImageError } from '../../../wasm/nv-image.ts';
@@ -76,8 +76,8 @@ export class WasmTransport implements PoweredTpm {
    * Runs one command after those sent before. Resolves when what it changed in NV memory is on disk; when that fails
    * (TransportError `io`), the change is tried again before the next command.
    */
-  send(bytes: Uint8Array): Promise<Uint8Array> {
-    const command = Uint8Array.from(bytes);
+  async send(bytes: Uint8Array): Promise<Uint8Array> {
+    const command = commandBytes(bytes);
     const at = { locality: this.#locality, physicalPresence: this.#physicalPresence };
     return this.#inTurn(async (tpm) => {
       const response =

@@ -1,0 +1,76 @@
+// Debian's swtpm in a process of its own, at a Unix socket, and as a device file.
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { closeSync, constants, existsSync, mkdtempSync, openSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+
+const patience = 10_000;
+
+// The first terminal that a leader of a session opens is its own, and hangs up on it.
+process.on('SIGHUP', () => undefined);
+
+export interface Swtpm {
+  process: ChildProcess;
+  /** Its commands; its control channel is at this path with `.ctrl` behind it. */
+  path: string;
+  stop(): Promise<void>;
+}
+
+/** Started, and past TPM2_Startup unless it is to wait for its board. */
+export async function startSwtpm(flags = ['not-need-init', 'startup-clear']): Promise<Swtpm> {
+  const folder = mkdtempSync(join(tmpdir(), 'eve-swtpm-'));
+  const path = join(folder, 'tpm');
+  const process = spawn(
+    'swtpm',
+    [
+      ...['socket', '--tpm2', '--tpmstate', `dir=${folder}`],
+      ...['--server', `type=unixio,path=${path}`, '--ctrl', `type=unixio,path=${path}.ctrl`],
+      ...(flags.length > 0 ? ['--flags', flags.join(',')] : []),
+    ],
+    { stdio: 'ignore' },
+  );
+  const stop = async () => {
+    await ended(process);
+    rmSync(folder, { recursive: true, force: true });
+  };
+  await appears(`${path}.ctrl`, process);
+  return { process, path, stop };
+}
+
+export interface DeviceFile {
+  path: string;
+  stop(): Promise<void>;
+}
+
+/**
+ * A terminal in raw mode whose other end is the TPM at a Unix socket: a character device that takes commands and gives
+ * responses by reads and writes, as /dev/tpmrm0 does. Needs Debian's socat.
+ */
+export async function deviceFile(socket: string): Promise<DeviceFile> {
+  const folder = mkdtempSync(join(tmpdir(), 'eve-device-'));
+  const path = join(folder, 'tpmrm0');
+  const socat = spawn('socat', [`PTY,link=${path},raw,echo=0`, `UNIX-CONNECT:${socket}`], { stdio: 'ignore' });
+  await appears(path, socat);
+  // Whoever closes it last would end it.
+  const kept = openSync(path, constants.O_RDWR | constants.O_NOCTTY);
+  const stop = async () => {
+    closeSync(kept);
+    await ended(socat);
+    rmSync(folder, { recursive: true, force: true });
+  };
+  return { path, stop };
+}
+
+async function appears(path: string, maker: ChildProcess): Promise<void> {
+  for (const end = Date.now() + patience; !existsSync(path); await delay(2))
+    if (maker.exitCode !== null || Date.now() > end) throw new Error(`${maker.spawnfile} makes no ${path}`);
+}
+
+async function ended(child: ChildProcess): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null) return;
+  const gone = once(child, 'exit');
+  child.kill();
+  await gone;
+}
