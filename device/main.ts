@@ -31,7 +31,10 @@ function withFolders(command: Command): Command {
 withFolders(program.command('run').argument('[component]', 'runs this one alone, in a process of its own'))
   .description('Runs a device until SIGTERM or Ctrl-C; SIGHUP reboots it, as if the plug were pulled.')
   .option('--processes', 'runs each component in a process of its own, and starts anew what ends')
-  .option('--tpm <spec>', 'wasm:FILE, or swtpm:host=HOST,port=PORT or path=SOCKET (default: wasm:PERSIST/tpm.nv)')
+  .option(
+    '--tpm <spec>',
+    'wasm:FILE, or swtpm:host=HOST,port=PORT or path=SOCKET (default: wasm:PERSIST/tpm.nv)',
+  )
   .option('--location <place>', 'LATITUDE,LONGITUDE[,ACCURACY IN METRES], or @FILE with such a line')
   .option('--image <dir>', 'puts this image into the first slot before it boots')
   .option('--json', 'prints everything that happens as lines of JSON')
@@ -105,7 +108,9 @@ image
   });
 
 withFolders(program.command('doctor'))
-  .description('Says what this machine can and cannot do as a device; ends with 1 when no device runs like this.')
+  .description(
+    'Says what this machine can and cannot do as a device; ends with 1 when no device runs like this.',
+  )
   .option('--tpm <spec>', tpmForms)
   .option('--json', 'as JSON')
   .action(async ({ json, ...options }) => {

@@ -49,7 +49,8 @@ export function socketsOf(folders: Folders): { bus: string; tpm: string; turns: 
 
 export type TpmSpec =
   | { kind: 'wasm'; file: string }
-  | { kind: 'swtpm' | 'mssim'; address: SocketAddress }
+  | { kind: 'swtpm'; address: SocketAddress }
+  | { kind: 'mssim'; address: SocketAddress }
   /** The TPM of the machine: with time-outs through the addon, or as a plain file. */
   | { kind: 'device' | 'file'; path: string }
   /** A resource manager on D-Bus; `conf` is empty or as its TCTI has it. */

@@ -109,7 +109,9 @@ async function tpm(folders: Folders, options: DoctorOptions) {
   const found = options.tpm === undefined ? discoverTpm(folders) : foundTpm(options.tpm, folders);
   if (!found) {
     if (existsSync('/dev/tpm0'))
-      return [bad('/dev/tpm0 without /dev/tpmrm0', 'use a kernel from 4.12 on, which has a resource manager')];
+      return [
+        bad('/dev/tpm0 without /dev/tpmrm0', 'use a kernel from 4.12 on, which has a resource manager'),
+      ];
     return [
       bad(
         'there is none',
@@ -198,7 +200,9 @@ async function bootLog(folders: Folders, options: DoctorOptions) {
     case 'unreadable':
       return [bad(`${biosLogPath}: ${log.reason}`, 'run as root: the kernel shows its log to nobody else')];
     case 'oversized':
-      return [bad(`${biosLogPath} has over ${log.limit} bytes, and EVC takes no more`, 'update the firmware')];
+      return [
+        bad(`${biosLogPath} has over ${log.limit} bytes, and EVC takes no more`, 'update the firmware'),
+      ];
   }
 }
 
@@ -225,13 +229,17 @@ async function state({ persist, run }: Folders) {
       await access(there, constants.R_OK | constants.W_OK | constants.X_OK);
     } catch (error) {
       const { code } = error as NodeJS.ErrnoException;
-      found.push(bad(`${there} cannot be written: ${code}`, 'run as root, or choose another folder: --state DIR'));
+      found.push(
+        bad(`${there} cannot be written: ${code}`, 'run as root, or choose another folder: --state DIR'),
+      );
       continue;
     }
     const { bavail, bsize } = await statfs(there);
     const free = bavail * bsize;
     const text = `${path}: ${Math.floor(free / 1024 / 1024)} MB free${there === path ? '' : ', made when the device runs'}`;
-    found.push(free < leastFree && path === persist ? limited(text, 'free some space: images need it') : good(text));
+    found.push(
+      free < leastFree && path === persist ? limited(text, 'free some space: images need it') : good(text),
+    );
   }
   return found;
 }
@@ -250,7 +258,9 @@ async function configuration({ config }: Folders) {
     const { host, port } = readServer(join(config, 'server'));
     if (Date.parse(root.validTo) < Date.now())
       return [bad(`the root certificate ended on ${root.validTo}`, next)];
-    return [good(`${host}:${port}, root certificate until ${new Date(root.validTo).toISOString().slice(0, 10)}`)];
+    return [
+      good(`${host}:${port}, root certificate until ${new Date(root.validTo).toISOString().slice(0, 10)}`),
+    ];
   } catch (error) {
     return [bad(`${config}: ${explain(error).text}`, next)];
   }

@@ -14,7 +14,7 @@ import type { RunningComponent } from '../component.ts';
 import { catchUp, deliver, startDeviceComponent, startDeviceSteps } from '../components.ts';
 import { type NodeEvent, watchdog } from '../edge-node.ts';
 import type { Boot } from '../node.ts';
-import { foldersOf, locatorOf, socketsOf, tpmSpecOf } from '../options.ts';
+import { foldersOf, locatorOf, socketsOf } from '../options.ts';
 import { selfTestOf } from '../ports/base-os.ts';
 import { type Folders, StateFolder } from '../state.ts';
 import type { PoweredTpm } from '../tpm/powered.ts';
@@ -24,7 +24,7 @@ import { openSocketTpm } from '../tpm/transports/socket.ts';
 import { inTurnAt, serveTurns, type TurnServer } from '../tpm/turns.ts';
 import { exitCodes, Failure } from './failure.ts';
 import { installImage } from './image.ts';
-import { openBoardTpm } from './open-tpm.ts';
+import { boardTpmSpecOf, openBoardTpm } from './open-tpm.ts';
 import { checkInstalled, dialer, printer, type RunOptions, rebootFailed, untilEnded } from './run.ts';
 
 const bootFile = 'boot.json';
@@ -38,7 +38,7 @@ type StoredBoot = Omit<Boot, 'logs'> & { logs: { kind: LogPart['kind']; sha256: 
 export async function runDeviceSteps(options: RunOptions, spawns: boolean): Promise<void> {
   const folders = foldersOf(options);
   socketsOf(folders);
-  const tpmSpec = tpmSpecOf(options.tpm ?? 'wasm', folders);
+  const tpmSpec = boardTpmSpecOf(options.tpm, folders);
   if (options.image !== undefined) await installImage(options.image, options);
   checkInstalled(folders);
   const machine = new Machine(

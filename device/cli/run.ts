@@ -7,12 +7,12 @@ import { EdgeNode, type NodeEvent } from '../edge-node.ts';
 import { dialTls, readServer } from '../link/dial.ts';
 import type { Dialled } from '../link/uplink.ts';
 import { rootCertificate, rootCertificateFile } from '../node.ts';
-import { type FolderOptions, foldersOf, locatorOf, socketsOf, tpmSpecOf } from '../options.ts';
+import { type FolderOptions, foldersOf, locatorOf, socketsOf } from '../options.ts';
 import { Refusal } from '../refusal.ts';
 import { type Folders, StateFolder } from '../state.ts';
 import { Failure } from './failure.ts';
 import { installImage } from './image.ts';
-import { openBoardTpm } from './open-tpm.ts';
+import { boardTpmSpecOf, openBoardTpm } from './open-tpm.ts';
 import { jsonLine, textLine } from './print.ts';
 
 export interface RunOptions extends FolderOptions {
@@ -29,7 +29,7 @@ export async function runDevice(options: RunOptions): Promise<void> {
   const folders = foldersOf(options);
   const sockets = socketsOf(folders);
   const locate = locatorOf(options.location);
-  const tpmSpec = tpmSpecOf(options.tpm ?? 'wasm', folders);
+  const tpmSpec = boardTpmSpecOf(options.tpm, folders);
   if (options.image !== undefined) await installImage(options.image, options);
   checkInstalled(folders);
   const node = new EdgeNode({

@@ -43,7 +43,7 @@ export function tpmInfoText(info: FoundTpmInfo): string {
   const days = Math.floor(clock.ms / 86_400_000);
   const lines: [title: string, text: string][] = [
     ['TPM', info.tpm],
-    ['manufacturer', `${manufacturer.name} (${manufacturer.id}), ${info.vendor}`],
+    ['manufacturer', `${manufacturerText(manufacturer)}, ${info.vendor}`],
     ['firmware', `${info.firmware}, specification 2.0 revision ${info.revision}`],
     ['PCR banks', banksText(info)],
     ['algorithms', info.algorithms.join(' ')],
@@ -65,6 +65,10 @@ export function tpmInfoText(info: FoundTpmInfo): string {
     ],
   ];
   return lines.map(([title, text]) => `${title.padEnd(16)} ${plainText(text)}`).join('\n');
+}
+
+function manufacturerText({ id, name }: TpmInfo['manufacturer']): string {
+  return name === id ? id : `${name} (${id})`;
 }
 
 function rows(title: string, texts: string[], none: string): [string, string][] {

@@ -49,10 +49,7 @@ export class AddonMissing extends Error {
 const revision = 1;
 const file = 'build/addon.node';
 /** Beside the sources; seen from them, and from dist/. */
-const places = [
-  join(import.meta.dirname, file),
-  join(import.meta.dirname, '../../../device/native', file),
-];
+const places = [join(import.meta.dirname, file), join(import.meta.dirname, '../../../device/native', file)];
 
 /** Throws AddonMissing. */
 export function nativeAddon(): NativeAddon {

@@ -1,12 +1,12 @@
-// `npm run build:native`: compiles the addon into build/ beside this file, in less than a second. It wants a C compiler, the
+// `npm run build:native`: compiles the addon into build/ beside this file, or into the file that is named. It wants a C compiler, the
 // headers of the kernel and of the C library, and the headers that Node ships; nothing is fetched.
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, renameSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const here = dirname(fileURLToPath(import.meta.url));
-const out = join(here, 'build', 'addon.node');
+const out = resolve(process.argv[2] ?? join(here, 'build/addon.node'));
 
 function end(problem, hint) {
   process.stderr.write(`build:native: ${problem}\nhint: ${hint}\n`);

@@ -75,15 +75,15 @@ const manufacturers: Record<string, string> = {
 
 /** [TCG EK Credential Profile 2.5, 2.2.1.4 and 2.2.1.5] */
 const ekKeys: Record<number, string> = {
-  0x01c00002: 'RSA 2048',
-  0x01c0000a: 'ECC P-256',
-  0x01c00012: 'RSA 2048 (high range)',
-  0x01c00014: 'ECC P-256 (high range)',
-  0x01c00016: 'ECC P-384',
-  0x01c00018: 'ECC P-521',
-  0x01c0001a: 'SM2 P-256',
-  0x01c0001c: 'RSA 3072',
-  0x01c0001e: 'RSA 4096',
+  29360130: 'RSA 2048',
+  29360138: 'ECC P-256',
+  29360146: 'RSA 2048 (high range)',
+  29360148: 'ECC P-256 (high range)',
+  29360150: 'ECC P-384',
+  29360152: 'ECC P-521',
+  29360154: 'SM2 P-256',
+  29360156: 'RSA 3072',
+  29360158: 'RSA 4096',
 };
 /** Where manufacturers keep certificates [TCG Registry of Reserved TPM 2.0 Handles, 2.2]. */
 const ekRange = { first: 0x01c00000, last: 0x01c07fff };
@@ -109,9 +109,7 @@ export async function readTpmInfo(tpm: Tpm): Promise<TpmInfo> {
       name: manufacturers[capabilities.manufacturer] ?? capabilities.manufacturer,
     },
     vendor: capabilities.vendor,
-    firmware: [48n, 32n, 16n, 0n]
-      .map((shift) => (capabilities.firmwareVersion >> shift) & 0xffffn)
-      .join('.'),
+    firmware: [48n, 32n, 16n, 0n].map((shift) => (capabilities.firmwareVersion >> shift) & 0xffffn).join('.'),
     revision: (capabilities.revision / 100).toFixed(2),
     algorithms: algorithms.map((id) => nameOf(TPM_ALG, id)),
     curves: curves.map((id) => nameOf(TPM_ECC_CURVE, id)),
@@ -174,4 +172,3 @@ function nameOf(table: Record<string, number>, id: number): string {
 function oneLine(name = ''): string {
   return name.trim().replaceAll('\n', ', ');
 }
-

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
+import { tpmText } from '../../device/cli/open-tpm.ts';
 import { foldersOf, locatorOf, tpmSpecOf } from '../../device/options.ts';
 import { Tpm } from '../../device/tpm/tpm.ts';
 import { openSwtpm } from '../../device/tpm/transports/swtpm.ts';
@@ -16,7 +17,7 @@ test.after(() => rmSync(folder, { recursive: true }));
 test('--help names every command, the exit codes and an example', async () => {
   const { code, stdout } = await runToEnd('eve', ['--help']);
   assert.is(code, 0);
-  for (const command of ['run', 'install', 'status', 'image', 'tpm']) {
+  for (const command of ['run', 'install', 'status', 'doctor', 'image', 'tpm']) {
     assert.match(stdout, new RegExp(`^  ${command}\\b`, 'm'));
   }
   assert.match(stdout, 'Exit codes: 0 done, 1 failed');
@@ -50,8 +51,12 @@ const failing: [args: string[], code: number, says: RegExp][] = [
     /image\.json: is missing.*\nhint: make one with/,
   ],
   [['run', '--state', state], 1, /root-certificate\.pem.*\nhint: .*evc key add/],
-  [['run', '--state', state, '--tpm', 'device:/dev/tpmrm0'], 2, /does not reach a TPM of the machine yet/],
-  [['run', '--state', state, '--tpm', 'abacus'], 2, /known: wasm:FILE and swtpm/],
+  [['run', '--state', state, '--tpm', 'device:/dev/tpmrm0'], 2, /the board of this device is emulated/],
+  [['run', '--state', state, '--tpm', 'abacus'], 2, /known: device:\/dev\/tpmrm0, .*wasm:FILE/],
+  [['tpm', 'info', '--tpm', 'swtpm:port=0'], 2, /no port.*\nhint: write it as swtpm:host=127/],
+  [['tpm', 'info', '--tpm', 'swtpm:hots=x'], 2, /what is hots\?/],
+  [['tpm', 'info', '--tpm', 'device:/dev/none'], 1, /\/dev\/none: ENOENT.*\nhint: turn the TPM on/],
+  [['tpm', 'info', '--tpm', 'mssim:port=1'], 1, /no TPM at 127\.0\.0\.1:1: ECONNREFUSED/],
   [['run', '--state', state, '--location', 'here'], 2, /LATITUDE,LONGITUDE/],
   [['run', '--state', `/tmp/${'long'.repeat(40)}`], 2, /too long for a Unix socket/],
   [
@@ -169,7 +174,24 @@ test('places and folders are read as they are meant', async () => {
     assert.throws(() => locatorOf(wrong), /no place/);
   assert.equal(foldersOf({}), { config: '/config', persist: '/persist', run: '/run/eve' });
   assert.is(foldersOf({ state: '/s', run: '/r' }).run, '/r');
-  assert.equal(tpmSpecOf('swtpm:host=::1,port=1', foldersOf({})), { kind: 'swtpm', host: '::1', port: 1 });
+});
+
+test('each kind of TPM is read as tpm2-tools write it', () => {
+  const folders = foldersOf({ state: '/s' });
+  const read = (text: string) => tpmSpecOf(text, folders);
+  assert.equal(read('wasm'), { kind: 'wasm', file: '/s/persist/tpm.nv' });
+  assert.equal(read('wasm:/x'), { kind: 'wasm', file: '/x' });
+  assert.equal(read('device:'), { kind: 'device', path: '/dev/tpmrm0' });
+  assert.equal(read('file:/dev/tpm1'), { kind: 'file', path: '/dev/tpm1' });
+  assert.equal(read('swtpm:'), { kind: 'swtpm', address: { host: '127.0.0.1', port: 2321 } });
+  assert.equal(read('swtpm:host=::1,port=1'), { kind: 'swtpm', address: { host: '::1', port: 1 } });
+  assert.equal(read('swtpm:path=/x'), { kind: 'swtpm', address: { path: '/x' } });
+  assert.equal(read('mssim:port=7'), { kind: 'mssim', address: { host: '127.0.0.1', port: 7 } });
+  assert.equal(read('tabrmd:bus_type=session'), { kind: 'tabrmd', conf: 'bus_type=session' });
+  for (const text of ['wasm:/x', 'device:/dev/tpmrm0', 'swtpm:path=/x', 'swtpm:host=h,port=9', 'tabrmd:'])
+    assert.is(tpmText(read(text)), text);
+  for (const wrong of ['', 'device2:', 'swtpm:port=x', 'swtpm:port=65535', 'mssim:nope', 'cmd:true'])
+    assert.throws(() => read(wrong), /no such kind|no port|what is/);
 });
 
 test.run();

@@ -1,7 +1,7 @@
 // Debian's swtpm in a process of its own, at a Unix socket, and as a device file.
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { closeSync, constants, existsSync, mkdtempSync, openSync, rmSync } from 'node:fs';
+import { closeSync, constants, existsSync, mkdtempSync, openSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -18,16 +18,23 @@ export interface Swtpm {
   stop(): Promise<void>;
 }
 
-/** Started, and past TPM2_Startup unless it is to wait for its board. */
-export async function startSwtpm(flags = ['not-need-init', 'startup-clear']): Promise<Swtpm> {
+export interface SwtpmOptions {
+  /** It waits for its board to turn it on; else it is past TPM2_Startup. */
+  off?: boolean;
+  /** With endorsement keys and their certificates, as from a factory. Needs Debian's swtpm-tools. */
+  certified?: boolean;
+}
+
+export async function startSwtpm({ off = false, certified = false }: SwtpmOptions = {}): Promise<Swtpm> {
   const folder = mkdtempSync(join(tmpdir(), 'eve-swtpm-'));
+  if (certified) certify(folder);
   const path = join(folder, 'tpm');
   const process = spawn(
     'swtpm',
     [
       ...['socket', '--tpm2', '--tpmstate', `dir=${folder}`],
       ...['--server', `type=unixio,path=${path}`, '--ctrl', `type=unixio,path=${path}.ctrl`],
-      ...(flags.length > 0 ? ['--flags', flags.join(',')] : []),
+      ...(off ? [] : ['--flags', 'not-need-init,startup-clear']),
     ],
     { stdio: 'ignore' },
   );
@@ -37,6 +44,34 @@ export async function startSwtpm(flags = ['not-need-init', 'startup-clear']): Pr
   };
   await appears(`${path}.ctrl`, process);
   return { process, path, stop };
+}
+
+/** A factory with an authority of its own, in the same folder. */
+function certify(folder: string): void {
+  const authority = [
+    'statedir=.',
+    'signingkey=signkey.pem',
+    'issuercert=issuercert.pem',
+    'certserial=certserial',
+  ];
+  writeFileSync(join(folder, 'authority.conf'), authority.join('\n').replaceAll('=', `=${folder}/`));
+  writeFileSync(
+    join(folder, 'setup.conf'),
+    [
+      'create_certs_tool=/usr/bin/swtpm_localca',
+      `create_certs_tool_config=${folder}/authority.conf`,
+      'create_certs_tool_options=/etc/swtpm-localca.options',
+    ].join('\n'),
+  );
+  const made = spawnSync(
+    'swtpm_setup',
+    [
+      ...['--tpm2', '--tpmstate', folder, '--config', join(folder, 'setup.conf')],
+      ...['--createek', '--create-ek-cert', '--pcr-banks', 'sha1,sha256,sha384'],
+    ],
+    { encoding: 'utf8' },
+  );
+  if (made.status !== 0) throw new Error(`swtpm_setup: ${made.stdout}${made.stderr}`);
 }
 
 export interface DeviceFile {
@@ -51,7 +86,9 @@ export interface DeviceFile {
 export async function deviceFile(socket: string): Promise<DeviceFile> {
   const folder = mkdtempSync(join(tmpdir(), 'eve-device-'));
   const path = join(folder, 'tpmrm0');
-  const socat = spawn('socat', [`PTY,link=${path},raw,echo=0`, `UNIX-CONNECT:${socket}`], { stdio: 'ignore' });
+  const socat = spawn('socat', [`PTY,link=${path},raw,echo=0`, `UNIX-CONNECT:${socket}`], {
+    stdio: 'ignore',
+  });
   await appears(path, socat);
   // Whoever closes it last would end it.
   const kept = openSync(path, constants.O_RDWR | constants.O_NOCTTY);

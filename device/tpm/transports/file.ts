@@ -1,7 +1,14 @@
 // A TPM as a file of the kernel, with plain reads and writes: for machines on which no addon can be built. Nothing here can
 // time out. The driver of the kernel does, after minutes, and reads fail then.
 import { type FileHandle, open } from 'node:fs/promises';
-import { announcedSize, commandBytes, largestMessage, Queue, type Transport, TransportError } from '../transport.ts';
+import {
+  announcedSize,
+  commandBytes,
+  largestMessage,
+  Queue,
+  type Transport,
+  TransportError,
+} from '../transport.ts';
 import { checkDevice } from './device.ts';
 
 /** Opens `/dev/tpmrm0` or another character device. Rejects with TransportError. */
@@ -55,7 +62,8 @@ export class FileTransport implements Transport {
         const { bytesRead } = await this.#file.read(received, length, largestMessage - length, null);
         if (bytesRead === 0) throw new TransportError('closed', `${this.#path} gave no whole response`);
         length += bytesRead;
-        if (announcedSize(received.subarray(0, length), this.#path) === length) return received.slice(0, length);
+        if (announcedSize(received.subarray(0, length), this.#path) === length)
+          return received.slice(0, length);
       }
     } finally {
       received.fill(0);

@@ -100,10 +100,12 @@ const codes: Record<string, TransportError['code']> = {
   TCTI_INSUFFICIENT_BUFFER: 'oversize',
 };
 
-const libraries = 'apt-get install libtss2-tctildr0 libtss2-tcti-device0; Alpine: apk add tpm2-tss-tcti-device';
+const libraries =
+  'apt-get install libtss2-tctildr0 libtss2-tcti-device0; Alpine: apk add tpm2-tss-tcti-device';
 const hints: Record<string, string> = {
   TCTI_NO_LOADER: libraries,
-  TCTI_NOT_SUPPORTED: 'the TCTI is not installed; on Debian it is libtss2-tcti-NAME0, for tabrmd libtss2-tcti-tabrmd0',
+  TCTI_NOT_SUPPORTED:
+    'the TCTI is not installed; on Debian it is libtss2-tcti-NAME0, for tabrmd libtss2-tcti-tabrmd0',
 };
 
 function failed(name: string, error: unknown): unknown {

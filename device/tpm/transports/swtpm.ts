@@ -125,7 +125,9 @@ export class SwtpmTransport implements PoweredTpm {
 }
 
 function controlOf(address: SocketAddress): SocketAddress {
-  return 'path' in address ? { path: `${address.path}.ctrl` } : { host: '127.0.0.1', ...address, port: address.port + 1 };
+  return 'path' in address
+    ? { path: `${address.path}.ctrl` }
+    : { host: '127.0.0.1', ...address, port: address.port + 1 };
 }
 
 function be32(value: number): Buffer {
