@@ -14,8 +14,8 @@ import type { StateFolder } from './state.ts';
 import { Tokens } from './tokens.ts';
 import { DeviceTpm } from './tpm/device-tpm.ts';
 import type { Tpm } from './tpm/tpm.ts';
+import { type VaultChoice, vaultBackend } from './vault/backend.ts';
 import { DeviceVault } from './vault/device-vault.ts';
-import { FileVault } from './vault/file.ts';
 
 export interface AssemblyOptions {
   config: StateFolder;
@@ -28,6 +28,8 @@ export interface AssemblyOptions {
   boot: Boot;
   /** Tells this process from the others of the device, at EVC’s broker. */
   name: string;
+  /** What keeps the data of a new vault. Default: file. */
+  vault?: VaultChoice;
   /** A stream to EVC's broker. */
   dial(): Promise<Dialled>;
   locate?(): Promise<Location | null>;
@@ -94,7 +96,7 @@ export function assemble(options: AssemblyOptions): Assembly {
     });
   });
   const vault = new DeviceVault({
-    backend: new FileVault(persist),
+    backend: () => vaultBackend(persist, options.vault ?? 'file'),
     tpm,
     state: persist,
     device: () => device,

@@ -23,11 +23,14 @@ import { reasonOf } from './refusal.ts';
 import { type Folders, StateFolder } from './state.ts';
 import type { PoweredTpm } from './tpm/powered.ts';
 import { Tpm } from './tpm/tpm.ts';
+import type { VaultChoice } from './vault/backend.ts';
 
 export interface EdgeNodeOptions {
   folders: Folders;
   clock: Clock;
   tpm: PoweredTpm;
+  /** What keeps the data of a new vault. Default: file. */
+  vault?: VaultChoice;
   /** A stream to EVC's broker. */
   dial(): Promise<Dialled>;
   locate?(): Promise<Location | null>;
@@ -158,7 +161,7 @@ export class EdgeNode {
   }
 
   #assemble(run: StateFolder, bus: Bus, boot: Boot): Assembly {
-    const { clock, tpm, dial, locate, watch } = this.#options;
+    const { clock, tpm, vault, dial, locate, watch } = this.#options;
     return assemble({
       config: this.#config,
       persist: this.#persist,
@@ -169,6 +172,7 @@ export class EdgeNode {
       slots: this.slots,
       boot,
       name: 'eve',
+      ...(vault ? { vault } : {}),
       dial,
       ...(locate ? { locate } : {}),
       tell: (components, event) => {

@@ -35,6 +35,10 @@ withFolders(program.command('run').argument('[component]', 'runs this one alone,
     '--tpm <spec>',
     'wasm:FILE, or swtpm:host=HOST,port=PORT or path=SOCKET (default: wasm:PERSIST/tpm.nv)',
   )
+  .option(
+    '--vault <backend>',
+    'auto, fscrypt or file: what encrypts a new vault (default: auto, fscrypt where it can)',
+  )
   .option('--location <place>', 'LATITUDE,LONGITUDE[,ACCURACY IN METRES], or @FILE with such a line')
   .option('--image <dir>', 'puts this image into the first slot before it boots')
   .option('--json', 'prints everything that happens as lines of JSON')

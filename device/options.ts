@@ -5,6 +5,7 @@ import type { Location } from '../machines/flow.ts';
 import { exitCodes, Failure } from './cli/failure.ts';
 import type { Folders } from './state.ts';
 import type { SocketAddress } from './tpm/transports/socket.ts';
+import { type VaultChoice, vaultChoices } from './vault/backend.ts';
 
 export interface FolderOptions {
   config?: string;
@@ -98,6 +99,13 @@ function addressOf(text: string, kind: 'swtpm' | 'mssim', rest: string): SocketA
   const number = Number(port);
   if (Number.isInteger(number) && number > 0 && number < 65535) return { host, port: number };
   throw wrong('no port');
+}
+
+/** Reads `--vault`. Throws Failure. */
+export function vaultChoiceOf(text = 'auto'): VaultChoice {
+  const choice = vaultChoices.find((known) => known === text);
+  if (choice) return choice;
+  throw new Failure(`--vault ${text}`, `known: ${vaultChoices.join(', ')}`, exitCodes.usage);
 }
 
 /**

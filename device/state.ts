@@ -83,6 +83,11 @@ export class StateFolder {
     syncFolder(dirname(path));
   }
 
+  /** Makes what was made or removed in a folder durable. */
+  sync(name: string): void {
+    syncFolder(this.file(name));
+  }
+
   /**
    * Reads what `checkpoint` wrote: the newest copy that is whole.
    * Throws Refusal state.broken when there are copies and none of them is.

@@ -14,6 +14,9 @@ import { rootCertificateFile } from '../node.ts';
 import { type FolderOptions, foldersOf } from '../options.ts';
 import { type Folders, StateFolder } from '../state.ts';
 import type { TpmInfo } from '../tpm/info.ts';
+import { vaultBackend } from '../vault/backend.ts';
+import { fileBackend, vaultHeader } from '../vault/data-key.ts';
+import { probeFscrypt } from '../vault/fscrypt.ts';
 import { explain } from './failure.ts';
 import { discoverTpm, tpmText } from './open-tpm.ts';
 import { plainText } from './print.ts';
@@ -48,6 +51,7 @@ const checks: Record<string, Check> = {
   'boot log': bootLog,
   clock,
   state,
+  vault,
   configuration,
   'base OS': baseOs,
   EVC: controller,
@@ -247,6 +251,30 @@ async function state({ persist, run }: Folders) {
 /** The folder, or the first above it that exists. */
 function existing(path: string): string {
   return existsSync(path) || path === dirname(path) ? path : existing(dirname(path));
+}
+
+async function vault({ persist }: Folders) {
+  const folder = existing(persist);
+  try {
+    const header = folder === persist ? vaultHeader(new StateFolder(persist)) : null;
+    if (header?.complete) {
+      const backend = vaultBackend(new StateFolder(persist), 'auto');
+      // What files of our own are open to is known to their process alone.
+      const status = backend.name === fileBackend ? '' : `, ${backend.status()}`;
+      return [good(`there is one, kept by ${backend.name}${status}`)];
+    }
+    const verdict = probeFscrypt(folder);
+    if (verdict.possible) return [good('none yet; the kernel can encrypt it here (fscrypt)')];
+    return [
+      limited(
+        `none yet; one of files of its own is made, since fscrypt cannot: ${verdict.why}`,
+        verdict.next,
+      ),
+    ];
+  } catch (error) {
+    const { text, hint } = explain(error);
+    return [bad(text, hint)];
+  }
 }
 
 async function configuration({ config }: Folders) {

@@ -14,7 +14,7 @@ import type { RunningComponent } from '../component.ts';
 import { catchUp, deliver, startDeviceComponent, startDeviceSteps } from '../components.ts';
 import { type NodeEvent, watchdog } from '../edge-node.ts';
 import type { Boot } from '../node.ts';
-import { foldersOf, locatorOf, socketsOf } from '../options.ts';
+import { foldersOf, locatorOf, socketsOf, vaultChoiceOf } from '../options.ts';
 import { selfTestOf } from '../ports/base-os.ts';
 import { type Folders, StateFolder } from '../state.ts';
 import type { PoweredTpm } from '../tpm/powered.ts';
@@ -38,6 +38,7 @@ type StoredBoot = Omit<Boot, 'logs'> & { logs: { kind: LogPart['kind']; sha256: 
 export async function runDeviceSteps(options: RunOptions, spawns: boolean): Promise<void> {
   const folders = foldersOf(options);
   socketsOf(folders);
+  vaultChoiceOf(options.vault);
   const tpmSpec = boardTpmSpecOf(options.tpm, folders);
   if (options.image !== undefined) await installImage(options.image, options);
   checkInstalled(folders);
@@ -205,6 +206,7 @@ class Machine {
     const more = [
       ...(options.json ? ['--json'] : []),
       ...(options.location === undefined ? [] : ['--location', options.location]),
+      ...(options.vault === undefined ? [] : ['--vault', options.vault]),
     ];
     const [, main = ''] = process.argv;
     const child = spawn(process.execPath, [...process.execArgv, main, ...args, ...more], {
@@ -241,6 +243,7 @@ export async function runComponent(name: string, options: RunOptions): Promise<v
   const folders = foldersOf(options);
   const sockets = socketsOf(folders);
   const locate = locatorOf(options.location);
+  const vault = vaultChoiceOf(options.vault);
   const print = printer(options.json ?? false);
   const ended = untilEnded(options);
   const boot = await waitForBoot(folders);
@@ -259,6 +262,7 @@ export async function runComponent(name: string, options: RunOptions): Promise<v
     slots: new SlotStore(persist),
     boot,
     name: component,
+    vault,
     dial: dialer(folders),
     ...(locate ? { locate } : {}),
     tell: (names, event) => {

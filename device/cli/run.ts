@@ -7,7 +7,7 @@ import { EdgeNode, type NodeEvent } from '../edge-node.ts';
 import { dialTls, readServer } from '../link/dial.ts';
 import type { Dialled } from '../link/uplink.ts';
 import { rootCertificate, rootCertificateFile } from '../node.ts';
-import { type FolderOptions, foldersOf, locatorOf, socketsOf } from '../options.ts';
+import { type FolderOptions, foldersOf, locatorOf, socketsOf, vaultChoiceOf } from '../options.ts';
 import { Refusal } from '../refusal.ts';
 import { type Folders, StateFolder } from '../state.ts';
 import { Failure } from './failure.ts';
@@ -17,6 +17,7 @@ import { jsonLine, textLine } from './print.ts';
 
 export interface RunOptions extends FolderOptions {
   tpm?: string;
+  vault?: string;
   location?: string;
   /** Folder of an image to install first. */
   image?: string;
@@ -29,6 +30,7 @@ export async function runDevice(options: RunOptions): Promise<void> {
   const folders = foldersOf(options);
   const sockets = socketsOf(folders);
   const locate = locatorOf(options.location);
+  const vault = vaultChoiceOf(options.vault);
   const tpmSpec = boardTpmSpecOf(options.tpm, folders);
   if (options.image !== undefined) await installImage(options.image, options);
   checkInstalled(folders);
@@ -36,6 +38,7 @@ export async function runDevice(options: RunOptions): Promise<void> {
     folders,
     clock: systemClock,
     tpm: await openBoardTpm(tpmSpec),
+    vault,
     dial: dialer(folders),
     busSocket: sockets.bus,
     ...(locate ? { locate } : {}),

@@ -6,7 +6,7 @@ const tokenName = 'itoken';
 
 export function vaultManagerPorts({ vault, tokens }: Node): PortsOf<typeof vaultManager> {
   return {
-    probeVault: () => ({ vault: vault.backend.probe(), backend: vault.backend.name }),
+    probeVault: () => vault.probe(),
     async createVault() {
       await vault.create();
       return null;

@@ -5,21 +5,41 @@ import { Refusal } from '../refusal.ts';
 import type { StateFolder } from '../state.ts';
 import type { DeviceTpm } from '../tpm/device-tpm.ts';
 import { MasterKeyStore, masterKey } from './master-key.ts';
-import type { MasterKey, VaultBackend } from './vault.ts';
+import type { MasterKey, VaultBackend, VaultPresence } from './vault.ts';
 
 export class DeviceVault {
-  readonly backend: VaultBackend;
+  readonly #choose: () => VaultBackend;
+  #backend: VaultBackend | null = null;
   readonly #tpm: DeviceTpm;
   readonly #store: MasterKeyStore;
   readonly #device: () => string;
   #key: MasterKey | null = null;
   #unlocked = false;
 
-  constructor(options: { backend: VaultBackend; tpm: DeviceTpm; state: StateFolder; device: () => string }) {
-    this.backend = options.backend;
+  /** `backend` is asked for when it is first needed: of all components, the vault manager alone needs it. */
+  constructor(options: {
+    backend: () => VaultBackend;
+    tpm: DeviceTpm;
+    state: StateFolder;
+    device: () => string;
+  }) {
+    this.#choose = options.backend;
     this.#tpm = options.tpm;
     this.#store = new MasterKeyStore(options.state, options.tpm);
     this.#device = options.device;
+  }
+
+  /** Throws Refusal vault.no-fscrypt, vault.other-backend. */
+  get backend(): VaultBackend {
+    this.#backend ??= this.#choose();
+    return this.#backend;
+  }
+
+  /** Looks for a vault. One that a vault manager before this one left open is locked first. */
+  probe(): { vault: VaultPresence; backend: string } {
+    const { backend } = this;
+    this.lock();
+    return { vault: backend.probe(), backend: backend.name };
   }
 
   get unlocked(): boolean {
@@ -49,7 +69,7 @@ export class DeviceVault {
   }
 
   lock(): void {
-    this.backend.lock();
+    this.#backend?.lock();
     this.#key?.bytes.fill(0);
     this.#key = null;
     this.#unlocked = false;

@@ -1,10 +1,14 @@
 // What a vault does for the vault manager, whatever keeps its data: fscrypt in the kernel, or files of our own.
 
+/** `incomplete`: begun and never opened for use, so nothing is lost by starting over. */
+export type VaultPresence = 'absent' | 'incomplete' | 'present';
+
 export interface VaultBackend {
   /** Named in status and evidence. */
   readonly name: string;
-  /** `incomplete`: begun and never opened for use, so nothing is lost by starting over. */
-  probe(): 'absent' | 'incomplete' | 'present';
+  probe(): VaultPresence;
+  /** Whether its data can be read; `busy`: no more, but for files that were open when it was locked. */
+  status(): 'locked' | 'unlocked' | 'busy';
   /** Makes an empty vault that the key opens, and opens it. Complete only after `finish`. */
   create(key: MasterKey): void;
   finish(): void;
@@ -26,4 +30,12 @@ export interface VaultBackend {
 export interface MasterKey {
   id: string;
   bytes: Uint8Array;
+}
+
+const nameLimit = 200;
+
+/** Throws TypeError for a name that nothing can be kept under. */
+export function checkName(name: string): void {
+  if (name.length === 0 || name.length > nameLimit)
+    throw new TypeError(`a name of 1 to ${nameLimit} characters`);
 }

@@ -59,6 +59,13 @@ export const deviceReasons = {
     text: 'The integrity token that this attempt proposed is not there any more: the device restarted in between.',
     remedy: 'Nothing: a new attestation begins.',
   },
+  'native.missing': {
+    kind: 'device',
+    severity: 'error',
+    title: 'No addon',
+    text: 'The native addon is needed for this, and it is not built or does not load.',
+    remedy: 'Build it where the program is installed: npm run build:native. It takes a second and a C compiler.',
+  },
   'tpm.lost': {
     kind: 'tpm',
     severity: 'error',
@@ -250,6 +257,22 @@ export const deviceReasons = {
     title: 'Vault of another version',
     text: 'The vault was made by another version of the agent.',
     remedy: 'Use the version that made it.',
+  },
+  'vault.no-fscrypt': {
+    kind: 'vault',
+    severity: 'error',
+    title: 'No encryption by the kernel',
+    text: 'The vault is to be encrypted by the kernel, and kernel, file system or addon cannot.',
+    remedy:
+      'Run eve doctor on the device: it says what is missing. Nothing is written unencrypted in its place.',
+  },
+  'vault.other-backend': {
+    kind: 'vault',
+    severity: 'error',
+    title: 'Vault of another backend',
+    text: 'The vault of the device is kept by another backend than the one that was asked for.',
+    remedy:
+      'Start without --vault. A new backend needs a new vault: move the old one away if nobody needs its data.',
   },
   'vault.rotation-deferred': {
     kind: 'vault',

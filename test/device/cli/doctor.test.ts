@@ -1,5 +1,6 @@
 // deadline: 120 s
-import { chmodSync, mkdirSync, writeFileSync } from 'node:fs';
+import { randomBytes } from 'node:crypto';
+import { chmodSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { test } from 'uvu';
@@ -8,9 +9,12 @@ import { createPki } from '../../../controller/pki.ts';
 import { examine, type Finding, findingsText, healthy } from '../../../device/cli/doctor.ts';
 import { createImageFolder, installImage } from '../../../device/cli/image.ts';
 import { foldersOf } from '../../../device/options.ts';
+import { StateFolder } from '../../../device/state.ts';
 import { serveTpm } from '../../../device/tpm/serve.ts';
 import type { Tpm } from '../../../device/tpm/tpm.ts';
 import type { Transport } from '../../../device/tpm/transport.ts';
+import { FileVault } from '../../../device/vault/file.ts';
+import { masterKey } from '../../../device/vault/master-key.ts';
 import { HierarchyChangeAuth } from '../../../formats/tpm2/commands.ts';
 import { TPM_CC, TPM_RH } from '../../../formats/tpm2/constants.ts';
 import { inFolder } from '../../kit/folders.ts';
@@ -120,6 +124,25 @@ test('a TPM that is not there, or answers rubbish, is a finding and no end', () 
     server.close();
     assert.equal(verdictsOf(rubbish, 'TPM'), ['bad']);
     assert.match(of(rubbish, 'TPM')[0]?.text ?? '', /announced a response of 0 bytes/);
+  }));
+
+test('the vault: what would keep it, and what does', () =>
+  inFolder(async (state) => {
+    const { persist } = foldersOf({ state });
+    const tpm = `wasm:${join(state, 'tpm')}`;
+    const [before] = of(await examine({ state, tpm }), 'vault');
+    assert.match(
+      before?.text ?? '',
+      /^none yet; (the kernel can encrypt it here|one of files of its own .* E[A-Z]+: )/,
+    );
+    const vault = new FileVault(new StateFolder(persist));
+    vault.create(masterKey(randomBytes(32)));
+    vault.finish();
+    const [after] = of(await examine({ state, tpm }), 'vault');
+    assert.equal([after?.verdict, after?.text], ['good', 'there is one, kept by file']);
+    writeFileSync(join(persist, 'vault/vault.json'), 'rubbish');
+    rmSync(join(persist, 'vault/vault.json.bak'));
+    assert.equal(verdictsOf(await examine({ state, tpm }), 'vault'), ['bad']);
   }));
 
 test('a wrong --tpm is wrong usage, and damaged files are findings', () =>

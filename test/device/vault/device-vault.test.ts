@@ -26,7 +26,7 @@ async function onBoard(work: (bench: Bench) => Promise<void>): Promise<void> {
       const state = new StateFolder(folder);
       const tpm = new DeviceTpm(board.tpm, state);
       const vault = (device = 'me') =>
-        new DeviceVault({ backend: new FileVault(state), tpm, state, device: () => device });
+        new DeviceVault({ backend: () => new FileVault(state), tpm, state, device: () => device });
       await work({ board, tpm, state, vault });
     });
   } finally {
