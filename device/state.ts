@@ -33,7 +33,7 @@ export class StateFolder {
 
   constructor(path: string) {
     this.path = path;
-    mkdirSync(path, { recursive: true, mode: 0o700 });
+    makeFolder(path);
   }
 
   file(name: string): string {
@@ -58,7 +58,7 @@ export class StateFolder {
   /** Atomic and durable; `mode` 0o600 for everything, since most of it is nobody else's business. */
   write(name: string, bytes: Uint8Array): void {
     const path = this.file(name);
-    mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+    makeFolder(dirname(path));
     const fresh = `${path}.new`;
     try {
       const fd = openSync(fresh, 'w', 0o600);
@@ -141,6 +141,16 @@ function hashOf(text: string): string {
 
 function writeAll(fd: number, bytes: Uint8Array): void {
   for (let done = 0; done < bytes.length; ) done += writeSync(fd, bytes, done);
+}
+
+/** Makes a folder and those above it. Each is durable once the one above it is. */
+function makeFolder(path: string): void {
+  const first = mkdirSync(path, { recursive: true, mode: 0o700 });
+  if (first === undefined) return;
+  for (let made = path; ; made = dirname(made)) {
+    syncFolder(dirname(made));
+    if (made === first) return;
+  }
 }
 
 /** A rename is durable once its folder is. */

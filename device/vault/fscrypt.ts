@@ -54,6 +54,7 @@ export class FscryptVault implements VaultBackend {
     rmSync(folder, { recursive: true, force: true });
     mkdirSync(folder, { mode: 0o700 });
     asked(() => nativeAddon().setPolicy(folder, identifier));
+    this.#state.sync(dataFolder);
     this.#state.sync('vault');
     this.#dataKey = dataKey;
   }

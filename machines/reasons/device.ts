@@ -64,7 +64,8 @@ export const deviceReasons = {
     severity: 'error',
     title: 'No addon',
     text: 'The native addon is needed for this, and it is not built or does not load.',
-    remedy: 'Build it where the program is installed: npm run build:native. It takes a second and a C compiler.',
+    remedy:
+      'Build it where the program is installed: npm run build:native. It takes a second and a C compiler.',
   },
   'tpm.lost': {
     kind: 'tpm',
