@@ -1,6 +1,8 @@
 // What a port throws when it cannot answer: a reason that charts, operators and tests know by its code.
 import { WireError } from '../formats/wire/wire-error.ts';
 import type { Failure } from '../machines/port.ts';
+import { SessionError } from './tpm/authorization.ts';
+import { ResponseError } from './tpm/execute.ts';
 import { TransportError } from './tpm/transport.ts';
 
 export class Refusal extends Error {
@@ -29,6 +31,29 @@ const fileCodes: Record<string, [code: string, text: string]> = {
   EIO: ['disk.failed', 'the disk reports an input/output error'],
 };
 
+const sessionReasons: Record<SessionError['code'], { code: string; text: string }> = {
+  'hmac-mismatch': {
+    code: 'tpm.bus',
+    text: 'a response was changed between the TPM and this program; it is not believed',
+  },
+  'salt-key-name': {
+    code: 'tpm.other',
+    text: 'the key that answers for the TPM is not the one of this device',
+  },
+  broken: { code: 'tpm.lost', text: 'the TPM is out of reach: a response of this session was lost' },
+};
+
+function reasonOfAnswer(rcName: string): { code: string; text: string } {
+  if (rcName === 'TPM_RC_LOCKOUT')
+    return { code: 'tpm.lockout', text: 'the TPM refuses for a while, after too many wrong authorisations' };
+  if (/_(MEMORY|HANDLES)$/.test(rcName))
+    return {
+      code: 'tpm.memory',
+      text: `the TPM has no room: ${rcName}; what was left in it is flushed first`,
+    };
+  return { code: 'tpm.error', text: `the TPM answers ${rcName}` };
+}
+
 /** Anything that was thrown, as a reason. What is not ours is named and never quoted: its text may hold a secret. */
 export function reasonOf(error: unknown): Omit<Failure, 'at' | 'dice'> {
   if (error instanceof Refusal) {
@@ -52,11 +77,10 @@ export function reasonOf(error: unknown): Omit<Failure, 'at' | 'dice'> {
     const [reason, text] = fileCodes[code] as [string, string];
     return { code: reason, text };
   }
-  if (typeof rcName === 'string') {
-    return rcName === 'TPM_RC_LOCKOUT'
-      ? { code: 'tpm.lockout', text: 'the TPM refuses for a while, after too many wrong authorisations' }
-      : { code: 'tpm.error', text: `the TPM answers ${rcName}` };
-  }
+  if (typeof rcName === 'string') return reasonOfAnswer(rcName);
+  if (error instanceof SessionError) return sessionReasons[error.code];
+  if (error instanceof ResponseError)
+    return { code: 'tpm.rubbish', text: `what came from the TPM is no response: ${error.message}` };
   const where = typeof code === 'string' ? ` (${code}${syscall ? ` in ${syscall}` : ''})` : '';
   return { code: 'internal.error', text: `${name ?? 'an error'}${where} that nobody expected here` };
 }

@@ -10,7 +10,16 @@ import { TpmError } from './execute.ts';
 import { KeyError, type KeyRole, type Keys, type PinnedNames, provisionKeys } from './keys.ts';
 import { publicKeyOf } from './public-key.ts';
 import { type QuoteResult, quote } from './quote.ts';
-import { decodeSealedBlob, encodeSealedBlob, PolicyMismatch, SealRefused, seal, unseal } from './seal.ts';
+import {
+  decodeSealedBlob,
+  encodeSealedBlob,
+  PolicyMismatch,
+  type SealedBlob,
+  SealRefused,
+  seal,
+  unseal,
+} from './seal.ts';
+import { withSession } from './session.ts';
 import { signDigest } from './sign.ts';
 import type { Tpm } from './tpm.ts';
 
@@ -38,8 +47,10 @@ export class DeviceTpm {
     return this.#keys;
   }
 
-  random(size: number): Promise<Uint8Array> {
-    return this.tpm.random(size);
+  /** Random bytes that nobody on the bus sees: master keys are made of them. */
+  async random(size: number): Promise<Uint8Array> {
+    const { srk } = await this.keys();
+    return withSession(this.tpm, { type: 'hmac', salt: srk }, (session) => this.tpm.random(size, session));
   }
 
   async devicePublicKey(): Promise<KeyObject> {
@@ -92,8 +103,9 @@ export class DeviceTpm {
   /** Throws Refusal vault.pcr-mismatch with the PCRs that differ, vault.seal-unusable. */
   async unseal(blob: Uint8Array): Promise<Uint8Array> {
     const { srk } = await this.keys();
+    const sealed = readBlob(blob);
     try {
-      return await unseal(this.tpm, srk, decodeSealedBlob(blob));
+      return await unseal(this.tpm, srk, sealed);
     } catch (error) {
       if (error instanceof PolicyMismatch) {
         throw new Refusal('vault.pcr-mismatch', `the master key is ${error.message}`, {
@@ -101,16 +113,7 @@ export class DeviceTpm {
           cause: error,
         });
       }
-      if (error instanceof FormatError || isRefusedLoad(error)) {
-        throw new Refusal(
-          'vault.seal-unusable',
-          'the sealed master key is damaged, or was sealed by another TPM',
-          {
-            cause: error,
-          },
-        );
-      }
-      throw error;
+      throw isRefusedLoad(error) ? unusable(error) : error;
     }
   }
 
@@ -137,6 +140,23 @@ export class DeviceTpm {
       );
     }
   }
+}
+
+/** A response of the TPM that cannot be read is no fault of the blob, so the blob is read apart. */
+function readBlob(bytes: Uint8Array): SealedBlob {
+  try {
+    return decodeSealedBlob(bytes);
+  } catch (error) {
+    throw error instanceof FormatError ? unusable(error) : error;
+  }
+}
+
+function unusable(cause: unknown): Refusal {
+  return new Refusal(
+    'vault.seal-unusable',
+    'the sealed master key is damaged, or was sealed by another TPM',
+    { cause },
+  );
 }
 
 /** The TPM was given the blob and does not take it; a parameter of TPM2_Load is nothing but bytes of the blob. */

@@ -1,5 +1,6 @@
 // One command, end to end: names, sessions, parameters, sending, checking, decoding [TPM2 Part 1, 18 and 19].
 import { setTimeout as wait } from 'node:timers/promises';
+import { FormatError } from '../../formats/format-error.ts';
 import { decode, encode, type Fields, type Values } from '../../formats/tpm2/codec.ts';
 import type { Command, Handles } from '../../formats/tpm2/commands.ts';
 import { handleType, TPM_HT, TPM_RH } from '../../formats/tpm2/constants.ts';
@@ -36,6 +37,15 @@ export class TpmError extends Error {
     this.kind = kind;
     this.number = number;
     this.retry = retry;
+  }
+}
+
+/** What came back does not follow the structure of a response. The command may have run. */
+export class ResponseError extends FormatError {
+  constructor(cause: FormatError) {
+    super(cause.path, cause.offset, '', { cause });
+    this.name = 'ResponseError';
+    this.message = cause.message;
   }
 }
 
@@ -131,7 +141,7 @@ function only<T>(things: T[], what: string): T | undefined {
  * only encrypt.
  * @throws TpmError if the TPM refuses.
  * @throws SessionError if the response is not from the TPM that the session was started with.
- * @throws FormatError if the response does not follow its structure.
+ * @throws ResponseError if the response does not follow its structure.
  * @throws TransportError if it is not known whether the command ran.
  */
 export async function execute<H extends Handles, P extends Fields, RH extends string, R extends Fields>(
@@ -200,10 +210,14 @@ export async function execute<H extends Handles, P extends Fields, RH extends st
   } catch (error) {
     // The command ran, so what it made exists, whatever became of the response.
     await link.abandon(response.handles);
-    throw error;
+    throw unreadable(error);
   } finally {
     if (encrypting) response.parameters.fill(0);
   }
+}
+
+function unreadable(error: unknown): unknown {
+  return error instanceof FormatError ? new ResponseError(error) : error;
 }
 
 /** Sends until the TPM takes the command, and takes the response apart. */
@@ -224,7 +238,7 @@ async function submit(
       for (const { session } of uses) session.broken = true;
       if (command.responseHandles.length > 0 || command.name === 'FlushContext')
         link.lost(`TPM2_${command.name} got no usable response`);
-      throw error;
+      throw unreadable(error);
     }
     if (response.responseCode === 0) return response;
     const error = new TpmError(response.responseCode, command.name);

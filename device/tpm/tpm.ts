@@ -42,6 +42,14 @@ export interface Capabilities {
 const slowCommands: ReadonlySet<string> = new Set(['CreatePrimary', 'Create', 'SelfTest']);
 const timeouts = { slow: 180_000, other: 30_000 };
 
+const outOfMemory: ReadonlySet<number> = new Set([
+  TPM_RC.OBJECT_MEMORY,
+  TPM_RC.SESSION_MEMORY,
+  TPM_RC.MEMORY,
+  TPM_RC.SESSION_HANDLES,
+  TPM_RC.OBJECT_HANDLES,
+]);
+
 const capabilityPage = 64;
 // A TPM that always has more data must not keep us for ever.
 const capabilityPages = 64;
@@ -104,9 +112,16 @@ export class Tpm {
     return this.exclusive(() => {
       // Sessions roll their nonces command by command, so within a sequence, too, one waits for the other.
       const result = this.#commands.then(() => execute(this.#link(command.name), command, args, sessions));
-      this.#commands = result.catch(() => {});
+      this.#commands = result.catch((error) => this.#ranOut(error));
       return result;
     });
+  }
+
+  /** A sequence gives back what it takes: when there is no room, something of nobody is in the way. */
+  #ranOut(error: unknown): void {
+    const { reopen, sole } = this.#options;
+    if (error instanceof TpmError && outOfMemory.has(error.base) && (reopen || sole))
+      this.#lost ??= `${error.rcName}: something was left behind`;
   }
 
   #link(name: string): Link {

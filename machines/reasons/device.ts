@@ -89,6 +89,29 @@ export const deviceReasons = {
     text: 'The TPM refused a command; the text has its answer.',
     remedy: 'Look at the name of the answer; most go away with a reboot.',
   },
+  'tpm.memory': {
+    kind: 'tpm',
+    severity: 'warning',
+    title: 'TPM full',
+    text: 'The TPM has no room for another key or session: something was left behind in it.',
+    remedy: 'Nothing: the device flushes it and tries again. When it goes on, look who else uses the TPM.',
+  },
+  'tpm.bus': {
+    kind: 'tpm',
+    severity: 'critical',
+    title: 'Response changed on its way',
+    text: 'A response was changed between the TPM and the program. It was not believed.',
+    remedy:
+      'Nothing when it happens once. When it goes on, somebody or something sits between TPM and processor: look at the board.',
+  },
+  'tpm.rubbish': {
+    kind: 'tpm',
+    severity: 'error',
+    title: 'Unreadable response',
+    text: 'What came from the TPM does not follow the specification.',
+    remedy:
+      'Nothing when it happens once: the device tries again. When it goes on, update the TPM’s firmware.',
+  },
   'tpm.failed': {
     kind: 'tpm',
     severity: 'error',

@@ -2,6 +2,7 @@
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { closeSync, constants, existsSync, mkdtempSync, openSync, rmSync, writeFileSync } from 'node:fs';
+import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -43,6 +44,7 @@ export async function startSwtpm({ off = false, certified = false }: SwtpmOption
     rmSync(folder, { recursive: true, force: true });
   };
   await appears(`${path}.ctrl`, process);
+  for (const socket of [path, `${path}.ctrl`]) await listens(socket, process);
   return { process, path, stop };
 }
 
@@ -103,6 +105,20 @@ export async function deviceFile(socket: string): Promise<DeviceFile> {
 async function appears(path: string, maker: ChildProcess): Promise<void> {
   for (const end = Date.now() + patience; !existsSync(path); await delay(2))
     if (maker.exitCode !== null || Date.now() > end) throw new Error(`${maker.spawnfile} makes no ${path}`);
+}
+
+/** A socket is there a moment before anybody listens at it. */
+async function listens(path: string, maker: ChildProcess): Promise<void> {
+  for (const end = Date.now() + patience; ; await delay(2)) {
+    const socket = connect(path);
+    const there = await new Promise((resolve) => {
+      socket.once('connect', () => resolve(true)).once('error', () => resolve(false));
+    });
+    socket.destroy();
+    if (there) return;
+    if (maker.exitCode !== null || Date.now() > end)
+      throw new Error(`${maker.spawnfile} does not listen at ${path}`);
+  }
 }
 
 async function ended(child: ChildProcess): Promise<void> {

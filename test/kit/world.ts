@@ -53,6 +53,8 @@ export interface WorldDevice {
   net: { up: boolean; cutAtImage?: string };
   /** Called when the other slot is staged, before the reboot. */
   onStaged?(): void;
+  /** Called when the board has booted, before the first component starts. */
+  onBooted?(): void;
 }
 
 export class World {
@@ -364,6 +366,7 @@ export class World {
         this.#progress++;
         events.push(event);
         if (event.kind === 'boot' && event.boot.image === net.cutAtImage) net.up = false;
+        if (event.kind === 'boot') device.onBooted?.();
         if (event.kind === 'port' && event.port === 'stageSlot' && event.phase === 'ends')
           device.onStaged?.();
         if (event.kind === 'port' && realWork.has(event.port))

@@ -1,6 +1,8 @@
+// deadline: 120 s
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { TpmError } from '../../../device/tpm/execute.ts';
+import { readTpmInfo } from '../../../device/tpm/info.ts';
 import { loadKey, provisionKeys } from '../../../device/tpm/keys.ts';
 import { quote } from '../../../device/tpm/quote.ts';
 import { seal, unseal } from '../../../device/tpm/seal.ts';
@@ -262,12 +264,78 @@ test('an unusable response to a command that makes something: it is flushed at o
     assert.is(tpm.lost, undefined);
   }));
 
-test('five hundred quotes leave nothing', () =>
+test('no room: what is in the way is flushed before the next sequence, where nobody else uses the TPM', () =>
+  withTpm(async (tpm, transport) => {
+    const { ak } = await provisionKeys(tpm);
+    const attempt = (on: Tpm) =>
+      quote(on, ak, { qualifyingData: new Uint8Array(4), bank: 'sha256', pcrs: [0] });
+    const shared = new Tpm(transport);
+    for (let left = 0; left < 3; left++) await shared.execute(commands.CreatePrimary, primary);
+    const full = (error: TpmError) => error.rcName === 'TPM_RC_OBJECT_MEMORY';
+    await rejects(attempt(shared), TpmError, full);
+    assert.is(shared.lost, undefined, 'they may be somebody else’s');
+    await rejects(attempt(tpm), TpmError, full);
+    assert.match(tpm.lost ?? '', /TPM_RC_OBJECT_MEMORY/);
+    await attempt(tpm);
+    assert.is(tpm.lost, undefined);
+    let reopened = 0;
+    const reopen = async () => {
+      reopened++;
+      await tpm.flushAll();
+      return transport;
+    };
+    const kept = { send: (command: Uint8Array) => transport.send(command), close: async () => {} };
+    const managed = new Tpm(kept, { reopen });
+    for (let left = 0; left < 3; left++) await managed.execute(commands.CreatePrimary, primary);
+    await rejects(attempt(managed), TpmError, full);
+    await attempt(managed);
+    assert.is(reopened, 1);
+  }));
+
+test('a connection that failed is opened anew before the next sequence, until one opens', () =>
+  withTpm(async (_, transport) => {
+    const wire = new FaultyTransport(transport);
+    wire.close = async () => {};
+    let there = true;
+    const tpm = new Tpm(wire, {
+      reopen: async () => {
+        if (!there) throw new TransportError('io', 'nobody there');
+        return transport;
+      },
+    });
+    there = false;
+    wire.fault = async () => {
+      throw new TransportError('io', 'gone');
+    };
+    await rejects(tpm.readClock(), TransportError, (error) => error.message === 'gone');
+    for (const _ of [1, 2])
+      await rejects(tpm.readClock(), TransportError, (error) => error.message === 'nobody there');
+    there = true;
+    await tpm.readClock();
+    assert.is(tpm.lost, undefined);
+  }));
+
+test('ten thousand quotes leave nothing', () =>
   withTpm(async (tpm) => {
     const { ak } = await provisionKeys(tpm);
-    for (let i = 0; i < 500; i++)
-      await quote(tpm, ak, { qualifyingData: Uint8Array.of(i >> 8, i), bank: 'sha256', pcrs: [0, 1, 2, 3] });
+    const room = async () => {
+      const { free } = await readTpmInfo(tpm);
+      return [free.transient, free.sessions, free.persistent];
+    };
+    const before = await room();
+    const qualifyingData = new Uint8Array(32);
+    const counted = new Set<string>();
+    for (let count = 0; count < 10_000; count++) {
+      new DataView(qualifyingData.buffer).setUint32(0, count);
+      const { signature } = await quote(tpm, ak, { qualifyingData, bank: 'sha256', pcrs: [0, 4, 7, 8, 13] });
+      counted.add(Buffer.from(signature).toString('base64'));
+    }
+    assert.is(counted.size, 10_000, 'each is a quote of its own');
     assert.equal(await leftovers(tpm), []);
+    assert.equal(await room(), before);
+    console.log(
+      `${counted.size} quotes: no object, no session, and as much room as before (${before.join(', ')})`,
+    );
   }));
 
 test('sequences do not mix, and join in when nested', () =>

@@ -11,9 +11,10 @@ import {
   renameSync,
   rmSync,
   statSync,
+  symlinkSync,
   writeFileSync,
 } from 'node:fs';
-import { type AddressInfo, createServer, type Socket } from 'node:net';
+import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -22,6 +23,7 @@ import * as assert from 'uvu/assert';
 import { serveTpm } from '../../../device/tpm/serve.ts';
 import { type Transport, TransportError } from '../../../device/tpm/transport.ts';
 import { openSocketTpm, type SocketProtocol } from '../../../device/tpm/transports/socket.ts';
+import { openSwtpm } from '../../../device/tpm/transports/swtpm.ts';
 import { openWasmTpm } from '../../../device/tpm/transports/wasm.ts';
 import { NvImageError } from '../../../wasm/nv-image.ts';
 import { TpmStateError } from '../../../wasm/state-file.ts';
@@ -426,6 +428,36 @@ socket('a TPM that is silent, gone or absent gives an error that says so', async
   assert.match(absent.message, /ECONNREFUSED/);
   const nowhere = await failure(openSocketTpm({ path: join(tmpdir(), 'no-such-tpm') }), TransportError);
   assert.match(nowhere.message, /ENOENT/);
+});
+
+socket('a swtpm whose connection fails goes on over a new one, with its power and its PCRs', async () => {
+  const tpm = await openWasmTpm({ startup: false });
+  const folder = mkdtempSync(join(tmpdir(), 'eve-attest-tpm-'));
+  const served = await serveTpm(tpm, { protocol: 'swtpm', path: join(folder, 'behind') });
+  const near: Socket[] = [];
+  const wire = createServer((connection) => {
+    near.push(connection);
+    const far = connect(join(folder, 'behind'));
+    connection.on('error', () => {}).pipe(far);
+    far.on('error', () => {}).pipe(connection);
+  }).listen(join(folder, 'wire'));
+  await once(wire, 'listening');
+  symlinkSync(join(folder, 'behind.ctrl'), join(folder, 'wire.ctrl'));
+  const chip = await openSwtpm({ path: join(folder, 'wire') });
+  assert.match((await failure(chip.send(t.getRandom(8)), TransportError)).message, /no power/);
+  await chip.powerOn();
+  await ok(chip, t.startup());
+  await ok(chip, t.pcrExtend(3, Buffer.alloc(32, 1)));
+  const value = t.pcrValues(await ok(chip, t.pcrRead(3)))[0];
+  for (const connection of near) connection.destroy();
+  assert.ok(['closed', 'io'].includes((await failure(chip.send(t.pcrRead(3)), TransportError)).code));
+  assert.equal(t.pcrValues(await ok(chip, t.pcrRead(3)))[0], value);
+  assert.is(chip.powered, true);
+  await chip.close();
+  wire.close();
+  await served.close();
+  await tpm.close();
+  rmSync(folder, { recursive: true });
 });
 
 socket('a command that is too long is not sent', async () => {
