@@ -14,6 +14,7 @@ import { rootCertificateFile } from '../node.ts';
 import { type FolderOptions, foldersOf } from '../options.ts';
 import { type Folders, StateFolder } from '../state.ts';
 import type { TpmInfo } from '../tpm/info.ts';
+import { keysToMake } from '../tpm/keys.ts';
 import { vaultBackend } from '../vault/backend.ts';
 import { fileBackend, vaultHeader } from '../vault/data-key.ts';
 import { probeFscrypt } from '../vault/fscrypt.ts';
@@ -146,9 +147,6 @@ function hardware(): string {
   return existsSync('/dev/tpmrm0') ? 'this machine has a TPM of its own: /dev/tpmrm0' : '';
 }
 
-/** Keys that a device makes in its TPM. */
-const ownKeys = [0x81000001, 0x81000002, 0x81000004, 0x81000005, 0x817fffff];
-
 function tpmFindings({ banks, lockout, authorized, disabled, free, persistent, certificates }: TpmInfo) {
   const found: Omit<Finding, 'check'>[] = [];
   if (!banks.sha256) found.push(bad('no SHA-256 bank of PCRs', 'turn it on in the firmware setup'));
@@ -169,7 +167,7 @@ function tpmFindings({ banks, lockout, authorized, disabled, free, persistent, c
         `wait ${lockout.interval} s; keys of EVE are not concerned, those of others may be`,
       ),
     );
-  const missing = ownKeys.filter((handle) => !persistent.includes(handle)).length;
+  const missing = keysToMake(persistent);
   if (free.persistent < missing)
     found.push(
       bad(
@@ -178,7 +176,7 @@ function tpmFindings({ banks, lockout, authorized, disabled, free, persistent, c
       ),
     );
   if (!certificates.some(({ problem }) => problem === ''))
-    found.push(limited('no endorsement certificate: EVC trusts this TPM on first use', ''));
+    found.push(limited('no endorsement certificate: EVC can only trust this TPM on first use', ''));
   return found;
 }
 

@@ -81,7 +81,7 @@ function banksText({ banks }: TpmInfo): string {
 }
 
 function certificateText({ index, key, size, subject, notAfter, problem }: TpmInfo['certificates'][number]) {
-  const what = `${hex(index)} ${key || 'other'}, ${size} bytes`;
+  const what = `${hex(index)} ${key}, ${size} bytes`;
   if (problem !== '') return `${what}, not readable: ${problem}`;
   return `${what}, ${subject || 'no subject'}, until ${new Date(notAfter).toISOString().slice(0, 10)}`;
 }

@@ -2,6 +2,12 @@
 import { X509Certificate } from 'node:crypto';
 import { TPM_ALG, TPM_ECC_CURVE, TPM_HT, TPM_PT } from '../../formats/tpm2/constants.ts';
 import type { HashName } from '../../formats/tpm2/hash.ts';
+import {
+  type EndorsementTemplate,
+  endorsementChainIndices,
+  endorsementIndices,
+} from '../../formats/tpm2/templates.ts';
+import { largestCertificate } from '../../formats/x509/parse.ts';
 import { readNv, readNvPublic } from './nv.ts';
 import type { Tpm } from './tpm.ts';
 
@@ -38,7 +44,7 @@ export interface TpmInfo {
 
 export interface EkCertificate {
   index: number;
-  /** What the index is for; empty where no profile says. */
+  /** The key that it is for; `chain` for one of those between a key's own and the root. */
   key: string;
   /** Bytes in the index. */
   size: number;
@@ -73,22 +79,16 @@ const manufacturers: Record<string, string> = {
   WEC: 'Winbond',
 };
 
-/** [TCG EK Credential Profile 2.5, 2.2.1.4 and 2.2.1.5] */
-const ekKeys: Record<number, string> = {
-  29360130: 'RSA 2048',
-  29360138: 'ECC P-256',
-  29360146: 'RSA 2048 (high range)',
-  29360148: 'ECC P-256 (high range)',
-  29360150: 'ECC P-384',
-  29360152: 'ECC P-521',
-  29360154: 'SM2 P-256',
-  29360156: 'RSA 3072',
-  29360158: 'RSA 4096',
+const keyTexts: Record<EndorsementTemplate, string> = {
+  'L-1': 'RSA 2048',
+  'L-2': 'ECC P-256',
+  'H-1': 'RSA 2048 (H-1)',
+  'H-2': 'ECC P-256 (H-2)',
+  'H-3': 'ECC P-384',
+  'H-4': 'ECC P-521',
+  'H-6': 'RSA 3072',
+  'H-7': 'RSA 4096',
 };
-/** Where manufacturers keep certificates [TCG Registry of Reserved TPM 2.0 Handles, 2.2]. */
-const ekRange = { first: 0x01c00000, last: 0x01c07fff };
-/** Far above any; a larger index is no certificate, and reading it takes long. */
-const largestCertificate = 8192;
 
 // TPMA_PERMANENT and TPMA_STARTUP_CLEAR [TPM2 Part 2, 8.6 and 8.7].
 const inLockout = 9;
@@ -143,13 +143,13 @@ export async function readTpmInfo(tpm: Tpm): Promise<TpmInfo> {
 async function certificates(tpm: Tpm): Promise<EkCertificate[]> {
   const found: EkCertificate[] = [];
   for (const index of await tpm.handles(TPM_HT.NV_INDEX)) {
-    if (index < ekRange.first || index > ekRange.last) continue;
-    const key = ekKeys[index] ?? '';
+    const key = keyOf(index);
+    if (key === undefined) continue;
     const { dataSize: size } = await readNvPublic(tpm, index);
     const nothing = { index, key, size, subject: '', issuer: '', notAfter: 0 };
     try {
-      if (size > largestCertificate) throw new RangeError(`${size} bytes are no certificate`);
-      const { subject, subjectAltName, issuer, validTo } = new X509Certificate(await readNv(tpm, index));
+      const bytes = await readNv(tpm, index, undefined, largestCertificate);
+      const { subject, subjectAltName, issuer, validTo } = new X509Certificate(bytes);
       found.push({
         ...nothing,
         // The profile leaves the subject empty and names the TPM in the alternative name.
@@ -163,6 +163,14 @@ async function certificates(tpm: Tpm): Promise<EkCertificate[]> {
     }
   }
   return found;
+}
+
+/** What an index is for, undefined when it is for no certificate. */
+function keyOf(index: number): string | undefined {
+  const { first, last } = endorsementChainIndices;
+  if (index >= first && index <= last) return 'chain';
+  const found = Object.entries(endorsementIndices).find(([, { certificate }]) => certificate === index);
+  return found && keyTexts[found[0] as EndorsementTemplate];
 }
 
 function nameOf(table: Record<string, number>, id: number): string {

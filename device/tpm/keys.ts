@@ -58,6 +58,12 @@ const roles = ['ek', 'srk', 'ak', 'ecdh', 'device'] as const;
 /** Handles at which the endorsement key may be: EVE's, and those that the TCG reserves for certified ones. */
 const ekHandles = [places.ek.handle, ...Object.values(endorsementIndices).map(({ handle }) => handle)];
 
+/** How many of our keys are still to be made in a TPM with these persistent objects. */
+export function keysToMake(persistent: readonly number[]): number {
+  const others = roles.filter((role) => role !== 'ek' && !persistent.includes(places[role].handle));
+  return others.length + (ekHandles.some((handle) => persistent.includes(handle)) ? 0 : 1);
+}
+
 /** Names known from enrolment. */
 export type PinnedNames = Partial<Record<KeyRole, Uint8Array>>;
 

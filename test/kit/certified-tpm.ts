@@ -1,10 +1,4 @@
 // TPMs as they leave the factory: with an endorsement key that their vendor certified.
-import { spawn, spawnSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { setTimeout as delay } from 'node:timers/promises';
 import { defineNv, writeNv } from '../../device/tpm/nv.ts';
 import type { PoweredTpm } from '../../device/tpm/powered.ts';
 import { publicKeyOf } from '../../device/tpm/public-key.ts';
@@ -20,6 +14,7 @@ import {
   endorsementKey,
 } from '../../formats/tpm2/templates.ts';
 import { ekCertificate, type Signer } from './ek-certificates.ts';
+import { startSwtpm } from './swtpm.ts';
 
 const none = new Uint8Array();
 
@@ -75,94 +70,14 @@ export interface Swtpm {
 
 /** A swtpm that `swtpm_setup` manufactured, with certificates of its own local authority; powered off. */
 export async function manufacturedSwtpm(): Promise<Swtpm> {
-  const folder = mkdtempSync(join(tmpdir(), 'eve-swtpm-'));
-  const path = (name: string) => join(folder, name);
-  mkdirSync(path('state'));
-  mkdirSync(path('ca'));
-  writeFileSync(
-    path('localca.conf'),
-    [
-      `statedir = ${path('ca')}`,
-      `signingkey = ${path('ca/signkey.pem')}`,
-      `issuercert = ${path('ca/issuercert.pem')}`,
-      `certserial = ${path('ca/certserial')}`,
-    ].join('\n'),
-  );
-  writeFileSync(
-    path('localca.options'),
-    '--platform-manufacturer Test\n--platform-version 1\n--platform-model Board\n',
-  );
-  writeFileSync(
-    path('setup.conf'),
-    [
-      'create_certs_tool=swtpm_localca',
-      `create_certs_tool_config=${path('localca.conf')}`,
-      `create_certs_tool_options=${path('localca.options')}`,
-    ].join('\n'),
-  );
-  const setup = spawnSync(
-    'swtpm_setup',
-    [
-      '--tpm2',
-      '--tpm-state',
-      path('state'),
-      '--create-ek-cert',
-      '--create-platform-cert',
-      '--lock-nvram',
-    ].concat(['--pcr-banks', 'sha1,sha256', '--config', path('setup.conf')]),
-    { encoding: 'utf8' },
-  );
-  if (setup.status !== 0) throw new Error(`swtpm_setup: ${setup.stdout}${setup.stderr}`);
-  const port = await freePorts();
-  const child = spawn(
-    'swtpm',
-    ['socket', '--tpm2', '--tpmstate', `dir=${path('state')}`, '--flags', 'not-need-init'].concat([
-      '--server',
-      `type=tcp,port=${port}`,
-      '--ctrl',
-      `type=tcp,port=${port + 1}`,
-    ]),
-    { stdio: 'ignore' },
-  );
-  const tpm = await opened(port);
+  const swtpm = await startSwtpm({ off: true, certified: true });
+  const tpm = await openSwtpm({ path: swtpm.path });
   return {
     tpm,
-    authority: ['ca/issuercert.pem', 'ca/swtpm-localca-rootca-cert.pem'].map((name) =>
-      readFileSync(path(name)),
-    ),
+    authority: swtpm.authority(),
     async close() {
       await tpm.close();
-      const ended = new Promise((resolve) => child.once('close', resolve));
-      child.kill();
-      await ended;
-      rmSync(folder, { recursive: true });
+      await swtpm.stop();
     },
   };
-}
-
-async function opened(port: number): Promise<PoweredTpm> {
-  for (let tries = 100; ; tries--) {
-    try {
-      return await openSwtpm('127.0.0.1', port);
-    } catch (error) {
-      if (tries === 0) throw error;
-      await delay(50);
-    }
-  }
-}
-
-/** A port that is free now, with a free one above it. */
-async function freePorts(): Promise<number> {
-  for (;;) {
-    const lower = createServer().listen(0, '127.0.0.1');
-    await new Promise((resolve) => lower.once('listening', resolve));
-    const { port } = lower.address() as { port: number };
-    const upper = createServer().listen(port + 1, '127.0.0.1');
-    const free = await new Promise<boolean>((resolve) => {
-      upper.once('listening', () => resolve(true));
-      upper.once('error', () => resolve(false));
-    });
-    for (const server of [lower, upper]) await new Promise((resolve) => server.close(resolve));
-    if (free) return port;
-  }
 }

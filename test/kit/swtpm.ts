@@ -1,7 +1,17 @@
 // Debian's swtpm in a process of its own, at a Unix socket, and as a device file.
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { closeSync, constants, existsSync, mkdtempSync, openSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  constants,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -16,13 +26,15 @@ export interface Swtpm {
   process: ChildProcess;
   /** Its commands; its control channel is at this path with `.ctrl` behind it. */
   path: string;
+  /** Certificates of the authority that certified it: its issuer and its root, PEM. */
+  authority(): Uint8Array[];
   stop(): Promise<void>;
 }
 
 export interface SwtpmOptions {
   /** It waits for its board to turn it on; else it is past TPM2_Startup. */
   off?: boolean;
-  /** With endorsement keys and their certificates, as from a factory. Needs Debian's swtpm-tools. */
+  /** With certificates of its endorsement keys, as from a factory. Needs Debian's swtpm-tools. */
   certified?: boolean;
 }
 
@@ -45,35 +57,46 @@ export async function startSwtpm({ off = false, certified = false }: SwtpmOption
   };
   await appears(`${path}.ctrl`, process);
   for (const socket of [path, `${path}.ctrl`]) await listens(socket, process);
-  return { process, path, stop };
+  const authority = () =>
+    ['ca/issuercert.pem', 'ca/swtpm-localca-rootca-cert.pem'].map((name) => readFileSync(join(folder, name)));
+  return { process, path, authority, stop };
 }
 
-/** A factory with an authority of its own, in the same folder. */
+/** What `swtpm_setup` makes of a folder: a TPM with certificates of a local authority, which is in `ca`. */
 function certify(folder: string): void {
-  const authority = [
-    'statedir=.',
-    'signingkey=signkey.pem',
-    'issuercert=issuercert.pem',
-    'certserial=certserial',
-  ];
-  writeFileSync(join(folder, 'authority.conf'), authority.join('\n').replaceAll('=', `=${folder}/`));
+  const path = (name: string) => join(folder, name);
+  mkdirSync(path('ca'));
+  const lines = (...all: string[]) => all.join('\n');
   writeFileSync(
-    join(folder, 'setup.conf'),
-    [
-      'create_certs_tool=/usr/bin/swtpm_localca',
-      `create_certs_tool_config=${folder}/authority.conf`,
-      'create_certs_tool_options=/etc/swtpm-localca.options',
-    ].join('\n'),
+    path('localca.conf'),
+    lines(
+      `statedir = ${path('ca')}`,
+      `signingkey = ${path('ca/signkey.pem')}`,
+      `issuercert = ${path('ca/issuercert.pem')}`,
+      `certserial = ${path('ca/certserial')}`,
+    ),
   );
-  const made = spawnSync(
+  writeFileSync(
+    path('localca.options'),
+    lines('--platform-manufacturer Test', '--platform-version 1', '--platform-model Board'),
+  );
+  writeFileSync(
+    path('setup.conf'),
+    lines(
+      'create_certs_tool=swtpm_localca',
+      `create_certs_tool_config=${path('localca.conf')}`,
+      `create_certs_tool_options=${path('localca.options')}`,
+    ),
+  );
+  const setup = spawnSync(
     'swtpm_setup',
     [
-      ...['--tpm2', '--tpmstate', folder, '--config', join(folder, 'setup.conf')],
-      ...['--createek', '--create-ek-cert', '--pcr-banks', 'sha1,sha256,sha384'],
+      ...['--tpm2', '--tpm-state', folder, '--config', path('setup.conf'), '--pcr-banks', 'sha1,sha256'],
+      ...['--create-ek-cert', '--create-platform-cert', '--lock-nvram'],
     ],
     { encoding: 'utf8' },
   );
-  if (made.status !== 0) throw new Error(`swtpm_setup: ${made.stdout}${made.stderr}`);
+  if (setup.status !== 0) throw new Error(`swtpm_setup: ${setup.stdout}${setup.stderr}`);
 }
 
 export interface DeviceFile {
