@@ -86,26 +86,28 @@ static napi_value add_key(napi_env env, napi_callback_info info) {
   return value;
 }
 
-// removeKey(folder, identifier) → FSCRYPT_KEY_REMOVAL_STATUS_FLAG_*
-static napi_value remove_key(napi_env env, napi_callback_info info) {
+// (folder, identifier) → what the kernel says about that key, by removing it or by looking
+static napi_value ask_about_key(napi_env env, napi_callback_info info, bool remove) {
   request r;
   if (!open_request(env, info, &r, FSCRYPT_KEY_IDENTIFIER_SIZE, FSCRYPT_KEY_IDENTIFIER_SIZE)) return NULL;
-  struct fscrypt_remove_key_arg arg = {.key_spec.type = FSCRYPT_KEY_SPEC_TYPE_IDENTIFIER};
-  memcpy(arg.key_spec.u.identifier, r.bytes, r.size);
-  int error = ask(&r, FS_IOC_REMOVE_ENCRYPTION_KEY, &arg);
-  return error != 0 ? throw_errno(env, error, "FS_IOC_REMOVE_ENCRYPTION_KEY", r.folder)
-                    : number_of(env, arg.removal_status_flags);
+  struct fscrypt_key_specifier key = {.type = FSCRYPT_KEY_SPEC_TYPE_IDENTIFIER};
+  memcpy(key.u.identifier, r.bytes, r.size);
+  struct fscrypt_remove_key_arg removal = {.key_spec = key};
+  struct fscrypt_get_key_status_arg status = {.key_spec = key};
+  int error = remove ? ask(&r, FS_IOC_REMOVE_ENCRYPTION_KEY, &removal) : ask(&r, FS_IOC_GET_ENCRYPTION_KEY_STATUS, &status);
+  if (error != 0)
+    return throw_errno(env, error, remove ? "FS_IOC_REMOVE_ENCRYPTION_KEY" : "FS_IOC_GET_ENCRYPTION_KEY_STATUS", r.folder);
+  return number_of(env, remove ? removal.removal_status_flags : status.status);
+}
+
+// removeKey(folder, identifier) → FSCRYPT_KEY_REMOVAL_STATUS_FLAG_*
+static napi_value remove_key(napi_env env, napi_callback_info info) {
+  return ask_about_key(env, info, true);
 }
 
 // keyStatus(folder, identifier) → FSCRYPT_KEY_STATUS_*
 static napi_value key_status(napi_env env, napi_callback_info info) {
-  request r;
-  if (!open_request(env, info, &r, FSCRYPT_KEY_IDENTIFIER_SIZE, FSCRYPT_KEY_IDENTIFIER_SIZE)) return NULL;
-  struct fscrypt_get_key_status_arg arg = {.key_spec.type = FSCRYPT_KEY_SPEC_TYPE_IDENTIFIER};
-  memcpy(arg.key_spec.u.identifier, r.bytes, r.size);
-  int error = ask(&r, FS_IOC_GET_ENCRYPTION_KEY_STATUS, &arg);
-  return error != 0 ? throw_errno(env, error, "FS_IOC_GET_ENCRYPTION_KEY_STATUS", r.folder)
-                    : number_of(env, arg.status);
+  return ask_about_key(env, info, false);
 }
 
 // setPolicy(folder, identifier): the empty folder, and all that will be in it, under this key

@@ -7,6 +7,7 @@ import {
   endorsementChainIndices,
   endorsementIndices,
 } from '../../formats/tpm2/templates.ts';
+import { tpmVendors } from '../../formats/x509/endorsement.ts';
 import { largestCertificate } from '../../formats/x509/parse.ts';
 import { readNv, readNvPublic } from './nv.ts';
 import type { Tpm } from './tpm.ts';
@@ -56,29 +57,6 @@ export interface EkCertificate {
   problem: string;
 }
 
-/** [TCG TPM Vendor ID Registry, 3] */
-const manufacturers: Record<string, string> = {
-  AMD: 'AMD',
-  ATML: 'Microchip (Atmel)',
-  BRCM: 'Broadcom',
-  CSCO: 'Cisco',
-  GOOG: 'Google',
-  HPE: 'HPE',
-  IBM: 'IBM',
-  IFX: 'Infineon',
-  INTC: 'Intel',
-  LEN: 'Lenovo',
-  MSFT: 'Microsoft',
-  NSM: 'National Semiconductor',
-  NTC: 'Nuvoton',
-  QCOM: 'Qualcomm',
-  SMSC: 'Microchip (SMSC)',
-  SMSN: 'Samsung',
-  STM: 'STMicroelectronics',
-  TXN: 'Texas Instruments',
-  WEC: 'Winbond',
-};
-
 const keyTexts: Record<EndorsementTemplate, string> = {
   'L-1': 'RSA 2048',
   'L-2': 'ECC P-256',
@@ -106,7 +84,7 @@ export async function readTpmInfo(tpm: Tpm): Promise<TpmInfo> {
   return {
     manufacturer: {
       id: capabilities.manufacturer,
-      name: manufacturers[capabilities.manufacturer] ?? capabilities.manufacturer,
+      name: tpmVendors[capabilities.manufacturer] ?? capabilities.manufacturer,
     },
     vendor: capabilities.vendor,
     firmware: [48n, 32n, 16n, 0n].map((shift) => (capabilities.firmwareVersion >> shift) & 0xffffn).join('.'),

@@ -15,7 +15,7 @@ export interface TpmModel {
 const attributes = { manufacturer: '2.23.133.2.1', model: '2.23.133.2.2', version: '2.23.133.2.3' } as const;
 
 /** TCG TPM Vendor ID Registry 1.06: four characters, as they stand in TPM_PT_MANUFACTURER. */
-const vendors: Readonly<Record<string, string>> = {
+export const tpmVendors: Readonly<Record<string, string>> = {
   AMD: 'AMD',
   ANT: 'Ant Group',
   ATML: 'Atmel',
@@ -62,5 +62,5 @@ function vendorOf(manufacturer: string): string {
   const [, digits = ''] = /^id:([0-9A-Fa-f]{8})$/.exec(manufacturer) ?? [];
   const characters = (digits.match(/../g) ?? []).map((pair) => Number.parseInt(pair, 16));
   const id = String.fromCharCode(...characters.filter((code) => code !== 0 && code !== 0x20));
-  return vendors[id] ?? (manufacturer === 'id:00001014' ? 'IBM (software TPM)' : manufacturer);
+  return tpmVendors[id] ?? (manufacturer === 'id:00001014' ? 'IBM (software TPM)' : manufacturer);
 }

@@ -17,18 +17,10 @@ import { Tokens } from '../../device/tokens.ts';
 import { TransportError } from '../../device/tpm/transport.ts';
 import { WireError } from '../../formats/wire/wire-error.ts';
 import { inFolder } from '../kit/folders.ts';
+import { refusal } from '../kit/rejects.ts';
 
 const withState = (work: (state: StateFolder, path: string) => void) =>
   inFolder((folder) => work(new StateFolder(join(folder, 'state')), join(folder, 'state')));
-
-function refusal(work: () => unknown): string {
-  try {
-    work();
-  } catch (error) {
-    return reasonOf(error).code;
-  }
-  return 'none';
-}
 
 test('files are written whole, for their owner alone', () =>
   withState((state, path) => {

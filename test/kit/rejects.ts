@@ -1,5 +1,6 @@
 // A refusal must be the right one: its class, and whatever the test asks of it.
 import * as assert from 'uvu/assert';
+import { reasonOf } from '../../device/refusal.ts';
 
 export async function rejects<E extends Error>(
   promise: Promise<unknown>,
@@ -14,4 +15,14 @@ export async function rejects<E extends Error>(
     return;
   }
   assert.unreachable(`should have been refused with ${kind.name}`);
+}
+
+/** The code of the reason for which a device refuses it; `none` when it does not. */
+export function refusal(work: () => unknown): string {
+  try {
+    work();
+  } catch (error) {
+    return reasonOf(error).code;
+  }
+  return 'none';
 }

@@ -3,9 +3,9 @@ import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { SlotStore } from '../../../device/baseos/slots.ts';
-import { reasonOf } from '../../../device/refusal.ts';
 import { StateFolder } from '../../../device/state.ts';
 import { inFolder } from '../../kit/folders.ts';
+import { refusal } from '../../kit/rejects.ts';
 
 const why = { code: 'test', text: 'test' };
 
@@ -27,15 +27,6 @@ function write(slots: SlotStore, version: string): void {
 
 const imageIn = (slots: SlotStore, label: 'IMGA' | 'IMGB') =>
   readFileSync(join(slots.directory(label), 'image'), 'utf8');
-
-function refusal(work: () => unknown): string {
-  try {
-    work();
-  } catch (error) {
-    return reasonOf(error).code;
-  }
-  return 'none';
-}
 
 test('without an image there is nothing to boot', () =>
   inFolder((folder) => {

@@ -14,10 +14,10 @@ import {
 } from '../../../device/link/certificates.ts';
 import { readServer } from '../../../device/link/dial.ts';
 import { Outbox } from '../../../device/link/outbox.ts';
-import { reasonOf } from '../../../device/refusal.ts';
 import { StateFolder } from '../../../device/state.ts';
 import { ZCertType, ZControllerCertSchema } from '../../../formats/wire/eve_pb.ts';
 import { inFolder } from '../../kit/folders.ts';
+import { refusal } from '../../kit/rejects.ts';
 
 const now = Date.now();
 const year = 365 * 24 * 3600 * 1000;
@@ -34,14 +34,6 @@ const certOf = (type: ZCertType, certificate: X509Certificate | string): Cert =>
 const answer = (certs: Cert[]) => create(ZControllerCertSchema, { certs });
 const good = [certOf(signing, pki.signing.certificate), certOf(exchange, pki.exchange.certificate)];
 
-function refusal(work: () => unknown): string {
-  try {
-    work();
-  } catch (error) {
-    return reasonOf(error).code;
-  }
-  return 'none';
-}
 const check = (certs: Cert[], at = now, root = pki.root) =>
   refusal(() => checkCertificates(answer(certs), root, at));
 

@@ -3,11 +3,11 @@ import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { reasonOf } from '../../../device/refusal.ts';
 import { StateFolder } from '../../../device/state.ts';
 import { FileVault } from '../../../device/vault/file.ts';
 import { masterKey } from '../../../device/vault/master-key.ts';
 import { inFolder } from '../../kit/folders.ts';
+import { refusal } from '../../kit/rejects.ts';
 
 const one = masterKey(randomBytes(32));
 const two = masterKey(randomBytes(32));
@@ -28,15 +28,6 @@ const withVault = (work: (bench: Bench) => void) =>
     vault.finish();
     work({ vault, state, path, again: () => new FileVault(new StateFolder(path)) });
   });
-
-function refusal(work: () => unknown): string {
-  try {
-    work();
-  } catch (error) {
-    return reasonOf(error).code;
-  }
-  return 'none';
-}
 
 const filesOf = (path: string) =>
   readdirSync(path, { recursive: true, withFileTypes: true })

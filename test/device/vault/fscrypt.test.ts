@@ -18,7 +18,6 @@ import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { nativeAddon } from '../../../device/native/addon.ts';
-import { reasonOf } from '../../../device/refusal.ts';
 import { StateFolder } from '../../../device/state.ts';
 import { type VaultChoice, vaultBackend } from '../../../device/vault/backend.ts';
 import { FileVault } from '../../../device/vault/file.ts';
@@ -27,6 +26,7 @@ import { masterKey } from '../../../device/vault/master-key.ts';
 import { needAddon } from '../../kit/addon.ts';
 import { inFolder } from '../../kit/folders.ts';
 import { needLoop, withFileSystem } from '../../kit/loop.ts';
+import { refusal } from '../../kit/rejects.ts';
 
 const one = masterKey(randomBytes(32));
 const two = masterKey(randomBytes(32));
@@ -55,15 +55,6 @@ const withVault = (work: (bench: Bench) => void) => () =>
     work({ vault, state, folder, image, data: join(folder, 'vault/data'), again });
     again().lock();
   });
-
-function refusal(work: () => unknown): string {
-  try {
-    work();
-  } catch (error) {
-    return reasonOf(error).code;
-  }
-  return 'none';
-}
 
 function codeOf(work: () => unknown): string | undefined {
   try {

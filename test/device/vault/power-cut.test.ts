@@ -132,23 +132,22 @@ async function stored(life: Life, power?: Power, rotate = false): Promise<void> 
   );
 }
 
+async function openedAndStored(life: Life, escrow: Escrow, power?: Power): Promise<void> {
+  await opened(life, escrow, power);
+  if (!power?.cut) await stored(life, power);
+}
+
 const stages: Stage[] = [
   {
     name: 'creating, sealing, storing',
     version: '1.0.0',
-    async play(life, escrow, power) {
-      await opened(life, escrow, power);
-      if (!power?.cut) await stored(life, power);
-    },
+    play: openedAndStored,
   },
   {
     name: 're-sealing for an upgrade',
     after: 'creating, sealing, storing',
     version: '2.0.0',
-    async play(life, escrow, power) {
-      await opened(life, escrow, power);
-      if (!power?.cut) await stored(life, power);
-    },
+    play: openedAndStored,
   },
   {
     name: 'falling back',
