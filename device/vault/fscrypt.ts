@@ -68,8 +68,10 @@ export class FscryptVault implements VaultBackend {
     const dataKey = this.#stored.unwrap(key);
     const added = asked(() => nativeAddon().addKey(this.#state.path, dataKey));
     const expected = this.#identifier();
-    if (!expected || Buffer.compare(added, expected) !== 0)
+    if (!expected || Buffer.compare(added, expected) !== 0) {
+      forget(this.#state.path, added);
       throw new Refusal('vault.broken', 'the header of the vault names another key than it holds');
+    }
     this.#dataKey = dataKey;
     try {
       this.#protectedFolder();
@@ -180,7 +182,7 @@ function forget(folder: string, identifier: Uint8Array): void {
   try {
     nativeAddon().removeKey(folder, identifier);
   } catch {
-    // It was removed in the trial.
+    // It was removed before, or never there.
   }
 }
 

@@ -102,8 +102,9 @@ const codes: Record<string, TransportError['code']> = {
 
 const libraries =
   'apt-get install libtss2-tctildr0 libtss2-tcti-device0; Alpine: apk add tpm2-tss-tcti-device';
+const without = 'or without it, and without time-outs: --tpm file:/dev/tpmrm0';
 const hints: Record<string, string> = {
-  TCTI_NO_LOADER: libraries,
+  TCTI_NO_LOADER: `${libraries}; ${without}`,
   TCTI_NOT_SUPPORTED:
     'the TCTI is not installed; on Debian it is libtss2-tcti-NAME0, for tabrmd libtss2-tcti-tabrmd0',
 };
@@ -111,7 +112,7 @@ const hints: Record<string, string> = {
 function failed(name: string, error: unknown): unknown {
   if (error instanceof TransportError || error instanceof RangeError) return error;
   if (error instanceof AddonMissing)
-    return new TransportError('io', error.message, { cause: error, hint: error.hint });
+    return new TransportError('io', error.message, { cause: error, hint: `${error.hint}; ${without}` });
   const code = codeOf(error) ?? '';
   if (!code.startsWith('TCTI_')) return error;
   return new TransportError(codes[code] ?? 'io', `${name}: ${(error as Error).message}`, {

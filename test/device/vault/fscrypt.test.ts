@@ -340,6 +340,25 @@ test(
   }),
 );
 
+test(
+  'a header that names another key opens nothing, and leaves no key in the kernel',
+  withVault(({ vault, state, folder, again }) => {
+    vault.lock();
+    const header = state.restore<{ public: { identifier: string } }>('vault/vault.json');
+    const identifier = Buffer.from(header?.public.identifier ?? '', 'hex');
+    for (const changed of [{ identifier: 'ab'.repeat(16) }, { identifier: '' }, {}]) {
+      state.checkpoint('vault/vault.json', { ...header, public: changed });
+      assert.is(
+        refusal(() => again().unlock(one)),
+        'vault.broken',
+      );
+      assert.is(nativeAddon().keyStatus(folder, identifier), 1);
+    }
+    state.checkpoint('vault/vault.json', header);
+    vault.unlock(one);
+  }),
+);
+
 test('one that was begun and never finished is begun again, and nothing of it stays', () =>
   encrypted(({ folder }) => {
     const begun = new FscryptVault(new StateFolder(folder));

@@ -21,6 +21,7 @@ import { storageRootKey } from '../../../../formats/tpm2/templates.ts';
 import { needAddon } from '../../../kit/addon.ts';
 import { needDebian } from '../../../kit/debian.ts';
 import { inFolder } from '../../../kit/folders.ts';
+import { runToEnd } from '../../../kit/process.ts';
 import { rejects } from '../../../kit/rejects.ts';
 import { deviceFile } from '../../../kit/swtpm.ts';
 import { leftovers } from '../../../kit/tpm.ts';
@@ -240,6 +241,22 @@ test('libraries and programs are not loaded by a name', async () => {
     assert.match(message, /TCTI_IO_ERROR/);
     return code === 'io';
   });
+});
+
+test('without the software stack, or a part of it, the error says what to install', async () => {
+  const info = (env: Record<string, string>) => runToEnd('eve', ['tpm', 'info', '--tpm', 'tabrmd:'], env);
+  await inFolder(async (folder) => {
+    // The loader of programs takes this one, and no other.
+    writeFileSync(join(folder, 'libtss2-tctildr.so.0'), '');
+    const hidden = { LD_LIBRARY_PATH: folder };
+    const { code, stderr } = await info(hidden);
+    assert.is(code, 1);
+    assert.match(stderr, /libtss2-tctildr\.so\.0.*\nhint: .*apt-get install libtss2-tctildr0.*--tpm file:/);
+    const doctor = await runToEnd('eve', ['doctor', '--state', folder], hidden);
+    assert.match(doctor.stdout, /^! addon .*reaches no TPM: .*libtss2-tctildr\.so\.0.*\n.*apt-get install/m);
+  });
+  if (existsSync('/usr/lib/x86_64-linux-gnu/libtss2-tcti-tabrmd.so.0')) return;
+  assert.match((await info({})).stderr, /TCTI_NOT_SUPPORTED.*\nhint: .*libtss2-tcti-tabrmd0/);
 });
 
 test('a misuse is an exception, and no crash', () =>
