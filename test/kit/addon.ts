@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url';
 import { needDebian } from './debian.ts';
 
 const folder = join(dirname(dirname(dirname(fileURLToPath(import.meta.url)))), 'device/native');
-const built = join(folder, 'build/addon.node');
+export const addonFile = join(folder, 'build/addon.node');
 
 /** Whether the addon is there; when not, it prints `NOT RUN: ` with the reason, and throws in CI. */
 export async function needAddon(): Promise<boolean> {
@@ -21,7 +21,7 @@ export async function needAddon(): Promise<boolean> {
 }
 
 function fresh(): boolean {
-  if (!existsSync(built)) return false;
+  if (!existsSync(addonFile)) return false;
   const sources = readdirSync(folder).filter((name) => /\.(c|h|js)$/.test(name));
-  return sources.every((name) => statSync(join(folder, name)).mtimeMs <= statSync(built).mtimeMs);
+  return sources.every((name) => statSync(join(folder, name)).mtimeMs <= statSync(addonFile).mtimeMs);
 }

@@ -24,6 +24,7 @@ import { Refusal } from '../../device/refusal.ts';
 import { StateFolder } from '../../device/state.ts';
 import type { PoweredTpm } from '../../device/tpm/powered.ts';
 import { openWasmTpm } from '../../device/tpm/transports/wasm.ts';
+import type { VaultChoice } from '../../device/vault/backend.ts';
 import type { Account } from '../../machines/device-record.ts';
 import type { Location } from '../../machines/flow.ts';
 import { SimulatedClock } from './clock.ts';
@@ -122,6 +123,8 @@ export class World {
       limit?: number;
       /** The TPM on its board, powered off; a new one in this process otherwise. */
       tpm?: PoweredTpm;
+      /** What keeps its vault; files of its own otherwise. */
+      vault?: VaultChoice;
     } = {},
   ): Promise<WorldDevice> {
     const folder = join(this.folder, `device-${this.devices.length + 1}`);
@@ -147,7 +150,11 @@ export class World {
     await createImage(slots.directory('IMGA'), image);
     if (options.recorded) writeFileSync(join(slots.directory('IMGA'), 'recorded.bin'), options.recorded);
     slots.install(image.version);
-    const device = await this.#plug(folder, true, options.tpm && this.#awaited(options.tpm));
+    const { tpm, vault } = options;
+    const device = await this.#plug(folder, true, {
+      ...(tpm ? { tpm: this.#awaited(tpm) } : {}),
+      ...(vault ? { vault } : {}),
+    });
     this.devices.push(device);
     return device;
   }
@@ -338,13 +345,17 @@ export class World {
     });
   }
 
-  async #plug(folder: string, identified = true, given?: PoweredTpm): Promise<WorldDevice> {
+  async #plug(
+    folder: string,
+    identified = true,
+    given: { tpm?: PoweredTpm; vault?: VaultChoice } = {},
+  ): Promise<WorldDevice> {
     const folders = {
       config: join(folder, 'config'),
       persist: join(folder, 'persist'),
       run: join(folder, 'run'),
     };
-    const tpm = given ?? (await openWasmTpm({ startup: false, now: () => this.clock.now() }));
+    const tpm = given.tpm ?? (await openWasmTpm({ startup: false, now: () => this.clock.now() }));
     const events: NodeEvent[] = [];
     const location = { fix: null as Location | null };
     const net: WorldDevice['net'] = { up: true };
@@ -353,6 +364,7 @@ export class World {
       folders,
       clock: this.clock,
       tpm,
+      ...(given.vault ? { vault: given.vault } : {}),
       dial: async () => {
         if (!net.up) throw new Refusal('link.down', 'no network');
         const [near, far] = duplexPair();

@@ -2,7 +2,9 @@
 import { spawnSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import {
+  chmodSync,
   closeSync,
+  copyFileSync,
   existsSync,
   mkdirSync,
   openSync,
@@ -14,7 +16,7 @@ import {
   statSync,
   writeFileSync,
 } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { nativeAddon } from '../../../device/native/addon.ts';
@@ -23,7 +25,7 @@ import { type VaultChoice, vaultBackend } from '../../../device/vault/backend.ts
 import { FileVault } from '../../../device/vault/file.ts';
 import { FscryptVault, probeFscrypt } from '../../../device/vault/fscrypt.ts';
 import { masterKey } from '../../../device/vault/master-key.ts';
-import { needAddon } from '../../kit/addon.ts';
+import { addonFile, needAddon } from '../../kit/addon.ts';
 import { inFolder } from '../../kit/folders.ts';
 import { needLoop, withFileSystem } from '../../kit/loop.ts';
 import { refusal } from '../../kit/rejects.ts';
@@ -119,6 +121,27 @@ ioctl('keys and policies: what the kernel says of each', () =>
     assert.is(readFileSync(join(place, 'a'), 'utf8'), 'secret');
     addon.removeKey(folder, identifier);
     addon.removeKey(folder, other);
+  }),
+);
+
+ioctl('needs no root: a plain user has keys and folders of his own', () =>
+  encrypted(({ folder }) => {
+    chmodSync(dirname(folder), 0o755);
+    chmodSync(folder, 0o777);
+    copyFileSync(addonFile, join(folder, 'addon.node'));
+    const program = `
+      process.setgid(65534);
+      process.setuid(65534);
+      const fs = require('node:fs');
+      const addon = require('${folder}/addon.node');
+      fs.mkdirSync('${folder}/own');
+      const identifier = addon.addKey('${folder}', new Uint8Array(64).fill(7));
+      addon.setPolicy('${folder}/own', identifier);
+      fs.writeFileSync('${folder}/own/file', 'secret');
+      const flags = addon.removeKey('${folder}', identifier);
+      console.log(flags, addon.keyStatus('${folder}', identifier), fs.existsSync('${folder}/own/file'));`;
+    const { stdout, stderr } = spawnSync(process.execPath, ['-e', program], { cwd: '/', encoding: 'utf8' });
+    assert.is(stdout, '0 1 false\n', stderr);
   }),
 );
 

@@ -18,7 +18,7 @@ import { openWasmTpm } from '../../../../device/tpm/transports/wasm.ts';
 import * as commands from '../../../../formats/tpm2/commands.ts';
 import { TPM_RH } from '../../../../formats/tpm2/constants.ts';
 import { storageRootKey } from '../../../../formats/tpm2/templates.ts';
-import { needAddon } from '../../../kit/addon.ts';
+import { addonFile, needAddon } from '../../../kit/addon.ts';
 import { needDebian } from '../../../kit/debian.ts';
 import { inFolder } from '../../../kit/folders.ts';
 import { runToEnd } from '../../../kit/process.ts';
@@ -29,7 +29,6 @@ import * as t from '../../../kit/tpm-bytes.ts';
 import { isCommand } from '../../../kit/tpm-faults.ts';
 
 const root = dirname(dirname(dirname(dirname(dirname(fileURLToPath(import.meta.url))))));
-const addonFile = join(root, 'device/native/build/addon.node');
 
 const test = suite('native');
 
