@@ -12,9 +12,9 @@ const lines: [topic: string, title: string, text: (body: Record<string, unknown>
   [
     'vault-manager/VaultStatus',
     'vault',
-    ({ status, unlockedBy, mismatchingPcrs }) =>
+    ({ status, unlockedBy, backend, mismatchingPcrs }) =>
       status === 'unlocked'
-        ? `unlocked by ${unlockedBy}`
+        ? `unlocked by ${unlockedBy}, kept by ${backend}`
         : `${status}${Array.isArray(mismatchingPcrs) && mismatchingPcrs.length > 0 ? `, PCRs that differ: ${mismatchingPcrs.join(', ')}` : ''}`,
   ],
   ['tpm-manager/TpmStatus', 'TPM', ({ state }) => `${state}`],

@@ -48,7 +48,7 @@ test('each component in a process of its own: attested, after the death of any o
     await eve.line(/vault-manager +unsealing/, from);
     await eve.line(/vault-manager +unlocked\.idle/, from);
     const status = await runToEnd('eve', ['status', '--state', state]);
-    assert.match(status.stdout, /^vault +unlocked by tpm$/m);
+    assert.match(status.stdout, /^vault +unlocked by tpm, kept by (file|fscrypt)$/m);
 
     from = eve.lines.length;
     eve.process.kill('SIGHUP');

@@ -161,13 +161,17 @@ test('closing ends the wait for a command', () =>
   withSlowDevice(async (slow) => {
     const transport = await openNativeTpm(`device:${slow.path}`);
     const gate = new Gate();
-    slow.behave = held(gate, 'GetRandom');
+    const begun = new Gate();
+    slow.behave = async () => {
+      begun.open();
+      await gate.opened;
+      return null;
+    };
     const running = transport.send(t.getRandom(8));
     const waiting = transport.send(t.getRandom(8));
     const refused = rejects(running, TransportError, ({ code }) => code === 'closed');
     const never = rejects(waiting, TransportError, ({ code }) => code === 'closed');
-    // Once it is under way.
-    await new Promise((resolve) => setTimeout(resolve, 20));
+    await begun.opened;
     await transport.close();
     await refused;
     await never;
