@@ -5,7 +5,11 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { needDebian } from './debian.ts';
 
-const folder = join(dirname(dirname(dirname(fileURLToPath(import.meta.url)))), 'device/native');
+const up = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
+/** Where the sources are, seen from them and from dist/. */
+const folder = [up, dirname(up)]
+  .map((root) => join(root, 'device/native'))
+  .find((path) => existsSync(join(path, 'build.js'))) as string;
 export const addonFile = join(folder, 'build/addon.node');
 
 /** Whether the addon is there; when not, it prints `NOT RUN: ` with the reason, and throws in CI. */
