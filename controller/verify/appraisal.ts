@@ -52,6 +52,9 @@ const tooLittle: ReadonlySet<string> = new Set([
 /** PCRs that firmware extends before anything else can. */
 const critical: readonly number[] = [0, 4];
 
+/** Firmware and boot loader log all that they extend into these; the operating system extends others on its own. */
+const preOs: readonly number[] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9];
+
 export function appraise(submitted: Submitted, policy: AppraisalPolicy): Appraisal {
   const { evidence, key, qualifyingData, logs, last } = submitted;
   if ('code' in key) return refused([key]);
@@ -110,9 +113,11 @@ function uncovered({ covered }: QuoteFacts, bank: HashName, wanted: readonly num
 function logRefusals(quote: QuoteFacts, logs: readonly LogBytes[], policy: AppraisalPolicy): Finding[] {
   if (logs.length === 0 && !policy.log && !policy.secureBoot) return [];
   return [...policy.pcrs].flatMap(([bank, wanted]) => {
-    const values = new Map([...(quote.covered[bank] ?? [])].filter(([pcr]) => wanted.includes(pcr)));
+    const covered = [...(quote.covered[bank] ?? [])];
+    const values = new Map(covered.filter(([pcr]) => wanted.includes(pcr)));
+    const beside = new Map(covered.filter(([pcr]) => preOs.includes(pcr) && !wanted.includes(pcr)));
     const mustBeExtended = critical.filter((pcr) => wanted.includes(pcr));
-    const explained = verifyLog(logs, { bank, pcrs: values, mustBeExtended });
+    const explained = verifyLog(logs, { bank, pcrs: values, beside, mustBeExtended });
     if (!explained.ok) return explained.refusals;
     if (!policy.secureBoot) return [];
     const { secureBoot } = bootFacts(explained.log);

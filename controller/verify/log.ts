@@ -16,6 +16,8 @@ export interface LogExpectation {
   bank: HashName;
   /** Values of a verified quote: those of the policy, no others. */
   pcrs: PcrValues;
+  /** More values of that quote: where the log has events of such a PCR, they have to lead to it. */
+  beside?: PcrValues;
   /** PCRs that firmware extends before anything else can. Left at their start, whoever comes first chooses them. */
   mustBeExtended?: readonly number[];
 }
@@ -50,8 +52,10 @@ export function verifyLog(logs: readonly LogBytes[], expected: LogExpectation): 
     if (!(error instanceof FormatError)) throw error;
     return { ok: false, refusals: [malformed(`The event log cannot be read: ${error.message}`)] };
   }
-  const faults = boot.faults.filter(({ pcr }) => pcr === undefined || pcrs.has(pcr));
-  const check = checkReplay(boot.replay, pcrs, hash, () => parseLogs(present));
+  const told = [...(expected.beside ?? [])].filter(([pcr]) => boot.replay.pcrs.has(pcr));
+  const values = told.length > 0 ? new Map([...pcrs, ...told]) : pcrs;
+  const faults = boot.faults.filter(({ pcr }) => pcr === undefined || values.has(pcr));
+  const check = checkReplay(boot.replay, values, hash, () => parseLogs(present));
   const refusals = check.ok
     ? faults
     : // Where the digests are not true, nothing is known about the data beside them.

@@ -18,7 +18,7 @@ const verify = (...args: string[]): Promise<Said> => runCommand(quoteCommand(), 
 interface Answer {
   genuine: boolean;
   accepted: boolean;
-  reasons: { code: string; text: string; remedy?: string }[];
+  reasons: { code: string; pcr?: number; text: string; remedy?: string }[];
 }
 
 async function answer(...args: string[]): Promise<Answer & { code: number; codes: string[] }> {
@@ -132,6 +132,21 @@ test('a raw quote of a machine, its log, and the policy that wants Secure Boot',
   assert.equal(
     [wrong.genuine, wrong.reasons.map(({ code }) => code)],
     [false, ['evidence.log.mismatch', 'evidence.log.mismatch']],
+  );
+});
+
+test('a log that contradicts a value beside the policy is refused: the quote covers it', async () => {
+  const other = eventLogPath('ovmf/deb2022-crb-shim-grub-sb-cmdline/binary_bios_measurements');
+  const { genuine, reasons } = await answer(...raw('sha256', 'pcrs.sha256.txt'), '--log', other);
+  assert.equal(
+    [genuine, reasons.map(({ code, pcr }) => [code, pcr])],
+    [
+      false,
+      [
+        ['evidence.log.mismatch', 8],
+        ['evidence.log.mismatch', 9],
+      ],
+    ],
   );
 });
 

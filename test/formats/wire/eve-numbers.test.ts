@@ -52,6 +52,8 @@ const own = [
   'CredentialProof',
   'Finding',
   'InfoResponse',
+  'LogChunk',
+  'LogReceived',
   'Problem',
   'Push',
   'RegisterResponse',
