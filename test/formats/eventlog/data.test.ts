@@ -234,4 +234,110 @@ test('half a megabyte of NULs, spaces or words is read in bounded time', () => {
     assert.type(describeEvent({ pcr: 8, type, data }), 'string');
 });
 
+// ---- What other systems than EVE write
+
+const u32 = (...values: number[]) => {
+  const bytes = Buffer.alloc(4 * values.length);
+  for (const [i, value] of values.entries()) bytes.writeUInt32LE(value >>> 0, 4 * i);
+  return bytes;
+};
+const tagged = (id: number, body: Uint8Array) => Buffer.concat([u32(id, body.length), body]);
+const wide = (text: string) => Buffer.from(`${text}\0`, 'utf16le');
+const read = (pcr: number, type: number, data: Uint8Array) => readEventData({ pcr, type, data });
+const said = (pcr: number, type: number, data: Uint8Array) => describeEvent({ pcr, type, data });
+
+test('Windows: events in events, switches, numbers, texts and digests', () => {
+  const real = parseLog(readEventLog('go-attestation/option_rom_eventlog'));
+  const boundary = kind(readEventData(real.events[46] as never), 'windows');
+  assert.equal(
+    boundary.events.map(({ name }) => name),
+    ['TRUSTBOUNDARY'],
+  );
+  assert.match(describeEvent(real.events[46] as never), /^Windows: trustboundary \(.*testsigning no/);
+  const module = tagged(
+    0x40010003,
+    Buffer.concat([tagged(0x00070001, wide('\\Windows\\winload.efi')), tagged(0x00070002, u32(4096))]),
+  );
+  const data = tagged(0x40010001, Buffer.concat([module, tagged(0x00050003, Buffer.of(1))]));
+  assert.is(
+    said(12, EventType.EV_EVENT_TAG, data),
+    'Windows: trustboundary (loadedmodule aggregation (filepath \\Windows\\winload.efi, imagesize 4096), testsigning yes)',
+  );
+});
+
+test('Windows: nesting without end and lengths beyond the event stay data with a reason', () => {
+  let deep: Uint8Array = Buffer.of(1);
+  for (let i = 0; i < 200; i++) deep = tagged(0x40010001, deep);
+  assert.is(read(12, EventType.EV_EVENT_TAG, deep).kind, 'windows');
+  const long = Buffer.concat([u32(0x40010001, 0xffffffff), Buffer.of(1)]);
+  const opaque = kind(read(12, EventType.EV_EVENT_TAG, long), 'opaque');
+  assert.match(opaque.reason ?? '', /SIPA/);
+  const many = tagged(0x40010001, Buffer.concat(Array(10_001).fill(tagged(0x00050003, new Uint8Array()))));
+  assert.match(kind(read(12, EventType.EV_EVENT_TAG, many), 'opaque').reason ?? '', /more than 10000 events/);
+});
+
+test('systemd: loader.conf and add-ons by their tags, sections of a unified kernel image, its command line', () => {
+  assert.equal(read(5, EventType.EV_EVENT_TAG, tagged(0xf5bc582a, wide('loader.conf'))), {
+    kind: 'boot-file',
+    role: 'boot-config',
+    name: 'loader.conf',
+  });
+  assert.equal(read(12, EventType.EV_EVENT_TAG, tagged(0xdac08e1a, wide('microcode'))), {
+    kind: 'boot-file',
+    role: 'microcode',
+    name: 'microcode',
+  });
+  const section = (name: string) => read(11, EventType.EV_IPL, Buffer.from(`${name}\0`));
+  assert.equal(
+    ['.linux', '.cmdline', '.initrd', '.dtb', '.osrel'].map((name) => kind(section(name), 'boot-file').role),
+    ['kernel', 'kernel-options', 'initrd', 'device-tree', 'file'],
+  );
+  assert.equal(read(12, EventType.EV_IPL, wide('quiet splash')), {
+    kind: 'kernel-command-line',
+    text: 'quiet splash',
+  });
+});
+
+test('shim: its keys by name, its levels as text, the certificate that vouched for a program', () => {
+  for (const name of ['MokList', 'MokListX', 'MokListTrusted', 'MokSBState'])
+    assert.is(
+      kind(read(14, EventType.EV_IPL, Buffer.from(`${name}\0`)), 'boot-file').role,
+      'machine-owner-keys',
+    );
+  const boot = parseLog(readEventLog('ovmf/deb2022-crb-shim-grub-sb/binary_bios_measurements'));
+  assert.is(describeEvent(boot.events[27] as never), 'SbatLevel is sbat,1,2025021800 shim,4 grub,5');
+  const { value } = kind(readEventData(boot.events[29] as never), 'variable');
+  assert.is(value.kind === 'signatures' && value.signatures[0]?.type, 'x509');
+});
+
+test('SP800-155: the place of reference values, with platform and firmware from version 2 on', () => {
+  const guid = Buffer.from('00112233445566778899aabbccddeeff', 'hex');
+  const text = (words: string) => Buffer.concat([Buffer.of(words.length + 1), Buffer.from(`${words}\0`)]);
+  const start = (signature: string) =>
+    Buffer.concat([Buffer.from(signature.padEnd(16, '\0')), u32(311), guid]);
+  assert.is(
+    said(0, EventType.EV_NO_ACTION, start('SP800-155 Event')),
+    'reference values 33221100-5544-7766-8899-aabbccddeeff',
+  );
+  const second = Buffer.concat([
+    start('SP800-155 Event2'),
+    ...['Maker', 'Board', '1.0', 'Firmware Co'].map(text),
+    u32(7),
+    text('2.5'),
+  ]);
+  assert.is(
+    said(0, EventType.EV_NO_ACTION, second),
+    'reference values 33221100-5544-7766-8899-aabbccddeeff, Maker Board 1.0, Firmware Co 2.5',
+  );
+  assert.is(kind(read(0, EventType.EV_NO_ACTION, second.subarray(0, 60)), 'opaque').kind, 'opaque');
+});
+
+test('the memory guard of a cloud, a compact hash, a partition table without slots', () => {
+  const info = Buffer.concat([Buffer.from('GCE NonHostInfo\0'), Buffer.of(2), Buffer.alloc(15)]);
+  assert.is(said(0, EventType.EV_NONHOST_INFO, info), 'GCE NonHostInfo: technology 2');
+  assert.is(said(11, EventType.EV_COMPACT_HASH, u32(0x10)), '0x00000010');
+  const windows = parseLog(readEventLog('go-attestation/option_rom_eventlog')).events[42] as never;
+  assert.not.match(describeEvent(windows), /priority/);
+});
+
 test.run();
