@@ -5,6 +5,8 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { create, toBinary } from '@bufbuild/protobuf';
 import { openEvidence } from '../../controller/evidence.ts';
+import { grubEvents } from '../../controller/images/grub.ts';
+import { readManifest, writeManifest } from '../../controller/images/manifest.ts';
 import { readClaims } from '../../controller/verify/freshness.ts';
 import { hash } from '../../controller/verify/hash.ts';
 import { verifyLog } from '../../controller/verify/log.ts';
@@ -17,6 +19,8 @@ import { bootFacts } from '../../formats/eventlog/facts.ts';
 import { type EventLog, parseLog } from '../../formats/eventlog/parse.ts';
 import { type CheckedLog, checkReplay, replay } from '../../formats/eventlog/replay.ts';
 import { writeLog } from '../../formats/eventlog/write.ts';
+import { authenticodeRanges } from '../../formats/image/authenticode.ts';
+import { squashfsUsed } from '../../formats/image/squashfs.ts';
 import { type Codec, decode, encode } from '../../formats/tpm2/codec.ts';
 import type { HashName } from '../../formats/tpm2/hash.ts';
 import * as structures from '../../formats/tpm2/structures.ts';
@@ -26,6 +30,8 @@ import * as wire from '../../formats/wire/eve_pb.ts';
 import { decodeFrame, encodeFrame } from '../../formats/wire/frame.ts';
 import { readLogin } from '../../formats/wire/login.ts';
 import { parseTopic } from '../../formats/wire/topics.ts';
+import { tpmModelOf } from '../../formats/x509/endorsement.ts';
+import { certificatesIn, parseCertificate } from '../../formats/x509/parse.ts';
 import { projectRoot } from '../kit/root.ts';
 import type { Target } from './target.ts';
 
@@ -270,4 +276,66 @@ function readAll(payload: Uint8Array): void {
   if (refused === 0) throw new Error('a message is of every kind at once');
 }
 
-export const targets: readonly Target[] = [eventLogs, logVerdicts, tpm2, quotes, wires];
+/** Certificates of endorsement keys, as a TPM or a file has them. */
+const certificates: Target = {
+  name: 'certificate',
+  declared: ['FormatError'],
+  seeds: () => filesBelow(fixtures, /\.der$|cert.*\.pem$|ca\.pem$/),
+  run(bytes) {
+    for (const der of certificatesIn(bytes, 8)) tpmModelOf(parseCertificate(der));
+  },
+};
+
+/** Files of images; the first byte chooses the reader. */
+const images: Target = {
+  name: 'image',
+  declared: ['FormatError', 'CatalogueError'],
+  seeds: () => {
+    const tagged = (index: number, bytes: Uint8Array) => Buffer.concat([Buffer.of(index), bytes]);
+    const pe = Buffer.alloc(1024);
+    pe.write('MZ', 0);
+    pe.writeUInt32LE(128, 60);
+    pe.write('PE\0\0', 128);
+    pe.writeUInt16LE(1, 134);
+    pe.writeUInt16LE(240, 148);
+    pe.writeUInt16LE(0x20b, 152);
+    pe.writeUInt32LE(512, 212);
+    pe.writeUInt32LE(16, 260);
+    const squash = Buffer.alloc(96);
+    squash.write('hsqs', 0);
+    squash.writeBigUInt64LE(96n, 40);
+    const script = 'set timeout=5\nif [ -f /a ]; then\n  linux /vmlinuz quiet\nelse\n  echo "$root"\nfi\n';
+    const entry = {
+      pcr: 9,
+      type: 'EV_IPL',
+      subject: 'kernel',
+      text: 'k',
+      digests: { sha256: 'ab'.repeat(32) },
+    };
+    return [
+      tagged(0, pe),
+      tagged(1, squash),
+      tagged(2, Buffer.from(script)),
+      tagged(2, Buffer.from('menuentry "a" { boot }\nfunction f { set x=$1 }\nf 1\n')),
+      tagged(3, writeManifest('images', [{ version: '1', entries: [entry] }])),
+    ];
+  },
+  run(bytes) {
+    const rest = bytes.subarray(1);
+    switch ((bytes[0] ?? 0) % 4) {
+      case 0:
+        authenticodeRanges(rest, rest.length);
+        return;
+      case 1:
+        squashfsUsed(rest, rest.length);
+        return;
+      case 2:
+        grubEvents(Buffer.from(rest).toString('utf8'), 'grub.cfg');
+        return;
+      default:
+        readManifest('images', rest);
+    }
+  },
+};
+
+export const targets: readonly Target[] = [eventLogs, logVerdicts, tpm2, quotes, wires, certificates, images];
