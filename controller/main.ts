@@ -107,6 +107,7 @@ program
   .description('Runs EVC: its broker for devices, its API and images over HTTPS. Ctrl-C stops it in order.')
   .addOption(dataOption())
   .option('--host <address>', 'where to listen; 0.0.0.0 for every network', '127.0.0.1')
+  .option('--store <url>', 'postgres://USER@HOST/DATABASE, which controllers may share (default: a file)')
   .option('--mqtt-port <number>', 'for devices; 0 takes a free one (default: 8883)')
   .option('--https-port <number>', 'for people and images; 0 takes a free one (default: 8443)')
   .option('--json', 'prints every step of every record as lines of JSON')

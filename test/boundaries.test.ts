@@ -33,6 +33,7 @@ const table: Record<string, Rule> = {
       'libsql',
       'lru-cache',
       'mqtt',
+      'pg',
       'tar',
       'valibot',
       'xstate',

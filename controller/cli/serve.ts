@@ -10,6 +10,7 @@ import { DataFolder, defaultPorts, portOf } from '../options.ts';
 export interface ServeOptions {
   data?: string;
   host: string;
+  store?: string;
   mqttPort?: string;
   httpsPort?: string;
   json?: boolean;
@@ -83,12 +84,14 @@ export async function serve(options: ServeOptions): Promise<void> {
       },
     });
     closing.push(() => broker.close());
+    const store = options.store ?? process.env.EVC_STORE;
     const evc = await Evc.open({
       data: data.path,
       clock: systemClock,
       publish: (topic, bytes) => broker.publish(topic, bytes),
       imageBase: () => `https://${hosts[0]}:${ports.https}`,
       verifierThreads: availableParallelism() - 1,
+      ...(store === undefined ? {} : { store }),
       watch: (step) => {
         stream.publish(step);
         if (options.json) print({ kind: 'step', ...stepView(step) });

@@ -57,12 +57,15 @@ export interface RunnerEvent {
 const timerEffects = new Set(['setTimer', 'clearTimer']);
 const outboxEffects = new Set(['reply', 'verify', 'push']);
 const conflictTries = 10;
+/** Effects that are taken over at once. */
+const mostRecovered = 1000;
 
 export class RecordRunner {
   readonly #options: RunnerOptions;
   /** The last step of each device: one at a time in this process, the store's versions among processes. */
   readonly #turns = new Map<string, Promise<unknown>>();
-  readonly #performing = new Set<Promise<void>>();
+  /** What is under way, by the id of its effect. */
+  readonly #performing = new Map<string, Promise<void>>();
 
   constructor(options: RunnerOptions) {
     this.#options = options;
@@ -90,9 +93,10 @@ export class RecordRunner {
     return turn;
   }
 
-  /** Carries out what an earlier life left behind. */
+  /** Carries out what an earlier life, or another controller, left behind, and what failed. */
   async recover(): Promise<number> {
-    const left = await this.#options.store.pending(100_000);
+    const pending = await this.#options.store.pending(mostRecovered);
+    const left = pending.filter(({ id }) => !this.#performing.has(id));
     for (const effect of left) this.#perform(effect);
     return left.length;
   }
@@ -100,7 +104,7 @@ export class RecordRunner {
   /** Resolves when no effect is under way. */
   async settled(): Promise<void> {
     while (this.#performing.size > 0 || this.#turns.size > 0) {
-      await Promise.allSettled([...this.#performing, ...this.#turns.values()]);
+      await Promise.allSettled([...this.#performing.values(), ...this.#turns.values()]);
     }
   }
 
@@ -159,10 +163,10 @@ export class RecordRunner {
     const { perform, store } = this.#options;
     const work = perform(effect, this)
       .then(() => store.done(effect.id))
-      // What failed stays in the store, and is tried again at the next start.
+      // What failed stays in the store, and is tried again when somebody recovers.
       .catch(() => undefined)
-      .finally(() => this.#performing.delete(work));
-    this.#performing.add(work);
+      .finally(() => this.#performing.delete(effect.id));
+    this.#performing.set(effect.id, work);
   }
 }
 

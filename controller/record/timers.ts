@@ -16,9 +16,15 @@ export async function runTimers(
   clock: Clock,
   signal: AbortSignal,
 ): Promise<void> {
+  let recovery = clock.now() + longest;
   while (!signal.aborted) {
     const now = clock.now();
     const at = await answerDue(store, runner, now).catch(() => now + longest);
+    // What failed, and what a controller left that is gone.
+    if (now >= recovery) {
+      await runner.recover().catch(() => undefined);
+      recovery = now + longest;
+    }
     if (at > now) await clock.sleepUntil(at, signal).catch(() => undefined);
   }
 }

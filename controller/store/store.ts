@@ -103,7 +103,7 @@ export class TimerTaken extends Error {
 
 /** What the store is not: this version's, or in order. The message says what to do. */
 export class StoreError extends Error {
-  readonly code: 'version' | 'broken' | 'full' | 'taken' | 'closed';
+  readonly code: 'version' | 'broken' | 'full' | 'taken' | 'closed' | 'unreachable';
   constructor(code: StoreError['code'], message: string, options?: ErrorOptions) {
     super(message, options);
     this.name = 'StoreError';
@@ -117,7 +117,10 @@ export interface Store {
   commit(step: Step): Promise<void>;
   /** An effect that was carried out. */
   done(effect: string): Promise<void>;
-  /** Effects that were stored and never reported done, oldest first. */
+  /**
+   * Effects that were stored and not reported done, oldest first. Where controllers share the store: those that nobody has
+   * worked at for a while, and from now on the caller does.
+   */
   pending(limit: number): Promise<Effect[]>;
   due(now: number, limit: number): Promise<TimerRow[]>;
   /** The next timer, null when there is none. */

@@ -30,6 +30,13 @@ export const controllerReasons = {
     text: 'Another process has the store of EVC.',
     remedy: 'Stop the other process.',
   },
+  'store.unreachable': {
+    kind: 'controller',
+    severity: 'error',
+    title: 'Store out of reach',
+    text: 'EVC does not reach its database, or is not let in.',
+    remedy: 'Look whether PostgreSQL runs, and at the address, the user and the password that EVC was given.',
+  },
   'store.closed': {
     kind: 'controller',
     severity: 'warning',

@@ -1,0 +1,103 @@
+// Tables in PostgreSQL, and the way from each version to the next. Records are cut by the hash of their device, so that a
+// table of millions stays in pieces that vacuum and back-ups can handle; the journal by time, so that the old goes at once.
+import type pg from 'pg';
+import { StoreError } from './store.ts';
+
+export const postgresVersion = 1;
+const recordParts = 16;
+
+const first = `
+create table records (
+  device text primary key, version bigint not null, snapshot text not null,
+  serial text not null, uuid text not null, account text not null, trust text not null, seen bigint not null)
+  partition by hash (device);
+${Array.from({ length: recordParts }, (_, part) => `create table records_${part} partition of records for values with (modulus ${recordParts}, remainder ${part}) with (fillfactor = 70);`).join('\n')}
+create index records_serial on records (serial);
+
+create sequence journal_seq;
+create table journal (
+  seq bigint not null default nextval('journal_seq'), device text not null, at bigint not null, event text not null,
+  body text not null) partition by range (at);
+create table journal_default partition of journal default;
+create index journal_device on journal (device, seq desc);
+
+create table effects (
+  seq bigint generated always as identity, id text primary key, device text not null, type text not null,
+  params text not null, leased bigint not null);
+create index effects_leased on effects (leased);
+create table timers (device text not null, timer text not null, at bigint not null, primary key (device, timer));
+create index timers_at on timers (at);
+create table escrow (
+  device text not null, version bigint not null, key_id text not null, box bytea not null, at bigint not null,
+  primary key (device, version));
+create table evidence (id text primary key, device text not null, at bigint not null, bytes bytea not null);
+create index evidence_device on evidence (device, at);
+create table blobs (sha256 text primary key, bytes bytea not null);
+create table documents (kind text not null, id text not null, body text not null, primary key (kind, id));
+`;
+
+/** From version n, at index n, to the next. */
+const steps: readonly string[] = [first];
+
+/** One of the 64-bit names of advisory locks. */
+const migrationLock = '7305221194027811';
+
+/** Brings the tables to this version; one controller at a time does. Rejects with StoreError version. */
+export async function migrate(pool: pg.Pool, where: string): Promise<void> {
+  const client = await pool.connect();
+  try {
+    await client.query('begin');
+    await client.query(`select pg_advisory_xact_lock(${migrationLock})`);
+    await client.query('create table if not exists evc_store (version integer not null)');
+    const { rows } = await client.query<{ version: number }>('select version from evc_store');
+    const found = rows[0]?.version ?? 0;
+    if (found > postgresVersion)
+      throw new StoreError(
+        'version',
+        `${where} was written by a newer EVC (store ${found}, this one knows ${postgresVersion}); run that one`,
+      );
+    for (const step of steps.slice(found)) await client.query(step);
+    if (found === 0) await client.query('insert into evc_store (version) values ($1)', [postgresVersion]);
+    else await client.query('update evc_store set version = $1', [postgresVersion]);
+    await client.query('commit');
+  } catch (error) {
+    await client.query('rollback').catch(() => undefined);
+    throw error;
+  } finally {
+    client.release();
+  }
+}
+
+const day = 86_400_000;
+
+/** The month of a time, and the one after it: [name, first ms, first ms of the next]. */
+function monthOf(at: number): { name: string; from: number; to: number } {
+  const date = new Date(at);
+  const [year, month] = [date.getUTCFullYear(), date.getUTCMonth()];
+  const name = `journal_${year}_${String(month + 1).padStart(2, '0')}`;
+  return { name, from: Date.UTC(year, month, 1), to: Date.UTC(year, month + 1, 1) };
+}
+
+/**
+ * Makes the parts of the journal for this month and the next, and drops those that ended `keptDays` ago. Again and again
+ * does no harm.
+ */
+export async function maintainJournal(pool: pg.Pool, now: number, keptDays: number): Promise<void> {
+  const current = monthOf(now);
+  for (const { name, from, to } of [current, monthOf(current.to)])
+    await pool
+      .query(`create table if not exists ${name} partition of journal for values from (${from}) to (${to})`)
+      // Rows of that time are in the default part already: then they stay there.
+      .catch((error: { code?: string }) => {
+        if (error.code !== '23514' && error.code !== '42P07') throw error;
+      });
+  const { rows } = await pool.query<{ name: string }>(
+    `select c.relname as name from pg_inherits i join pg_class c on c.oid = i.inhrelid
+     where i.inhparent = 'journal'::regclass and c.relname ~ '^journal_[0-9]{4}_[0-9]{2}$'`,
+  );
+  for (const { name } of rows) {
+    const [, year = '', month = ''] = /^journal_(\d{4})_(\d{2})$/.exec(name) ?? [];
+    if (Date.UTC(Number(year), Number(month), 1) < now - keptDays * day)
+      await pool.query(`drop table ${name}`);
+  }
+}
