@@ -11,15 +11,15 @@ import { loadPki, type Pki } from './pki.ts';
 import { performer } from './record/effects.ts';
 import { RecordRunner, type RunnerEvent } from './record/runner.ts';
 import { runTimers } from './record/timers.ts';
-import { openStore } from './store/open.ts';
+import { LibsqlStore } from './store/libsql.ts';
 import type { Store } from './store/store.ts';
 import { VerifierPool } from './verify/pool.ts';
 
 export interface EvcOptions {
   /** EVC's data folder, as `evc init` made it. */
   data: string;
-  /** `postgres://…` for a store that controllers share; without it a file in the data folder. */
-  store?: string;
+  /** Where records live, closed with EVC; a file in the data folder without it. */
+  store?: Store;
   clock: Clock;
   /** Sends one message to a device. */
   publish(topic: string, bytes: Uint8Array): Promise<void>;
@@ -83,7 +83,7 @@ export class Evc {
 
   /** Opens the data folder and finishes what an earlier life left behind. Throws StoreError. */
   static async open(options: EvcOptions): Promise<Evc> {
-    const evc = new Evc(options, await openStore(options.store, join(options.data, 'evc.db')));
+    const evc = new Evc(options, options.store ?? LibsqlStore.open(join(options.data, 'evc.db')));
     await evc.runner.recover();
     // The folder may have changed while nobody was looking.
     evc.#track(evc.operator.judgeEndorsements());

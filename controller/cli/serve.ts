@@ -6,6 +6,7 @@ import { StepStream, stepView } from '../api/stream.ts';
 import { systemClock } from '../clock.ts';
 import { Evc } from '../evc.ts';
 import { DataFolder, defaultPorts, portOf } from '../options.ts';
+import { openStore } from '../store/open.ts';
 
 export interface ServeOptions {
   data?: string;
@@ -91,7 +92,7 @@ export async function serve(options: ServeOptions): Promise<void> {
       publish: (topic, bytes) => broker.publish(topic, bytes),
       imageBase: () => `https://${hosts[0]}:${ports.https}`,
       verifierThreads: availableParallelism() - 1,
-      ...(store === undefined ? {} : { store }),
+      ...(store === undefined ? {} : { store: await openStore(store) }),
       watch: (step) => {
         stream.publish(step);
         if (options.json) print({ kind: 'step', ...stepView(step) });

@@ -1,11 +1,9 @@
-// Which store: a file of one controller, or a database that several share.
-import { LibsqlStore } from './libsql.ts';
+// Which store: the address of a database that several controllers share.
 import { PostgresStore } from './postgres.ts';
 import { type Store, StoreError } from './store.ts';
 
-/** @param url `postgres://…`; undefined for the file. Rejects with StoreError. */
-export async function openStore(url: string | undefined, file: string): Promise<Store> {
-  if (url === undefined) return LibsqlStore.open(file);
+/** @param url `postgres://USER@HOST/DATABASE`. Rejects with StoreError. */
+export async function openStore(url: string): Promise<Store> {
   if (/^postgres(ql)?:\/\//.test(url)) return PostgresStore.open({ url });
   throw new StoreError(
     'unreachable',

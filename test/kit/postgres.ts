@@ -1,5 +1,6 @@
 // A PostgreSQL of Debian in a folder of its own, on a Unix socket alone.
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
 import { chmodSync, chownSync, existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -18,7 +19,6 @@ export class PostgresServer {
   readonly #programs: string;
   readonly #folder: string;
   readonly #process: ChildProcess;
-  #databases = 0;
 
   private constructor(programs: string, folder: string, process: ChildProcess) {
     this.#programs = programs;
@@ -72,13 +72,8 @@ export class PostgresServer {
   }
 
   /** An empty database. */
-  async database(): Promise<string> {
-    const name = `evc${this.#databases++}`;
-    const client = new pg.Client({ connectionString: this.url('postgres') });
-    await client.connect();
-    await client.query(`create database ${name}`);
-    await client.end();
-    return this.url(name);
+  database(): Promise<string> {
+    return emptyDatabase(this.url('postgres'));
   }
 
   url(database: string): string {
@@ -124,4 +119,14 @@ function runAs(): { uid?: number; gid?: number } {
   if (process.getuid?.() !== 0) return {};
   const id = (option: string) => Number(spawnSync('id', [option, 'postgres'], { encoding: 'utf8' }).stdout);
   return { uid: id('-u'), gid: id('-g') };
+}
+
+/** A new database beside this one; its address. */
+export async function emptyDatabase(url: string): Promise<string> {
+  const name = `evc_${randomBytes(6).toString('hex')}`;
+  const client = new pg.Client({ connectionString: url });
+  await client.connect();
+  await client.query(`create database ${name}`);
+  await client.end();
+  return url.replace(/(\/\/[^/]*\/)\w+/, `$1${name}`);
 }

@@ -14,6 +14,8 @@ import { measureImage } from '../../controller/images/measure.ts';
 import type { DeviceView } from '../../controller/operator.ts';
 import { createPki } from '../../controller/pki.ts';
 import type { RunnerEvent } from '../../controller/record/runner.ts';
+import { openStore } from '../../controller/store/open.ts';
+import type { Store } from '../../controller/store/store.ts';
 import type { KnownEntry } from '../../controller/verify/entries.ts';
 import { SlotStore } from '../../device/baseos/slots.ts';
 import { createImage, type ImageOptions, imageFiles } from '../../device/boot/image.ts';
@@ -28,6 +30,7 @@ import type { VaultChoice } from '../../device/vault/backend.ts';
 import type { Account } from '../../machines/device-record.ts';
 import type { Location } from '../../machines/flow.ts';
 import { SimulatedClock } from './clock.ts';
+import { emptyDatabase } from './postgres.ts';
 
 /** Ports that do real work for a while: simulated time waits for them. */
 const realWork = new Set(['fetchImage', 'verifyImage', 'writeSlot']);
@@ -74,8 +77,15 @@ export class World {
   #working = 0;
   #pki!: Awaited<ReturnType<typeof createPki>>;
 
+  /** Database of this world, where the tests run on one; a file of EVC's otherwise. */
+  #database: string | null = null;
+  /** Questions to it that are under way. */
+  #asking = 0;
+
   static async start(accounts: Account[] = [manufacturing]): Promise<World> {
     const world = new World();
+    const engine = process.env.EVE_ATTEST_TEST_STORE;
+    if (engine) world.#database = await emptyDatabase(engine);
     // Certificates are checked by TLS against the time outside.
     world.#pki = await createPki(join(world.folder, 'evc', 'pki'), ['localhost'], Date.now());
     world.clock.advanceTo(Date.now());
@@ -97,6 +107,7 @@ export class World {
     });
     this.evc = await Evc.open({
       data: join(this.folder, 'evc'),
+      ...(this.#database ? { store: this.#watched(await openStore(this.#database)) } : {}),
       clock,
       publish: (topic, bytes) => this.broker.publish(topic, bytes),
       imageBase: () => `https://localhost:${this.#imagePort}`,
@@ -105,6 +116,26 @@ export class World {
         this.steps.push(step);
       },
       onRefused: (_, code) => this.refused.push(code),
+    });
+  }
+
+  /** Simulated time waits for a database. */
+  #watched(store: Store): Store {
+    return new Proxy(store, {
+      get: (target, name) => {
+        const method = target[name as keyof Store] as unknown;
+        if (typeof method !== 'function') return method;
+        return (...values: unknown[]) => {
+          const answer = method.apply(target, values) as Promise<unknown>;
+          this.#asking++;
+          const over = () => {
+            this.#asking--;
+            this.#progress++;
+          };
+          answer.then(over, over);
+          return answer;
+        };
+      },
     });
   }
 
@@ -200,7 +231,10 @@ export class World {
     for (let still = 0; still < 15; ) {
       const before = this.#progress;
       await setImmediate();
-      still = this.#progress === before && this.#working === 0 && !filesBusy() ? still + 1 : 0;
+      still =
+        this.#progress === before && this.#working === 0 && this.#asking === 0 && !filesBusy()
+          ? still + 1
+          : 0;
     }
   }
 
