@@ -21,6 +21,7 @@ import { exitCodes, explain, Failure } from './cli/failure.ts';
 import { install } from './cli/install.ts';
 import { table } from './cli/print.ts';
 import { quoteCommand } from './cli/quote.ts';
+import { storeCommand } from './cli/store.ts';
 import { DataFolder, durationOf } from './options.ts';
 
 type Common = ClientOptions & { json?: boolean };
@@ -356,6 +357,7 @@ addCatalogueCommands(program, { remote, ask, say });
 
 program.addCommand(eventlogCommand());
 program.addCommand(quoteCommand());
+program.addCommand(storeCommand());
 
 // Who reads no further, such as `head`, ends the reading and not the command.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {

@@ -103,7 +103,7 @@ export class TimerTaken extends Error {
 
 /** What the store is not: this version's, or in order. The message says what to do. */
 export class StoreError extends Error {
-  readonly code: 'version' | 'broken' | 'full' | 'taken' | 'closed' | 'unreachable';
+  readonly code: 'version' | 'broken' | 'full' | 'taken' | 'closed' | 'unreachable' | 'newer';
   constructor(code: StoreError['code'], message: string, options?: ErrorOptions) {
     super(message, options);
     this.name = 'StoreError';

@@ -30,6 +30,13 @@ export const controllerReasons = {
     text: 'Another process has the store of EVC.',
     remedy: 'Stop the other process.',
   },
+  'store.newer': {
+    kind: 'controller',
+    severity: 'error',
+    title: 'Database in use',
+    text: 'The database has gone on by itself: what would be copied over it is older.',
+    remedy: 'Use the database as it is, or copy into an empty one.',
+  },
   'store.unreachable': {
     kind: 'controller',
     severity: 'error',
