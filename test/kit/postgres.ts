@@ -1,7 +1,7 @@
 // A PostgreSQL of Debian in a folder of its own, on a Unix socket alone.
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { chmodSync, chownSync, existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { chmodSync, chownSync, existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import pg from 'pg';
@@ -62,7 +62,7 @@ export class PostgresServer {
     const user = runAs();
     const server = spawn(join(programs, 'postgres'), options, { ...user, cwd: folder, stdio: 'ignore' });
     const started = new PostgresServer(programs, folder, server);
-    await started.#ready();
+    await until(server, () => started.url('postgres'));
     return started;
   }
 
@@ -83,35 +83,17 @@ export class PostgresServer {
   /** Ends it as a pulled plug does. */
   async kill(): Promise<void> {
     this.#process.kill('SIGQUIT');
-    await this.#ended();
+    await ended(this.#process);
   }
 
   async stop(): Promise<void> {
     this.#process.kill('SIGINT');
-    await this.#ended();
+    await ended(this.#process);
     rmSync(this.#folder, { recursive: true, force: true });
   }
 
-  async #ready(): Promise<void> {
-    for (;;) {
-      if (this.#process.exitCode !== null) throw new Error(`postgres ended with ${this.#process.exitCode}`);
-      const client = new pg.Client({ connectionString: this.url('postgres') });
-      try {
-        await client.connect();
-        await client.end();
-        return;
-      } catch {
-        // Not yet: the socket or the database is not there.
-        await new Promise((resolve) => setTimeout(resolve, 50));
-      }
-    }
-  }
-
-  #ended(): Promise<void> {
-    return new Promise((resolve) => {
-      if (this.#process.exitCode !== null || this.#process.signalCode !== null) resolve();
-      else this.#process.once('exit', () => resolve());
-    });
+  get folder(): string {
+    return this.#folder;
   }
 }
 
@@ -129,4 +111,80 @@ export async function emptyDatabase(url: string): Promise<string> {
   await client.query(`create database ${name}`);
   await client.end();
   return url.replace(/(\/\/[^/]*\/)\w+/, `$1${name}`);
+}
+
+/** Debian's pgbouncer in front of a server: a session of a client is any of its sessions, another one each transaction. */
+export class Pooler {
+  readonly #folder: string;
+  readonly #process: ChildProcess;
+
+  private constructor(folder: string, process: ChildProcess) {
+    this.#folder = folder;
+    this.#process = process;
+  }
+
+  static async start(server: PostgresServer): Promise<Pooler> {
+    const folder = mkdtempSync(join(tmpdir(), 'evc-pooler-'));
+    const user = runAs();
+    const config = join(folder, 'pgbouncer.ini');
+    writeFileSync(
+      config,
+      [
+        '[databases]',
+        `* = host=${server.folder} user=evc`,
+        '[pgbouncer]',
+        'listen_addr =',
+        `unix_socket_dir = ${folder}`,
+        'auth_type = any',
+        'pool_mode = transaction',
+        'default_pool_size = 3',
+        `pidfile = ${join(folder, 'pid')}`,
+        '',
+      ].join('\n'),
+    );
+    if (user.uid !== undefined && user.gid !== undefined) {
+      chownSync(folder, user.uid, user.gid);
+      chownSync(config, user.uid, user.gid);
+    }
+    const pooler = new Pooler(
+      folder,
+      spawn('pgbouncer', [config], { ...user, cwd: folder, stdio: 'ignore' }),
+    );
+    await until(pooler.#process, () => pooler.through(server.url('postgres')));
+    return pooler;
+  }
+
+  /** The address of a database, by way of the pooler. */
+  through(url: string): string {
+    return url.replace(/@\/(\w+)\?host=.*/, `@/$1?host=${encodeURIComponent(this.#folder)}&port=6432`);
+  }
+
+  async stop(): Promise<void> {
+    this.#process.kill('SIGQUIT');
+    await ended(this.#process);
+    rmSync(this.#folder, { recursive: true, force: true });
+  }
+}
+
+/** Resolves when something answers at the address. */
+async function until(child: ChildProcess, url: () => string): Promise<void> {
+  for (;;) {
+    if (child.exitCode !== null) throw new Error(`it ended with ${child.exitCode}`);
+    const client = new pg.Client({ connectionString: url() });
+    try {
+      await client.connect();
+      await client.end();
+      return;
+    } catch {
+      // Not yet: the socket or the database is not there.
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    }
+  }
+}
+
+function ended(child: ChildProcess): Promise<void> {
+  return new Promise((resolve) => {
+    if (child.exitCode !== null || child.signalCode !== null) resolve();
+    else child.once('exit', () => resolve());
+  });
 }

@@ -6,15 +6,19 @@ import { PostgresStore } from '../../../controller/store/postgres.ts';
 import { maintainJournal, postgresVersion } from '../../../controller/store/postgres-schema.ts';
 import { type Store, StoreError } from '../../../controller/store/store.ts';
 import { needDebian } from '../../kit/debian.ts';
-import { PostgresServer, postgresPrograms } from '../../kit/postgres.ts';
+import { Pooler, PostgresServer, postgresPrograms } from '../../kit/postgres.ts';
 import { rejects } from '../../kit/rejects.ts';
 import { stepOf, storeSuite } from '../../kit/stores.ts';
 
 const unreachable = ({ code }: StoreError) => code === 'unreachable';
 
-if (await needDebian(['postgresql-15'], [])) {
+if (await needDebian(['postgresql-15', 'pgbouncer'], [])) {
   const server = await PostgresServer.start(postgresPrograms() as string);
-  test.after(() => server.stop());
+  const pooler = await Pooler.start(server);
+  test.after(async () => {
+    await pooler.stop();
+    await server.stop();
+  });
 
   /** Stores of one database, each as a controller of its own. */
   async function shared(
@@ -39,6 +43,21 @@ if (await needDebian(['postgresql-15'], [])) {
 
   // Without a lease everything is anybody's at once, as the suite wants to see it.
   storeSuite('postgres', (work) => shared(async (open) => work(await open(-1), () => open(-1))));
+
+  storeSuite('postgres behind a pooler', async (work) => {
+    const url = pooler.through(await server.database());
+    const opened: Store[] = [];
+    const open = async () => {
+      const store = await PostgresStore.open({ url, connections: 4, lease: -1 });
+      opened.push(store);
+      return store;
+    };
+    try {
+      await work(await open(), open);
+    } finally {
+      for (const store of opened) await store.close();
+    }
+  });
 
   const effect = (id: string) => ({ id, device: 'd', type: 'push', params: {} });
 
