@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { Command, CommanderError, Option } from 'commander';
 import type { Account } from '../machines/device-record.ts';
+import { brokerCommand } from './cli/broker-config.ts';
 import { addCatalogueCommands } from './cli/catalogue.ts';
 import { ApiClient, type ClientOptions } from './cli/client.ts';
 import {
@@ -109,6 +110,7 @@ program
   .addOption(dataOption())
   .option('--host <address>', 'where to listen; 0.0.0.0 for every network', '127.0.0.1')
   .option('--store <url>', 'postgres://USER@HOST/DATABASE, which controllers may share (default: a file)')
+  .option('--broker <url>', 'mqtts://HOST:PORT of a broker that is not EVC’s own; see evc broker config')
   .option('--mqtt-port <number>', 'for devices; 0 takes a free one (default: 8883)')
   .option('--https-port <number>', 'for people and images; 0 takes a free one (default: 8443)')
   .option('--json', 'prints every step of every record as lines of JSON')
@@ -358,6 +360,7 @@ addCatalogueCommands(program, { remote, ask, say });
 program.addCommand(eventlogCommand());
 program.addCommand(quoteCommand());
 program.addCommand(storeCommand());
+program.addCommand(brokerCommand());
 
 // Who reads no further, such as `head`, ends the reading and not the command.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {

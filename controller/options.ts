@@ -6,6 +6,7 @@ import { makeToken } from './api/token.ts';
 import { exitCodes, Failure } from './cli/failure.ts';
 import { createPki, loadPki, type Pki, pkiExists } from './pki.ts';
 import { LibsqlStore } from './store/libsql.ts';
+import type { Store } from './store/store.ts';
 
 export const defaultPorts = { mqtt: 8883, https: 8443 } as const;
 
@@ -17,6 +18,13 @@ const firstAccount: Account = {
   radius: 100,
   moved: 'report',
 };
+
+/** The store, with an account where it has none by that name. */
+export async function withFirstAccount(store: Store): Promise<Store> {
+  if (!(await store.get('account', firstAccount.id)))
+    await store.put('account', firstAccount.id, firstAccount);
+  return store;
+}
 
 /** Where a running EVC is, written by `evc serve` for the command line. */
 export interface ServiceFile {
@@ -60,8 +68,7 @@ export class DataFolder {
     }
     const store = LibsqlStore.open(this.file('evc.db'));
     try {
-      if (!(await store.get('account', firstAccount.id)))
-        await store.put('account', firstAccount.id, firstAccount);
+      await withFirstAccount(store);
     } finally {
       await store.close();
     }
@@ -116,6 +123,12 @@ export class DataFolder {
 
   service(): ServiceFile | null {
     return existsSync(this.file('service.json')) ? this.#json<ServiceFile>('service.json') : null;
+  }
+
+  /** Shared by controllers and brokers that are not EVC's own; made when it is first asked for. */
+  brokerSecret(): string {
+    if (!existsSync(this.file('broker.secret'))) this.#write('broker.secret', `${makeToken().token}\n`);
+    return readFileSync(this.file('broker.secret'), 'utf8').trim();
   }
 
   announce(service: ServiceFile): void {

@@ -2,6 +2,7 @@
 import type { AddressInfo } from 'node:net';
 import Fastify, { type FastifyInstance } from 'fastify';
 import type { Evc } from '../evc.ts';
+import { type BrokerLogin, serveBrokerLogin } from './broker-login.ts';
 import { serveCatalogue } from './catalogue.ts';
 import { serveImages } from './images.ts';
 import { RequestError, sendProblem } from './problem.ts';
@@ -21,6 +22,8 @@ export interface ApiOptions {
   /** PEM. */
   key: string;
   certificate: string;
+  /** For a broker that is not EVC's own. */
+  brokerLogin?: BrokerLogin;
   /** Facts of this EVC, for `evc status`. */
   service(): ServiceView;
 }
@@ -64,6 +67,7 @@ export async function startApi(options: ApiOptions): Promise<ApiServer> {
         )
       : new RequestError('auth.wrong', 401, 'this is not the administrator’s token');
   });
+  if (options.brokerLogin) serveBrokerLogin(app, options.brokerLogin);
   serveImages(app, (sha256) => evc.catalogue.file(sha256));
   serveApi(app, evc.operator, { uploads: options.uploads, service: options.service });
   serveCatalogue(app, evc.curator, options.uploads);

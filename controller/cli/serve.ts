@@ -1,17 +1,23 @@
 // `evc serve`: EVC with its broker and its HTTPS server, until somebody ends it.
+import { createHash } from 'node:crypto';
 import { availableParallelism } from 'node:os';
-import { Broker, type Listener } from '../../broker/broker.ts';
+import { Broker } from '../../broker/broker.ts';
+import { LoginCheck } from '../../broker/login.ts';
+import { RemoteBroker } from '../../broker/remote.ts';
+import { type BrokerLogin, controllerUser } from '../api/broker-login.ts';
 import { type ApiServer, startApi } from '../api/server.ts';
 import { StepStream, stepView } from '../api/stream.ts';
 import { systemClock } from '../clock.ts';
 import { Evc } from '../evc.ts';
-import { DataFolder, defaultPorts, portOf } from '../options.ts';
+import { DataFolder, defaultPorts, portOf, withFirstAccount } from '../options.ts';
 import { openStore } from '../store/open.ts';
 
 export interface ServeOptions {
   data?: string;
   host: string;
   store?: string;
+  /** `mqtts://host:port`. */
+  broker?: string;
   mqttPort?: string;
   httpsPort?: string;
   json?: boolean;
@@ -33,15 +39,10 @@ export async function serve(options: ServeOptions): Promise<void> {
   const stream = new StepStream();
   const closing: (() => Promise<unknown>)[] = [];
   try {
-    const { broker, evc } = await openEvc();
+    const { evc, listen, connect } = await openEvc();
     const key = pki.server.key.export({ type: 'pkcs8', format: 'pem' }).toString();
     const certificate = pki.server.certificate.toString();
-    const listener: Listener = await broker.listen(
-      { host: options.host, port: ports.mqtt },
-      key,
-      certificate,
-    );
-    closing.push(() => listener.close());
+    const mqttPort = await listen(key, certificate);
     const since = Date.now();
     let api: ApiServer | null = null;
     api = await startApi({
@@ -53,16 +54,18 @@ export async function serve(options: ServeOptions): Promise<void> {
       port: ports.https,
       key,
       certificate,
-      service: () => ({ mqttPort: listener.port, httpsPort: api?.port ?? 0, hosts, since }),
+      ...(options.broker === undefined ? {} : { brokerLogin: brokerLogin() }),
+      service: () => ({ mqttPort, httpsPort: api?.port ?? 0, hosts, since }),
     });
     closing.push(() => api.close());
     ports.https = api.port;
-    data.announce({ pid: process.pid, mqttPort: listener.port, httpsPort: api.port, host: options.host });
+    await connect();
+    data.announce({ pid: process.pid, mqttPort, httpsPort: api.port, host: options.host });
     closing.push(async () => data.withdraw());
     print(
       options.json
-        ? { kind: 'serving', mqttPort: listener.port, httpsPort: api.port, data: data.path }
-        : `EVC serves devices at mqtts://${hosts[0]}:${listener.port} and people at https://${hosts[0]}:${api.port}`,
+        ? { kind: 'serving', mqttPort, httpsPort: api.port, data: data.path }
+        : `EVC serves devices at ${options.broker ?? `mqtts://${hosts[0]}:${mqttPort}`} and people at https://${hosts[0]}:${api.port}`,
     );
     await ended;
     if (!options.json) print('EVC stops; what is under way is finished and stored first');
@@ -70,29 +73,25 @@ export async function serve(options: ServeOptions): Promise<void> {
     for (const close of closing.reverse()) await close();
   }
 
-  async function openEvc(): Promise<{ broker: Broker; evc: Evc }> {
+  async function openEvc(): Promise<{ evc: Evc } & Pick<Link, 'listen' | 'connect'>> {
     // Each needs the other: whatever arrives before EVC is open waits for it.
     let open: (evc: Evc) => void = () => {};
     const opened = new Promise<Evc>((resolve) => {
       open = resolve;
     });
-    const broker = await Broker.start({
-      now: () => systemClock.now(),
-      onMessage: (topic, payload) => void opened.then((evc) => evc.receive(topic, payload)),
-      onLink: (device, online) => void opened.then((evc) => evc.link(device, online)),
-      onRefused: (what, reason) => {
-        if (options.json) print({ kind: 'refused', at: Date.now(), what, code: reason });
-      },
-    });
-    closing.push(() => broker.close());
+    const onMessage = (topic: string, payload: Uint8Array) =>
+      void opened.then((evc) => evc.receive(topic, payload));
+    const { publish, listen, connect } = await (options.broker === undefined
+      ? ownBroker(onMessage, opened)
+      : remoteBroker(options.broker, onMessage));
     const store = options.store ?? process.env.EVC_STORE;
     const evc = await Evc.open({
       data: data.path,
       clock: systemClock,
-      publish: (topic, bytes) => broker.publish(topic, bytes),
+      publish,
       imageBase: () => `https://${hosts[0]}:${ports.https}`,
       verifierThreads: availableParallelism() - 1,
-      ...(store === undefined ? {} : { store: await openStore(store) }),
+      ...(store === undefined ? {} : { store: await withFirstAccount(await openStore(store)) }),
       watch: (step) => {
         stream.publish(step);
         if (options.json) print({ kind: 'step', ...stepView(step) });
@@ -103,8 +102,77 @@ export async function serve(options: ServeOptions): Promise<void> {
     });
     closing.push(() => evc.close());
     open(evc);
-    return { broker, evc };
+    return { evc, listen, connect };
   }
+
+  async function ownBroker(onMessage: OnMessage, opened: Promise<Evc>): Promise<Link> {
+    const broker = await Broker.start({
+      now: () => systemClock.now(),
+      onMessage,
+      onLink: (device, online) => void opened.then((evc) => evc.link(device, online)),
+      onRefused: (what, reason) => {
+        if (options.json) print({ kind: 'refused', at: Date.now(), what, code: reason });
+      },
+    });
+    closing.push(() => broker.close());
+    return {
+      publish: (topic, bytes) => broker.publish(topic, bytes),
+      listen: async (key, certificate) => {
+        const listener = await broker.listen({ host: options.host, port: ports.mqtt }, key, certificate);
+        closing.push(() => listener.close());
+        return listener.port;
+      },
+      connect: async () => undefined,
+    };
+  }
+
+  function remoteBroker(url: string, onMessage: OnMessage): Link {
+    let broker: RemoteBroker | null = null;
+    return {
+      publish: async (topic, bytes) => {
+        // What is to be sent stays stored until the broker is there.
+        if (!broker) throw new Error('the broker is not connected yet');
+        await broker.publish(topic, bytes);
+      },
+      listen: async () => Number(new URL(url).port || defaultPorts.mqtt),
+      connect: async () => {
+        const connected = await RemoteBroker.connect({
+          url,
+          ca: pki.root.toString(),
+          username: controllerUser,
+          password: data.brokerSecret(),
+          onMessage,
+          onState: (state) => {
+            if (options.json) print({ kind: 'broker', at: Date.now(), connected: state });
+          },
+        });
+        broker = connected;
+        closing.push(() => connected.close());
+      },
+    };
+  }
+
+  function brokerLogin(): BrokerLogin {
+    const logins = new LoginCheck({ now: () => systemClock.now() });
+    return {
+      secretHash: createHash('sha256').update(data.brokerSecret()).digest('hex'),
+      check: async (device, password) => {
+        const result = await logins.check(device, Buffer.from(password), null);
+        return result.ok ? null : result.reason;
+      },
+    };
+  }
+}
+
+type OnMessage = (topic: string, payload: Uint8Array) => void;
+
+/** How messages come and go. */
+interface Link {
+  publish(topic: string, bytes: Uint8Array): Promise<void>;
+  /** Lets devices in; resolves with the port. */
+  listen(key: string, certificate: string): Promise<number>;
+  /** After the API is there, which a broker of somebody else's asks whether EVC may log in. */
+  connect(): Promise<void>;
 }
 
 /** Resolves on SIGTERM, SIGINT, or, with a parent, when that is gone: its end of our standard input closes with it. */

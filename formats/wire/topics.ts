@@ -49,8 +49,15 @@ export function downFilter(device: string): string {
   return `${prefix}/${device}/down/#`;
 }
 
+/** What a device says anything on. */
+export function upFilterOf(device: string): string {
+  return `${prefix}/${device}/up/#`;
+}
+
 /** What EVC listens to. */
-export const upFilter = `${prefix}/+/up/#`;
+export const upFilter = upFilterOf('+');
+/** All of it. */
+export const everyTopic = `${prefix}/#`;
 
 export function isDeviceId(text: string): boolean {
   return deviceId.test(text);
