@@ -8,6 +8,7 @@ const batch = 100;
 /** Looks at least this often, since other controllers set timers too, ms. */
 const longest = 10_000;
 const shortest = 20;
+const day = 86_400_000;
 
 /** Runs until the signal; resolves then. What fails is tried again, and holds nobody else up. */
 export async function runTimers(
@@ -17,6 +18,7 @@ export async function runTimers(
   signal: AbortSignal,
 ): Promise<void> {
   let recovery = clock.now() + longest;
+  let maintenance = clock.now();
   while (!signal.aborted) {
     const now = clock.now();
     const at = await answerDue(store, runner, now).catch(() => now + longest);
@@ -24,6 +26,11 @@ export async function runTimers(
     if (now >= recovery) {
       await runner.recover().catch(() => undefined);
       recovery = now + longest;
+    }
+    if (now >= maintenance) {
+      // Where it fails nothing is lost but room.
+      await store.maintain(now).catch(() => undefined);
+      maintenance = now + day;
     }
     if (at > now) await clock.sleepUntil(at, signal).catch(() => undefined);
   }

@@ -312,6 +312,9 @@ export class LibsqlStore implements Store {
     return rows.map((row) => ({ id: String(row.id), body: JSON.parse(String(row.body)) as Body }));
   }
 
+  /** Nothing: what is old is cut as new is stored. */
+  async maintain(): Promise<void> {}
+
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;

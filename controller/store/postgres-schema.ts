@@ -39,8 +39,9 @@ create table documents (kind text not null, id text not null, body text not null
 /** From version n, at index n, to the next. */
 const steps: readonly string[] = [first];
 
-/** One of the 64-bit names of advisory locks. */
+/** Of the 64-bit names of advisory locks. */
 const migrationLock = '7305221194027811';
+const maintenanceLock = '7305221194027812';
 
 /** Brings the tables to this version; one controller at a time does. Rejects with StoreError version. */
 export async function migrate(pool: pg.Pool, where: string): Promise<void> {
@@ -70,8 +71,14 @@ export async function migrate(pool: pg.Pool, where: string): Promise<void> {
 
 const day = 86_400_000;
 
-/** The month of a time, and the one after it: [name, first ms, first ms of the next]. */
-function monthOf(at: number): { name: string; from: number; to: number } {
+/** Part of the journal: its name, the first ms of its month and of the next. */
+interface Month {
+  name: string;
+  from: number;
+  to: number;
+}
+
+function monthOf(at: number): Month {
   const date = new Date(at);
   const [year, month] = [date.getUTCFullYear(), date.getUTCMonth()];
   const name = `journal_${year}_${String(month + 1).padStart(2, '0')}`;
@@ -79,25 +86,49 @@ function monthOf(at: number): { name: string; from: number; to: number } {
 }
 
 /**
- * Makes the parts of the journal for this month and the next, and drops those that ended `keptDays` ago. Again and again
- * does no harm.
+ * Makes the parts of the journal for this month and the next, and drops what is older than `keptDays`. Of controllers that do
+ * it at once one does.
  */
 export async function maintainJournal(pool: pg.Pool, now: number, keptDays: number): Promise<void> {
-  const current = monthOf(now);
-  for (const { name, from, to } of [current, monthOf(current.to)])
-    await pool
-      .query(`create table if not exists ${name} partition of journal for values from (${from}) to (${to})`)
-      // Rows of that time are in the default part already: then they stay there.
-      .catch((error: { code?: string }) => {
-        if (error.code !== '23514' && error.code !== '42P07') throw error;
-      });
-  const { rows } = await pool.query<{ name: string }>(
+  const client = await pool.connect();
+  try {
+    await client.query('begin');
+    const { rows } = await client.query<{ alone: boolean }>(
+      `select pg_try_advisory_xact_lock(${maintenanceLock}) as alone`,
+    );
+    if (rows[0]?.alone) {
+      const current = monthOf(now);
+      for (const month of [current, monthOf(current.to)]) await makePart(client, month);
+      await dropOlder(client, now - keptDays * day);
+    }
+    await client.query('commit');
+  } catch (error) {
+    await client.query('rollback').catch(() => undefined);
+    throw error;
+  } finally {
+    client.release();
+  }
+}
+
+async function makePart(client: pg.PoolClient, { name, from, to }: Month): Promise<void> {
+  const { rows } = await client.query<{ there: boolean }>(
+    `select to_regclass($1) is not null or exists (select from journal_default where at >= ${from} and at < ${to}) as there`,
+    [name],
+  );
+  // Rows of that month which are in the rest already stay there, for that month.
+  if (rows[0]?.there) return;
+  await client.query(`create table ${name} partition of journal for values from (${from}) to (${to})`);
+}
+
+async function dropOlder(client: pg.PoolClient, oldest: number): Promise<void> {
+  const { rows } = await client.query<{ name: string }>(
     `select c.relname as name from pg_inherits i join pg_class c on c.oid = i.inhrelid
      where i.inhparent = 'journal'::regclass and c.relname ~ '^journal_[0-9]{4}_[0-9]{2}$'`,
   );
   for (const { name } of rows) {
     const [, year = '', month = ''] = /^journal_(\d{4})_(\d{2})$/.exec(name) ?? [];
-    if (Date.UTC(Number(year), Number(month), 1) < now - keptDays * day)
-      await pool.query(`drop table ${name}`);
+    // The month in the name counts from 1, so this is the first ms of the one after it.
+    if (Date.UTC(Number(year), Number(month), 1) < oldest) await client.query(`drop table ${name}`);
   }
+  await client.query('delete from journal_default where at < $1', [oldest]);
 }

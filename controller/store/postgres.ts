@@ -1,7 +1,7 @@
 // The store in PostgreSQL: for several controllers, which share it and nothing else. A step is one statement, so it is one
 // round trip and one transaction; statements have no names and sessions keep no state, so poolers may sit in between.
 import pg from 'pg';
-import { migrate } from './postgres-schema.ts';
+import { maintainJournal, migrate } from './postgres-schema.ts';
 import {
   type Document,
   type DocumentKind,
@@ -29,6 +29,8 @@ export interface PostgresOptions {
 
 /** Attempts whose evidence is kept, per device. */
 const evidenceKept = 20;
+/** Days that the journal is kept. */
+const journalKept = 90;
 const connections = 10;
 const lease = 30_000;
 
@@ -262,6 +264,11 @@ export class PostgresStore implements Store {
   async all<Body>(kind: DocumentKind): Promise<Document<Body>[]> {
     const rows = await this.#rows('select id, body from documents where kind = $1 order by id', [kind]);
     return rows.map((row) => ({ id: String(row.id), body: JSON.parse(String(row.body)) as Body }));
+  }
+
+  async maintain(now: number): Promise<void> {
+    this.#checkOpen();
+    await maintainJournal(this.#pool, now, journalKept);
   }
 
   async close(): Promise<void> {

@@ -112,6 +112,8 @@ export class StoreError extends Error {
 }
 
 export interface Store {
+  /** What a store does for itself, at the start and once a day. */
+  maintain(now: number): Promise<void>;
   load(device: string): Promise<RecordRow | null>;
   /** Throws StepConflict, TimerTaken. */
   commit(step: Step): Promise<void>;

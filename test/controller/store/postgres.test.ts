@@ -3,7 +3,7 @@ import pg from 'pg';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { PostgresStore } from '../../../controller/store/postgres.ts';
-import { maintainJournal, postgresVersion } from '../../../controller/store/postgres-schema.ts';
+import { postgresVersion } from '../../../controller/store/postgres-schema.ts';
 import { type Store, StoreError } from '../../../controller/store/store.ts';
 import { needDebian } from '../../kit/debian.ts';
 import { Pooler, PostgresServer, postgresPrograms } from '../../kit/postgres.ts';
@@ -11,6 +11,22 @@ import { rejects } from '../../kit/rejects.ts';
 import { stepOf, storeSuite } from '../../kit/stores.ts';
 
 const unreachable = ({ code }: StoreError) => code === 'unreachable';
+
+/** Rows of each table. */
+async function countOf(url: string, tables: readonly string[]): Promise<number[]> {
+  const client = new pg.Client({ connectionString: url });
+  await client.connect();
+  try {
+    const counts: number[] = [];
+    for (const name of tables) {
+      const { rows } = await client.query<{ n: number }>(`select count(*)::int as n from ${name}`);
+      counts.push(rows[0]?.n ?? -1);
+    }
+    return counts;
+  } finally {
+    await client.end();
+  }
+}
 
 if (await needDebian(['postgresql-15', 'pgbouncer'], [])) {
   const server = await PostgresServer.start(postgresPrograms() as string);
@@ -129,19 +145,29 @@ if (await needDebian(['postgresql-15', 'pgbouncer'], [])) {
   test('the journal has a part for each month; the old goes whole', () =>
     shared(async (open, url) => {
       const store = await open();
-      const pool = new pg.Pool({ connectionString: url });
       const at = (year: number, month: number) => Date.UTC(year, month - 1, 15);
-      await maintainJournal(pool, at(2026, 3), 90);
-      await maintainJournal(pool, at(2026, 3), 90);
       const journal = (time: number) => ({ at: time, event: 'tested', body: {} });
-      await store.commit(stepOf('d', 0, { journal: journal(at(2026, 3)) }));
-      await store.commit(stepOf('d', 1, { journal: journal(at(2026, 4)) }));
-      await maintainJournal(pool, at(2026, 7), 90);
+      await store.commit(stepOf('d', 0, { journal: journal(at(2026, 1)) }));
+      await Promise.all([store, await open(), await open()].map((one) => one.maintain(at(2026, 3))));
+      await store.maintain(at(2026, 3));
+      await store.commit(stepOf('d', 1, { journal: journal(at(2026, 3)) }));
+      await store.commit(stepOf('d', 2, { journal: journal(at(2026, 4)) }));
+      assert.equal(await countOf(url, ['journal_default', 'journal_2026_03', 'journal_2026_04']), [1, 1, 1]);
+      await store.maintain(at(2026, 7));
       assert.equal(
         (await store.journal('d', 10)).map((entry) => entry.at),
         [at(2026, 4)],
       );
-      await pool.end();
+    }));
+
+  test('a month that is in the rest already stays there', () =>
+    shared(async (open, url) => {
+      const store = await open();
+      const at = Date.UTC(2026, 2, 15);
+      await store.commit(stepOf('d', 0, { journal: { at, event: 'tested', body: {} } }));
+      await store.maintain(at);
+      await store.commit(stepOf('d', 1, { journal: { at: at + 1, event: 'tested', body: {} } }));
+      assert.equal(await countOf(url, ['journal_default', 'journal_2026_04']), [2, 0]);
     }));
 
   test('a database that is not there, a user who is not let in, nobody at the socket: said without the password', async () => {
