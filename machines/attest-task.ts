@@ -213,6 +213,7 @@ export const attestTask = setup({
 }).createMachine({
   id: 'attestTask',
   description: 'Proves to EVC what booted, and gets the integrity token and the escrowed key for it.',
+  meta: { secret: ['nonce', 'proof'] },
   context: ({ input }) => ({
     cert: null,
     certified: input?.certified ?? null,

@@ -16,6 +16,7 @@ export type * from './record/replies.ts';
 export const deviceRecord = record.createMachine({
   id: 'deviceRecord',
   description: 'All that EVC knows and decides about one device.',
+  meta: { secret: ['settings', 'proof'] },
   context: {
     active: false,
     uuid: '',

@@ -136,6 +136,7 @@ export const tpmManager = setup({
 }).createMachine({
   id: 'tpmManager',
   description: 'Makes the keys of the device in its TPM, and quotes.',
+  meta: { secret: ['nonce', 'proof'] },
   context: {
     cert: null,
     quote: null,

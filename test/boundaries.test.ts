@@ -17,7 +17,7 @@ interface Rule {
 
 const table: Record<string, Rule> = {
   machines: { folders: ['types:formats'], packages: ['xstate'], node: false },
-  formats: { folders: [], packages: ['@bufbuild/protobuf'], node: false },
+  formats: { folders: [], packages: ['@bufbuild/protobuf', 'xstate'], node: false },
   broker: { folders: ['formats', 'types:machines'], packages: ['aedes', 'mqtt'], node: true },
   device: {
     folders: ['machines', 'formats'],

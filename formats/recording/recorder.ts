@@ -1,0 +1,389 @@
+// Turns what charts do into lines, as XState tells it (`inspect`, synchronously), and hands them to whoever listens. With no
+// listener it costs nothing; one that comes late is told first how everything stands.
+import type { AnyActorRef, AnyStateMachine, InspectionEvent } from 'xstate';
+import {
+  type Body,
+  type Header,
+  limits,
+  type Place,
+  recordingFormat,
+  recordingVersion,
+  type StateValue,
+  secretsOf,
+  type TakenTransition,
+} from './format.ts';
+
+export interface RecorderOptions {
+  /** Program and version. */
+  by: string;
+  /** Id of the device, hex; empty while it is not known. */
+  device: string;
+  /** ms since the epoch. */
+  now(): number;
+  /** ms, never backwards. */
+  mono(): number;
+  /** SHA-256, hex. */
+  hash(text: string): string;
+  /** What stands in a recording for a secret: the same for the same secret, and nothing that leads back to it. */
+  label(secret: string): string;
+}
+
+/** Somebody who keeps or sends lines. None of it may throw or wait. */
+export interface Sink {
+  /** One line, without its end. */
+  line(text: string): void;
+  /** Whether there is room for more; without it lines are dropped, counted, and the count is told when there is. */
+  room?(): boolean;
+  /** No chart is in the middle of a step: a sink may be taken off or put on here. */
+  between?(): void;
+}
+
+/** Takes lines before they are text, secrets and all: for whoever keeps none. */
+export type Follower = (component: string, body: Body) => void;
+
+/** One chart that runs. */
+export interface Tap {
+  /** For XState's `inspect`. */
+  inspect(event: InspectionEvent): void;
+  /** The actor that runs now goes on from a snapshot. To be called before it starts. */
+  restored(): void;
+}
+
+interface Running {
+  component: string;
+  chart: AnyStateMachine;
+  hash: string;
+  secrets: ReadonlySet<string>;
+  actor: AnyActorRef | null;
+  /** Id of this life of the chart. */
+  life: string;
+  restored: boolean;
+  begun: boolean;
+  input: unknown;
+  /** Context of the last line, to tell what changed. */
+  context: Record<string, unknown>;
+}
+
+type Snapshot = { status: string; value: StateValue; context: Record<string, unknown> };
+
+const none: ReadonlySet<string> = new Set();
+
+export class Recorder {
+  readonly #options: RecorderOptions;
+  /** With the number of lines that each missed. */
+  readonly #sinks = new Map<Sink, number>();
+  #follower: Follower | null = null;
+  readonly #running = new Set<Running>();
+  #n = 0;
+  #lives = 0;
+  #device: string;
+
+  constructor(options: RecorderOptions) {
+    this.#options = options;
+    this.#device = options.device;
+  }
+
+  /** Whether anybody listens: what is costly to make need not be made otherwise. */
+  get on(): boolean {
+    return this.#sinks.size > 0 || this.#follower !== null;
+  }
+
+  get device(): string {
+    return this.#device;
+  }
+
+  /** The device is known from now on. */
+  identify(device: string): void {
+    if (device === '' || device === this.#device) return;
+    this.#device = device;
+    this.add('recorder', { kind: 'device', device });
+  }
+
+  /** Gives the sink a header, the charts and the state of each, and every line from now on, until the result is called. */
+  attach(sink: Sink, about?: string): () => void {
+    sink.line(JSON.stringify(this.header(about)));
+    const shown = new Set<string>();
+    for (const running of this.#running) {
+      if (!shown.has(running.hash)) sink.line(this.#line(running.component, chartBody(running), none));
+      shown.add(running.hash);
+    }
+    this.#standTo(sink);
+    this.#sinks.set(sink, 0);
+    return () => this.#sinks.delete(sink);
+  }
+
+  #standTo(sink: Sink): void {
+    for (const running of this.#running) {
+      if (running.begun && running.actor)
+        sink.line(this.#actorLine(running, snapshotOf(running.actor), true));
+    }
+  }
+
+  /** Hands every line of a chart to a program instead of writing it down. */
+  follow(follower: Follower): void {
+    this.#follower = follower;
+  }
+
+  header(about?: string): Header {
+    const { by, now } = this.#options;
+    return {
+      recording: recordingFormat,
+      version: recordingVersion,
+      made: now(),
+      by,
+      device: this.#device,
+      ...(about === undefined ? {} : { about }),
+    };
+  }
+
+  /** Follows a chart. Its definition is written once. */
+  chart(component: string, chart: AnyStateMachine): Tap {
+    const running: Running = {
+      component,
+      chart,
+      hash: this.#follower ? '' : hashOf(chart, this.#options.hash),
+      secrets: new Set(secretsOf(chart)),
+      actor: null,
+      life: '',
+      restored: false,
+      begun: false,
+      input: undefined,
+      context: {},
+    };
+    const known = [...this.#running].find((other) => other.component === component);
+    const shown = [...this.#running].some(({ hash }) => hash === running.hash);
+    if (known) this.#running.delete(known);
+    this.#running.add(running);
+    if (this.#sinks.size > 0 && !shown) this.#emit(this.#line(component, chartBody(running), none));
+    return {
+      inspect: (event) => this.#inspect(running, event),
+      restored: () => {
+        running.restored = true;
+      },
+    };
+  }
+
+  /** Adds a line that no chart made. `secrets` names the fields in it that are replaced by labels. */
+  add(component: string, body: Body, secrets: ReadonlySet<string> = none): void {
+    if (this.#sinks.size > 0) this.#emit(this.#line(component, body, secrets));
+  }
+
+  #inspect(running: Running, event: InspectionEvent): void {
+    const ours = event.actorRef === running.actor;
+    switch (event.type) {
+      case '@xstate.actor':
+        if (!isRoot(event.actorRef)) return;
+        running.actor = event.actorRef as AnyActorRef;
+        running.life = `${running.component}:${++this.#lives}`;
+        running.restored = false;
+        running.begun = false;
+        return;
+      case '@xstate.event':
+        if (ours && event.event.type === 'xstate.init')
+          running.input = (event.event as { input?: unknown }).input;
+        else if (ours && this.on)
+          this.#tell(running, { kind: 'event', actor: running.life, event: event.event }, true);
+        else if (running.begun && event.event.type === 'xstate.init' && this.on) this.#asked(running, event);
+        return;
+      case '@xstate.microstep':
+        if (ours && running.begun && this.on && event.event.type !== 'xstate.stop')
+          this.#tell(running, {
+            kind: 'microstep',
+            actor: running.life,
+            transitions: event._transitions.map(takenOf),
+          });
+        return;
+      case '@xstate.action': {
+        const { type, params } = event.action;
+        if (ours && running.begun && this.on && !type.startsWith('xstate.'))
+          this.#tell(running, { kind: 'action', actor: running.life, action: type, params });
+        return;
+      }
+      case '@xstate.snapshot':
+        if (ours) this.#stands(running, event.event.type, event.snapshot as unknown as Snapshot);
+        return;
+    }
+  }
+
+  #asked(running: Running, event: Extract<InspectionEvent, { type: '@xstate.event' }>): void {
+    const { id, src } = event.actorRef as unknown as { id: string; src: unknown };
+    const { input } = event.event as { input?: unknown };
+    this.#tell(running, {
+      kind: 'invoke',
+      actor: running.life,
+      id,
+      port: typeof src === 'string' ? src : id,
+      ...(input === undefined ? {} : { input }),
+    });
+  }
+
+  #stands(running: Running, cause: string, snapshot: Snapshot): void {
+    if (cause === 'xstate.stop') {
+      running.actor = null;
+      if (running.begun && this.on) this.#tell(running, { kind: 'stop', actor: running.life });
+      running.begun = false;
+      return;
+    }
+    if (!running.begun) {
+      running.begun = true;
+      if (this.#follower)
+        this.#follower(running.component, this.#actorBody(running, snapshot, running.restored));
+      if (this.#sinks.size > 0) this.#emit(this.#actorLine(running, snapshot, running.restored));
+      return;
+    }
+    if (!this.on) return;
+    const { status, value, context } = snapshot;
+    const before = running.context;
+    const changed: Record<string, unknown> = {};
+    for (const key of Object.keys(context)) if (context[key] !== before[key]) changed[key] = context[key];
+    const removed = Object.keys(before).filter(
+      (key) => context[key] === undefined && before[key] !== undefined,
+    );
+    running.context = context;
+    this.#tell(running, {
+      kind: 'snapshot',
+      actor: running.life,
+      status,
+      value,
+      context: changed,
+      ...(removed.length > 0 ? { removed } : {}),
+    });
+  }
+
+  #actorBody(running: Running, { value, context }: Snapshot, restored: boolean): Body {
+    const { life, chart, hash, input } = running;
+    running.context = context;
+    const body: Body = { kind: 'actor', actor: life, chart: chart.id, hash, restored, value, context };
+    return restored ? body : { ...body, input };
+  }
+
+  #actorLine(running: Running, snapshot: Snapshot, restored: boolean): string {
+    return this.#line(running.component, this.#actorBody(running, snapshot, restored), running.secrets);
+  }
+
+  #tell(running: Running, body: Body, between = false): void {
+    if (this.#follower) this.#follower(running.component, body);
+    if (this.#sinks.size > 0) this.#emit(this.#line(running.component, body, running.secrets), between);
+  }
+
+  #line(component: string, body: Body, secrets: ReadonlySet<string>): string {
+    const { now, mono, label } = this.#options;
+    const place = { n: this.#n++, at: now(), mono: Math.round(mono() * 1000) / 1000, component };
+    return lineText(place, body, secrets, label);
+  }
+
+  /** @param between no chart is in the middle of a step */
+  #emit(line: string, between = false): void {
+    for (const [sink] of this.#sinks) {
+      if (between) sink.between?.();
+      const missed = this.#sinks.get(sink);
+      if (missed === undefined) continue;
+      const room = sink.room?.() ?? true;
+      // After a gap it goes on where the states of all charts can be told, and nowhere else.
+      if (!room || (missed > 0 && !between)) {
+        this.#sinks.set(sink, missed + 1);
+        continue;
+      }
+      if (missed > 0) {
+        const why = 'the reader was too slow';
+        this.#sinks.set(sink, 0);
+        sink.line(this.#line('recorder', { kind: 'dropped', lines: missed, why }, none));
+        this.#standTo(sink);
+        // What is to be told has its number already, and has to come after these.
+        sink.line(renumbered(line, this.#n++));
+        continue;
+      }
+      sink.line(line);
+    }
+  }
+}
+
+/** What a recorder wants, for lines that nobody keeps. */
+export const silent: RecorderOptions = {
+  by: '',
+  device: '',
+  now: () => 0,
+  mono: () => 0,
+  hash: () => '',
+  label: (secret) => secret,
+};
+
+/**
+ * What stands for a secret: made of its MAC under a key that the recorder forgets, so that it is the same for the same secret
+ * in one recording, and not even a guess can be checked. `mac` in hex.
+ */
+export function labelOf(mac: string): string {
+  return `withheld:${mac.slice(0, 16)}`;
+}
+
+/** A line as text; one that is too long becomes the note that it is not there. */
+export function lineText(
+  place: Place,
+  body: Body,
+  secrets: ReadonlySet<string>,
+  label: (secret: string) => string,
+): string {
+  const masks = secrets.size > 0 ? masking(secrets, label) : undefined;
+  const text = JSON.stringify({ ...place, ...body }, masks);
+  if (text.length <= limits.line) return text;
+  return JSON.stringify({ ...place, kind: 'dropped', lines: 1, why: `a line of ${text.length} characters` });
+}
+
+/** The same line at another place of a recording. */
+export function renumbered(line: string, n: number): string {
+  return line.replace(/^\{"n":\d+/, `{"n":${n}`);
+}
+
+/** For JSON.stringify: every text and number below a field of these names becomes a label. */
+export function masking(
+  secrets: ReadonlySet<string>,
+  label: (secret: string) => string,
+): (key: string, value: unknown) => unknown {
+  const mask = (value: unknown): unknown => {
+    if (typeof value === 'string') return value === '' ? value : label(value);
+    if (typeof value === 'number') return label(String(value));
+    if (Array.isArray(value)) return value.map(mask);
+    if (typeof value !== 'object' || value === null) return value;
+    return Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, mask(inner)]));
+  };
+  return (key, value) => (secrets.has(key) ? mask(value) : value);
+}
+
+const hashes = new WeakMap<AnyStateMachine, string>();
+
+/** SHA-256 of the definition of a chart, hex: made once, since charts do not change. */
+export function hashOf(chart: AnyStateMachine, hash: (text: string) => string): string {
+  const known = hashes.get(chart) ?? hash(JSON.stringify(chart.definition));
+  hashes.set(chart, known);
+  return known;
+}
+
+function chartBody({ chart, hash }: Running): Body {
+  return { kind: 'chart', chart: chart.id, hash, definition: chart.definition };
+}
+
+function isRoot(actor: unknown): boolean {
+  return (actor as { _parent?: unknown })._parent === undefined;
+}
+
+function snapshotOf(actor: AnyActorRef): Snapshot {
+  return actor.getSnapshot() as unknown as Snapshot;
+}
+
+interface Transition {
+  source: { id: string };
+  eventType: string;
+  target?: readonly { id: string }[];
+  actions: readonly (string | { type?: string })[];
+}
+
+/** XState types these transitions loosely; what is read here is the same in their definition. */
+function takenOf(transition: unknown): TakenTransition {
+  const { source, eventType, target = [], actions = [] } = transition as Transition;
+  return {
+    from: source.id,
+    event: eventType,
+    to: target.map(({ id }) => id),
+    actions: actions.map((action) => (typeof action === 'string' ? action : (action.type ?? ''))),
+  };
+}
