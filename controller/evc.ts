@@ -9,6 +9,7 @@ import { Curator } from './images/curator.ts';
 import { Operator } from './operator.ts';
 import { loadPki, type Pki } from './pki.ts';
 import { performer } from './record/effects.ts';
+import { RecordRecorder } from './record/recorder.ts';
 import { RecordRunner, type RunnerEvent } from './record/runner.ts';
 import { runTimers } from './record/timers.ts';
 import { LibsqlStore } from './store/libsql.ts';
@@ -35,6 +36,7 @@ export class Evc {
   readonly pki: Pki;
   readonly store: Store;
   readonly runner: RecordRunner;
+  readonly recorder: RecordRecorder;
   readonly downlink: Downlink;
   readonly catalogue: Catalogue;
   readonly curator: Curator;
@@ -49,6 +51,7 @@ export class Evc {
     const { clock, data } = options;
     this.pki = loadPki(join(data, 'pki'));
     this.store = store;
+    this.recorder = new RecordRecorder({ clock });
     this.ekRoots = new EkRoots(join(data, 'ek-roots'));
     this.downlink = new Downlink({
       store,
@@ -56,7 +59,10 @@ export class Evc {
       pki: this.pki,
       clock,
       ekRoots: this.ekRoots,
-      publish: options.publish,
+      publish: (topic, bytes) => {
+        this.recorder.message(topic, bytes);
+        return options.publish(topic, bytes);
+      },
       ...(options.onRefused ? { onRefused: options.onRefused } : {}),
     });
     this.catalogue = new Catalogue(store, this.pki, join(data, 'images'));
@@ -68,6 +74,7 @@ export class Evc {
       store,
       clock,
       perform,
+      recorder: this.recorder,
       ...(options.watch ? { watch: options.watch } : {}),
     });
     this.operator = new Operator({
@@ -92,6 +99,7 @@ export class Evc {
 
   /** A message of a device. */
   receive(topic: string, payload: Uint8Array): void {
+    this.recorder.message(topic, payload);
     this.#track(this.downlink.receive(topic, payload));
   }
 

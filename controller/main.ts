@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { Command, CommanderError, Option } from 'commander';
 import type { Account } from '../machines/device-record.ts';
+import { attemptsText, fetchAttempt, listAttempts } from './cli/attempt.ts';
 import { brokerCommand } from './cli/broker-config.ts';
 import { addCatalogueCommands } from './cli/catalogue.ts';
 import { ApiClient, type ClientOptions } from './cli/client.ts';
@@ -22,6 +23,8 @@ import { exitCodes, explain, Failure } from './cli/failure.ts';
 import { install } from './cli/install.ts';
 import { table } from './cli/print.ts';
 import { quoteCommand } from './cli/quote.ts';
+import { type RecordOptions, record, recordedText } from './cli/record.ts';
+import { replayCommand } from './cli/replay.ts';
 import { storeCommand } from './cli/store.ts';
 import { DataFolder, durationOf } from './options.ts';
 
@@ -42,6 +45,7 @@ Examples:
   evc status
   evc why edge-02
   evc eventlog diff good.bin failed.bin        what changed between two boots
+  evc replay recordings/                       recordings on the charts of today
 
 DEVICE is the id of a device, the start of it, its UUID or its serial number.
 The data folder is --data, else EVC_DATA, else ./evc-data; EVC_TOKEN overrides its token.
@@ -153,6 +157,46 @@ remote(program.command('journal').argument('<device>'))
   .action((words: string, options: Common & { limit: string }) =>
     ask(options, (api) => readJournal(api, words, Number(options.limit)), journalText),
   );
+
+remote(program.command('record').argument('<device>'))
+  .description('Records what EVC does with a device, as it happens, until Ctrl-C.')
+  .option('-o, --output <file>', 'a file, packed as .jsonl.gz (default: standard output)')
+  .option('--until <end>', 'the next verdict: trusted or refused; or a number of seconds')
+  .action(async (words: string, options: Common & RecordOptions) => {
+    const api = ApiClient.open(options);
+    try {
+      const recorded = await record(api, words, options);
+      const text = options.json ? JSON.stringify(recorded) : recordedText(recorded);
+      if (options.output === undefined || options.output === '-') process.stderr.write(`${text}\n`);
+      else say(text);
+    } finally {
+      api.close();
+    }
+  });
+
+const attempt = program.command('attempt').description('Recordings of the last attempts of a device.');
+
+remote(attempt.command('list').argument('<device>'))
+  .description('Lists the attempts that EVC keeps, newest first.')
+  .action((words: string, options: Common) =>
+    ask(
+      options,
+      (api) => listAttempts(api, words),
+      ({ attempts }) => attemptsText(attempts, Date.now()),
+    ),
+  );
+
+remote(attempt.command('show').argument('<device>').argument('<attempt>'))
+  .description('Gives the recording of an attempt: its number, the start of its evidence, or last.')
+  .option('-o, --output <file>', 'a file, packed as .jsonl.gz (default: standard output)')
+  .action(async (words: string, which: string, options: Common & { output?: string }) => {
+    const api = ApiClient.open(options);
+    try {
+      await fetchAttempt(api, words, which, options.output);
+    } finally {
+      api.close();
+    }
+  });
 
 /** A decision about a device: a route of its own, with a reason that is kept. */
 function decision(name: string, route: string, description: string, done: string): void {
@@ -361,6 +405,7 @@ program.addCommand(eventlogCommand());
 program.addCommand(quoteCommand());
 program.addCommand(storeCommand());
 program.addCommand(brokerCommand());
+program.addCommand(replayCommand());
 
 // Who reads no further, such as `head`, ends the reading and not the command.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {

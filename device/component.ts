@@ -1,16 +1,11 @@
 // Runs one chart: gives it its ports and its clock, stamps what reaches it, shows its state on the bus, and keeps its
 // snapshot so that a component that dies goes on where it was.
 import { createHash } from 'node:crypto';
-import {
-  type AnyStateMachine,
-  createActor,
-  fromPromise,
-  type InspectionEvent,
-  type PromiseActorLogic,
-} from 'xstate';
+import { type AnyStateMachine, createActor, fromPromise, type PromiseActorLogic } from 'xstate';
 import type { Bus } from '../broker/bus.ts';
 import type { Clock } from '../machines/clock.ts';
 import type { Answer, Publications } from '../machines/port.ts';
+import type { DeviceRecorder } from './recorder.ts';
 import { reasonOf } from './refusal.ts';
 
 type ActorsOf<Machine extends AnyStateMachine> = Required<
@@ -54,7 +49,7 @@ export interface ComponentOptions<Machine extends AnyStateMachine> {
   snapshots?: { load(name: string): object | null; save(name: string, snapshot: object): void };
   /** Called for everything that happens, in order. */
   watch?(event: ComponentEvent): void;
-  inspect?(event: InspectionEvent): void;
+  recorder?: DeviceRecorder | undefined;
 }
 
 export interface RunningComponent {
@@ -103,12 +98,16 @@ export function startComponent<Machine extends AnyStateMachine>(
     },
   } as never);
 
-  const create = (snapshot: object | null) =>
-    createActor(machine, {
+  const tap = options.recorder?.chart(name, options.chart);
+  const create = (snapshot: object | null) => {
+    const created = createActor(machine, {
       ...(snapshot ? { snapshot: snapshot as never } : {}),
       input: { ...options.input, ...stamp() } as never,
-      ...(options.inspect ? { inspect: options.inspect } : {}),
+      ...(tap ? { inspect: tap.inspect } : {}),
     });
+    if (snapshot) tap?.restored();
+    return created;
+  };
   const version = versionOf(options.chart);
   const kept = options.snapshots?.load(name) as Partial<Kept> | null | undefined;
   // A snapshot of another version of the chart may name a state or a port that is gone: start over, nothing but time is lost.

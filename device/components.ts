@@ -17,6 +17,7 @@ import { configTaskPorts } from './ports/config-task.ts';
 import { infoTaskPorts } from './ports/info-task.ts';
 import { tpmManagerPorts } from './ports/tpm-manager.ts';
 import { vaultManagerPorts } from './ports/vault-manager.ts';
+import type { DeviceRecorder } from './recorder.ts';
 import { eventOf } from './wiring.ts';
 
 export type ComponentName = Component | 'device-steps';
@@ -28,9 +29,10 @@ export function startDeviceSteps(
   node: Node,
   ports: PortsOf<typeof deviceSteps>,
   watch?: Watch,
+  recorder?: DeviceRecorder,
 ): RunningComponent {
   return startComponent({
-    ...sharedOf(node, watch),
+    ...sharedOf(node, watch, recorder),
     name: 'device-steps',
     chart: deviceSteps,
     ports,
@@ -39,8 +41,13 @@ export function startDeviceSteps(
 }
 
 /** Starts any other component of the device. */
-export function startDeviceComponent(name: Component, node: Node, watch?: Watch): RunningComponent {
-  const shared = { ...sharedOf(node, watch), name };
+export function startDeviceComponent(
+  name: Component,
+  node: Node,
+  watch?: Watch,
+  recorder?: DeviceRecorder,
+): RunningComponent {
+  const shared = { ...sharedOf(node, watch, recorder), name };
   switch (name) {
     case 'client':
       return startComponent({
@@ -106,6 +113,6 @@ export function catchUp(component: RunningComponent, { bus }: Pick<Node, 'bus'>)
   for (const topic of bus.topics()) deliver(component, topic, bus.latest(topic));
 }
 
-function sharedOf({ bus, clock }: Node, watch: Watch | undefined) {
-  return { bus, clock, ...(watch ? { watch } : {}) };
+function sharedOf({ bus, clock }: Node, watch: Watch | undefined, recorder: DeviceRecorder | undefined) {
+  return { bus, clock, recorder, ...(watch ? { watch } : {}) };
 }

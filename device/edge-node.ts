@@ -19,6 +19,7 @@ import {
 import type { Dialled } from './link/uplink.ts';
 import type { Boot, Node } from './node.ts';
 import { selfTestOf } from './ports/base-os.ts';
+import type { DeviceRecorder } from './recorder.ts';
 import { reasonOf } from './refusal.ts';
 import { type Folders, StateFolder } from './state.ts';
 import type { PoweredTpm } from './tpm/powered.ts';
@@ -37,6 +38,7 @@ export interface EdgeNodeOptions {
   /** Where other processes of the device reach the bus. */
   busSocket?: string;
   watch?(event: NodeEvent): void;
+  recorder?: DeviceRecorder;
 }
 
 export type NodeEvent =
@@ -62,7 +64,17 @@ export class EdgeNode {
   #off = false;
 
   constructor(options: EdgeNodeOptions) {
-    this.#options = options;
+    const { recorder, watch } = options;
+    this.#options = recorder
+      ? {
+          ...options,
+          tpm: recorder.tpm(options.tpm),
+          watch: (event) => {
+            recorder.event(event);
+            watch?.(event);
+          },
+        }
+      : options;
     this.#config = new StateFolder(options.folders.config);
     this.#persist = new StateFolder(options.folders.persist);
     this.slots = new SlotStore(this.#persist);
@@ -131,6 +143,7 @@ export class EdgeNode {
     const bus = await Bus.open(this.#busServer.connect);
     this.#assembly = this.#assemble(run, bus, boot);
     bus.listen((topic, body) => {
+      this.#options.recorder?.shown(topic, body);
       for (const component of this.#components.values()) deliver(component, topic, body);
     });
     this.#startSteps(this.#assembly.node);
@@ -205,6 +218,7 @@ export class EdgeNode {
           },
         },
         this.#options.watch,
+        this.#options.recorder,
       ),
     );
   }
@@ -213,7 +227,7 @@ export class EdgeNode {
     if (this.#components.has(name)) return;
     this.#add(
       node,
-      startDeviceComponent(name, node, (event) => this.#saw(name, event)),
+      startDeviceComponent(name, node, (event) => this.#saw(name, event), this.#options.recorder),
     );
   }
 

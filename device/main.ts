@@ -41,6 +41,8 @@ withFolders(program.command('run').argument('[component]', 'runs this one alone,
   )
   .option('--location <place>', 'LATITUDE,LONGITUDE[,ACCURACY IN METRES], or @FILE with such a line')
   .option('--image <dir>', 'puts this image into the first slot before it boots')
+  .option('--record <file>', 'records everything that happens into a file, packed as .jsonl.gz')
+  .option('--attempts <number>', 'recordings of the last attempts that are kept in PERSIST/recordings')
   .option('--json', 'prints everything that happens as lines of JSON')
   .addOption(new Option('--with-parent', 'ends when standard input does').hideHelp())
   .action(async (component, { processes, ...options }) => {

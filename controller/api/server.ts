@@ -6,6 +6,7 @@ import { type BrokerLogin, serveBrokerLogin } from './broker-login.ts';
 import { serveCatalogue } from './catalogue.ts';
 import { serveImages } from './images.ts';
 import { RequestError, sendProblem } from './problem.ts';
+import { serveRecordings } from './recordings.ts';
 import { type ServiceView, serveApi } from './routes.ts';
 import type { StepStream } from './stream.ts';
 import { bearerOf, tokenMatches } from './token.ts';
@@ -72,6 +73,8 @@ export async function startApi(options: ApiOptions): Promise<ApiServer> {
   serveApi(app, evc.operator, { uploads: options.uploads, service: options.service });
   serveCatalogue(app, evc.curator, options.uploads);
   options.stream.serve(app);
+  const { store, runner, recorder, operator } = evc;
+  serveRecordings(app, { store, runner, recorder, find: (words) => operator.find(words) });
   try {
     await app.listen({ host, port });
   } catch (error) {

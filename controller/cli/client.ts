@@ -1,5 +1,6 @@
 // The command line's way to a running EVC: its API over HTTPS, believed by EVC's own root.
 import { createReadStream, readFileSync, statSync } from 'node:fs';
+import type { IncomingMessage } from 'node:http';
 import https from 'node:https';
 import { reasons } from '../../machines/reasons.ts';
 import type { Problem } from '../api/problem.ts';
@@ -63,38 +64,52 @@ export class ApiClient {
     });
   }
 
-  /** Every step of every record from now on. Resolves when the stream is open. */
-  events(onStep: (step: StepView) => void, onEnd: () => void): Promise<{ close(): void }> {
+  /** A body that may never end, as text in pieces. Resolves when its first byte is there. */
+  stream(path: string): Promise<IncomingMessage> {
     return new Promise((resolve, reject) => {
       const request = https.get(
-        `${this.url}/api/v1/events`,
+        `${this.url}${path}`,
         { agent: false, ca: this.#agent.options.ca, headers: { authorization: `Bearer ${this.#token}` } },
         (response) => {
-          if (response.statusCode !== 200) {
-            response.destroy();
-            reject(
-              new Failure(`EVC answers ${response.statusCode} for its events`, {
-                exitCode: exitCodes.refused,
-              }),
-            );
+          response.setEncoding('utf8');
+          if (response.statusCode === 200) {
+            response.once('close', () => request.destroy());
+            resolve(response);
             return;
           }
-          let rest = '';
-          response.setEncoding('utf8');
+          let text = '';
           response.on('data', (chunk: string) => {
-            const parts = (rest + chunk).split('\n\n');
-            rest = parts.pop() ?? '';
-            for (const part of parts) {
-              const data = /^event: step\ndata: (.*)$/.exec(part)?.[1];
-              if (data !== undefined) onStep(JSON.parse(data) as StepView);
-              else if (part.startsWith('event: ready')) resolve({ close: () => request.destroy() });
+            text += chunk;
+          });
+          response.once('end', () => {
+            try {
+              reject(refusal(JSON.parse(text) as Problem));
+            } catch (error) {
+              reject(this.#unreachable(error as Error));
             }
           });
-          response.once('close', onEnd);
-          response.once('error', () => undefined);
         },
       );
       request.once('error', (error) => reject(this.#unreachable(error)));
+    });
+  }
+
+  /** Every step of every record from now on. Resolves when the stream is open. */
+  async events(onStep: (step: StepView) => void, onEnd: () => void): Promise<{ close(): void }> {
+    const response = await this.stream('/api/v1/events');
+    response.once('close', onEnd);
+    response.once('error', () => undefined);
+    return new Promise((resolve) => {
+      let rest = '';
+      response.on('data', (chunk: string) => {
+        const parts = (rest + chunk).split('\n\n');
+        rest = parts.pop() ?? '';
+        for (const part of parts) {
+          const data = /^event: step\ndata: (.*)$/.exec(part)?.[1];
+          if (data !== undefined) onStep(JSON.parse(data) as StepView);
+          else if (part.startsWith('event: ready')) resolve({ close: () => response.destroy() });
+        }
+      });
     });
   }
 
@@ -167,6 +182,7 @@ function refusal({ code, detail }: Problem): Failure {
 
 const hints: Record<string, string> = {
   'auth.wrong': 'give the token that evc init printed in EVC_TOKEN',
+  'attempt.unknown': 'evc attempt list DEVICE shows those that are kept',
   'device.unknown': 'evc status lists the devices',
   'device.ambiguous': 'give more letters of its id, or its serial number',
   'account.unknown': 'evc account list shows the accounts',

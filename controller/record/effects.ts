@@ -3,7 +3,6 @@
 
 import type { Clock } from '../../machines/clock.ts';
 import type { Attempt, DeviceRecordContext, Reply } from '../../machines/device-record.ts';
-import type { Verdict } from '../../machines/flow.ts';
 import type { Downlink } from '../downlink.ts';
 import { openEvidence } from '../evidence.ts';
 import { activeRules } from '../images/allow-rules.ts';
@@ -12,6 +11,7 @@ import type { Effect, Store } from '../store/store.ts';
 import type { LogBytes } from '../verify/known-boots.ts';
 import type { VerifierPool } from '../verify/pool.ts';
 import type { Basis } from '../verify/verify.ts';
+import type { Judged } from './recorder.ts';
 import type { RecordRunner } from './runner.ts';
 
 export interface EffectOptions {
@@ -42,28 +42,33 @@ export function performer({ store, clock, catalogue, downlink, verifier }: Effec
     const bytes = await store.evidence(attempt.id);
     if (!snapshot || !bytes) return;
     const { context } = snapshot;
-    const verdict = await judgeEvidence(bytes, attempt, context);
-    await runner.send(device, {
-      type: 'verdict.given',
-      attempt: attempt.id,
-      verdict,
-      basis: context.basis,
-      rotate: context.rotate,
-    });
+    const judged = await judgeEvidence(bytes, attempt, context);
+    await runner.send(
+      device,
+      {
+        type: 'verdict.given',
+        attempt: attempt.id,
+        verdict: judged.verdict,
+        basis: context.basis,
+        rotate: context.rotate,
+      },
+      { judged },
+    );
   }
 
   async function judgeEvidence(
     bytes: Uint8Array,
     attempt: Attempt,
     context: DeviceRecordContext,
-  ): Promise<Verdict> {
+  ): Promise<Judged> {
     const evidence = await openEvidence(bytes, (sha256) => store.blob(sha256));
     const firmware = evidence.versions.firmware;
     const basis = await basisOf(attempt, context, firmware, store, catalogue);
-    const verdict = await verifier.verify(evidence, basis, clock.now());
+    const at = clock.now();
+    const verdict = await verifier.verify(evidence, basis, at);
     // Kept before the verdict counts: a baseline without the log that explains it would explain nothing.
     if (verdict.genuine) for (const part of evidence.boot.logs) await store.putBlob(part.sha256, part.bytes);
-    return verdict;
+    return { attempt: attempt.id, at, basis, verdict, bytes, logs: evidence.boot.logs };
   }
 }
 

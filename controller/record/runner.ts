@@ -19,6 +19,7 @@ import {
   type Store,
   type TimerRow,
 } from '../store/store.ts';
+import type { Judged, RecordRecorder } from './recorder.ts';
 
 /** An event as its sender knows it; the runner stamps it. */
 type Unstamped<Event> = Event extends unknown ? Omit<Event, 'at' | 'dice'> : never;
@@ -29,6 +30,8 @@ export interface StepExtras {
   /** Stored if the record lists this version after the step. */
   escrow?: EscrowRow;
   evidence?: { id: string; bytes: Uint8Array };
+  /** What the verdict rests on, for the recording of the attempt. */
+  judged?: Judged;
   /** The due timer that the event is made of: the step is made by whoever takes it, and by nobody else. */
   timer?: TimerRow;
 }
@@ -39,6 +42,8 @@ export interface RunnerOptions {
   /** Carries out one effect. May be called again for the same one. */
   perform(effect: Effect, runner: RecordRunner): Promise<void>;
   watch?(event: RunnerEvent): void;
+  /** Keeps each attempt, and tells it to those who read along. */
+  recorder?: RecordRecorder;
 }
 
 /** One step of a record, for the story, the inspector and recordings. */
@@ -109,7 +114,7 @@ export class RecordRunner {
   }
 
   async #step(device: string, event: RecordEvent, extras: StepExtras): Promise<DeviceRecordSnapshot> {
-    const { store, clock, watch } = this.#options;
+    const { store, clock, watch, recorder } = this.#options;
     for (let tries = 1; ; tries++) {
       const row = await store.load(device);
       const before = row ? restore(row.snapshot) : initialTransition(deviceRecord)[0];
@@ -119,6 +124,7 @@ export class RecordRunner {
       const effects = named
         .filter(({ type }) => outboxEffects.has(type))
         .map(({ type, params }) => ({ id: randomUUID(), device, type, params: params ?? {} }));
+      const attempt = recorder?.step(device, before, stamped, extras.judged);
       const timers = named.filter(({ type }) => timerEffects.has(type));
       const step: Step = {
         device,
@@ -134,6 +140,7 @@ export class RecordRunner {
           .map(({ params }) => (params as { timer: string }).timer),
         summary: summaryOf(after),
         ...extrasOf(extras, after, stamped.at),
+        ...(attempt ? { attempt } : {}),
       };
       try {
         await store.commit(step);
@@ -143,6 +150,7 @@ export class RecordRunner {
         await setTimeout(clock.random() * 2 ** tries);
         continue;
       }
+      if (attempt) recorder?.stepped(device, attempt, extras.judged);
       const ignored = named.some(({ type }) => type === 'ignored');
       watch?.({
         device,

@@ -3,6 +3,11 @@ import { mkdirSync } from 'node:fs';
 import { dirname } from 'node:path';
 import Database from 'libsql';
 import {
+  type AttemptLines,
+  type AttemptRow,
+  attemptBytes,
+  attemptRow,
+  attemptsKept,
   type Document,
   type DocumentKind,
   type Effect,
@@ -18,7 +23,7 @@ import {
   TimerTaken,
 } from './store.ts';
 
-const version = 1;
+const version = 2;
 
 const schema = `
 create table records (
@@ -40,6 +45,19 @@ create index evidence_device on evidence (device, at);
 create table blobs (sha256 text primary key, bytes blob not null);
 create table documents (kind text not null, id text not null, body text not null, primary key (kind, id));
 `;
+
+/** What each version added to the one before, by the version that it makes. */
+const upgrades: Readonly<Record<number, string>> = {
+  2: `
+create table attempts (
+  device text not null, attempt integer not null, begun integer not null, ended integer not null, steps integer not null,
+  size integer not null, dropped integer not null, evidence text not null, outcome text not null,
+  primary key (device, attempt));
+create table attempt_lines (
+  seq integer primary key autoincrement, device text not null, attempt integer not null, lines text not null);
+create index attempt_lines_attempt on attempt_lines (device, attempt, seq);
+`,
+};
 
 /** Attempts whose evidence is kept, per device. */
 const evidenceKept = 20;
@@ -76,8 +94,10 @@ export class LibsqlStore implements Store {
           `${path} was written by a newer EVC (store ${found}, this one knows ${version}); run that one`,
         );
       }
-      if (found === 0) {
-        db.exec(`begin immediate; ${schema} pragma user_version = ${version}; commit`);
+      if (found < version) {
+        const missing = Array.from({ length: version - found }, (_, i) => upgrades[found + 1 + i] ?? '');
+        const parts = found === 0 ? [schema, ...missing] : missing;
+        db.exec(`begin immediate; ${parts.join('')} pragma user_version = ${version}; commit`);
       }
       return new LibsqlStore(db, path);
     } catch (error) {
@@ -169,7 +189,51 @@ export class LibsqlStore implements Store {
           evidenceKept,
         );
       }
+      if (step.attempt) this.#keepAttempt(device, journal.at, step.attempt);
     });
+  }
+
+  #keepAttempt(
+    device: string,
+    at: number,
+    { begins, lines, standing, evidence, outcome }: AttemptLines,
+  ): void {
+    const last = this.#get(
+      'select attempt, size from attempts where device = ? order by attempt desc limit 1',
+      device,
+    );
+    let attempt = Number(last?.attempt ?? 0);
+    let size = Number(last?.size ?? 0);
+    let kept = lines;
+    if (begins || !last) {
+      attempt++;
+      size = 0;
+      kept = [standing(), ...lines];
+      this.#run(
+        "insert into attempts (device, attempt, begun, ended, steps, size, dropped, evidence, outcome) values (?, ?, ?, ?, 0, 0, 0, '', '')",
+        device,
+        attempt,
+        at,
+        at,
+      );
+      for (const table of ['attempts', 'attempt_lines'])
+        this.#run(`delete from ${table} where device = ? and attempt <= ?`, device, attempt - attemptsKept);
+    }
+    const text = kept.join('\n');
+    // Once there is no room, nothing more is kept: lines after a gap would not follow from those before it.
+    const room = size <= attemptBytes && size + text.length <= attemptBytes;
+    if (room)
+      this.#run('insert into attempt_lines (device, attempt, lines) values (?, ?, ?)', device, attempt, text);
+    this.#run(
+      'update attempts set ended = ?, steps = steps + 1, size = ?, dropped = dropped + ?, evidence = coalesce(?, evidence), outcome = coalesce(?, outcome) where device = ? and attempt = ?',
+      at,
+      room ? size + text.length : attemptBytes + 1,
+      room ? 0 : lines.length,
+      evidence ?? null,
+      outcome ?? null,
+      device,
+      attempt,
+    );
   }
 
   async done(effect: string): Promise<void> {
@@ -255,6 +319,23 @@ export class LibsqlStore implements Store {
   async evidence(id: string): Promise<Uint8Array | null> {
     const row = this.#get('select bytes from evidence where id = ?', id);
     return row ? bytesOf(row.bytes) : null;
+  }
+
+  async attempts(device: string): Promise<AttemptRow[]> {
+    const rows = this.#all(
+      'select attempt, begun, ended, steps, dropped, evidence, outcome from attempts where device = ? order by attempt desc',
+      device,
+    );
+    return rows.map(attemptRow);
+  }
+
+  async attemptLines(device: string, attempt: number): Promise<string[] | null> {
+    const rows = this.#all(
+      'select lines from attempt_lines where device = ? and attempt = ? order by seq',
+      device,
+      attempt,
+    );
+    return rows.length === 0 ? null : rows.flatMap((row) => String(row.lines).split('\n'));
   }
 
   async putBlob(sha256: string, bytes: Uint8Array): Promise<void> {

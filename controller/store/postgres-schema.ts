@@ -3,7 +3,7 @@
 import type pg from 'pg';
 import { StoreError } from './store.ts';
 
-export const postgresVersion = 1;
+export const postgresVersion = 2;
 const recordParts = 16;
 
 const first = `
@@ -36,8 +36,18 @@ create table blobs (sha256 text primary key, bytes bytea not null);
 create table documents (kind text not null, id text not null, body text not null, primary key (kind, id));
 `;
 
+const second = `
+create table attempts (
+  device text not null, attempt bigint not null, begun bigint not null, ended bigint not null, steps bigint not null,
+  size bigint not null, dropped bigint not null, evidence text not null, outcome text not null,
+  primary key (device, attempt));
+create table attempt_lines (
+  seq bigint generated always as identity primary key, device text not null, attempt bigint not null, lines text not null);
+create index attempt_lines_attempt on attempt_lines (device, attempt, seq);
+`;
+
 /** From version n, at index n, to the next. */
-const steps: readonly string[] = [first];
+const steps: readonly string[] = [first, second];
 
 /** Of the 64-bit names of advisory locks. */
 const migrationLock = '7305221194027811';

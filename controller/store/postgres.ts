@@ -3,6 +3,11 @@
 import pg from 'pg';
 import { maintainJournal, migrate } from './postgres-schema.ts';
 import {
+  type AttemptLines,
+  type AttemptRow,
+  attemptBytes,
+  attemptRow,
+  attemptsKept,
   type Document,
   type DocumentKind,
   type Effect,
@@ -110,6 +115,7 @@ export class PostgresStore implements Store {
       evidence?.at ?? 0,
       Buffer.from(evidence?.bytes ?? []),
       evidenceKept,
+      ...attemptValues(step.attempt),
     ];
   }
 
@@ -202,6 +208,22 @@ export class PostgresStore implements Store {
   async evidence(id: string): Promise<Uint8Array | null> {
     const [row] = await this.#rows('select bytes from evidence where id = $1', [id]);
     return row ? bytesOf(row.bytes) : null;
+  }
+
+  async attempts(device: string): Promise<AttemptRow[]> {
+    const rows = await this.#rows(
+      'select attempt, begun, ended, steps, dropped, evidence, outcome from attempts where device = $1 order by attempt desc',
+      [device],
+    );
+    return rows.map(attemptRow);
+  }
+
+  async attemptLines(device: string, attempt: number): Promise<string[] | null> {
+    const rows = await this.#rows(
+      'select lines from attempt_lines where device = $1 and attempt = $2 order by seq',
+      [device, attempt],
+    );
+    return rows.length === 0 ? null : rows.flatMap((row) => String(row.lines).split('\n'));
   }
 
   async putBlob(sha256: string, bytes: Uint8Array): Promise<void> {
@@ -334,8 +356,36 @@ with stepped as (
     select id, $1, $26::bigint, $27::bytea from step, unnest($25::text[]) as attempt (id)),
  forgotten as (
   delete from evidence using step where device = $1 and cardinality($25) > 0 and id in (
-    select id from evidence where device = $1 order by at desc offset ($28::int - 1)))
+    select id from evidence where device = $1 order by at desc offset ($28::int - 1))),
+ attempt as (select max(attempt) as last from attempts where device = $1),
+ begun as (
+  insert into attempts (device, attempt, begun, ended, steps, size, dropped, evidence, outcome)
+    select $1, coalesce(last, 0) + 1, $9, $9, 1, length($30::text), 0, '', '' from step, attempt where $29::text = 'begins'
+  returning attempt),
+ continued as (
+  update attempts set ended = $9, steps = steps + 1,
+      size = case when size + length($30) <= $34::bigint then size + length($30) else $34 + 1 end,
+      dropped = dropped + case when size + length($30) <= $34 then 0 else $31::bigint end,
+      evidence = coalesce($32::text, evidence), outcome = coalesce($33::text, outcome)
+    from step, attempt where $29 = 'continues' and device = $1 and attempts.attempt = attempt.last
+  returning attempts.attempt, attempts.size),
+ recorded as (
+  insert into attempt_lines (device, attempt, lines)
+    select $1, attempt, $30 from begun union all select $1, attempt, $30 from continued where size <= $34),
+ outlived as (
+  delete from attempts using step, attempt where device = $1 and $29 = 'begins' and attempts.attempt <= last + 1 - $35::bigint),
+ outlived_lines as (
+  delete from attempt_lines using step, attempt
+    where device = $1 and $29 = 'begins' and attempt_lines.attempt <= last + 1 - $35)
 select (select count(*) from step) as stepped, (select version from records where device = $1) as version`;
+
+/** $29 to $35: what happens to the recording of the attempt, its text, its lines, evidence and outcome, and the bounds. */
+function attemptValues(attempt: AttemptLines | undefined): unknown[] {
+  if (!attempt) return ['', '', 0, null, null, attemptBytes, attemptsKept];
+  const { begins, lines, standing, evidence = null, outcome = null } = attempt;
+  const text = (begins ? [standing(), ...lines] : lines).join('\n');
+  return [begins ? 'begins' : 'continues', text, lines.length, evidence, outcome, attemptBytes, attemptsKept];
+}
 
 function bytesOf(value: unknown): Uint8Array {
   return new Uint8Array(value as Buffer);

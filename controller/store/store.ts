@@ -55,7 +55,53 @@ export interface Step {
   evidence?: { id: string; bytes: Uint8Array; at: number };
   /** The due timer that this step answers; taken with it, or the step is none. */
   timer?: TimerRow;
+  /** Its lines in the recording of the attempt that it belongs to. */
+  attempt?: AttemptLines;
 }
+
+/** What a step adds to the recording of an attempt. */
+export interface AttemptLines {
+  /** A new attempt begins with it. */
+  begins: boolean;
+  lines: readonly string[];
+  /** How the record stood before it, as a line: for the beginning of a recording. */
+  standing(): string;
+  /** Id of the evidence that was judged, and in a word what came of it. */
+  evidence?: string;
+  outcome?: string;
+}
+
+/** The recording of an attempt, in a list. A device keeps the last `attemptsKept`. */
+export interface AttemptRow {
+  /** Counted from 1, for each device. */
+  attempt: number;
+  /** First and last step, ms since the epoch. */
+  begun: number;
+  ended: number;
+  steps: number;
+  /** Lines that are left out, since an attempt has `attemptBytes` at the most. */
+  dropped: number;
+  evidence: string;
+  /** Empty before the verdict. */
+  outcome: string;
+}
+
+/** A row of the table, as any engine gives it. */
+export function attemptRow(row: Record<string, unknown>): AttemptRow {
+  return {
+    attempt: Number(row.attempt),
+    begun: Number(row.begun),
+    ended: Number(row.ended),
+    steps: Number(row.steps),
+    dropped: Number(row.dropped),
+    evidence: String(row.evidence),
+    outcome: String(row.outcome),
+  };
+}
+
+export const attemptsKept = 8;
+/** UTF-16 units, which is bytes for what is mostly ASCII. */
+export const attemptBytes = 256 * 1024;
 
 export interface RecordSummary {
   serial: string;
@@ -133,6 +179,10 @@ export interface Store {
   escrowed(device: string, version: number): Promise<EscrowRow | null>;
   lastEscrow(device: string): Promise<number>;
   evidence(id: string): Promise<Uint8Array | null>;
+  /** Newest first. */
+  attempts(device: string): Promise<AttemptRow[]>;
+  /** Lines without numbers, in order; null when there is no such attempt any more. */
+  attemptLines(device: string, attempt: number): Promise<string[] | null>;
   putBlob(sha256: string, bytes: Uint8Array): Promise<void>;
   blob(sha256: string): Promise<Uint8Array | null>;
   put(kind: DocumentKind, id: string, body: object): Promise<void>;

@@ -16,6 +16,7 @@ import { type NodeEvent, watchdog } from '../edge-node.ts';
 import type { Boot } from '../node.ts';
 import { foldersOf, locatorOf, socketsOf, vaultChoiceOf } from '../options.ts';
 import { selfTestOf } from '../ports/base-os.ts';
+import type { DeviceRecorder } from '../recorder.ts';
 import { type Folders, StateFolder } from '../state.ts';
 import type { PoweredTpm } from '../tpm/powered.ts';
 import { type ServedTpm, serveTpm } from '../tpm/serve.ts';
@@ -25,12 +26,22 @@ import { inTurnAt, serveTurns, type TurnServer } from '../tpm/turns.ts';
 import { exitCodes, Failure } from './failure.ts';
 import { installImage } from './image.ts';
 import { boardTpmSpecOf, openBoardTpm } from './open-tpm.ts';
-import { checkInstalled, dialer, printer, type RunOptions, rebootFailed, untilEnded } from './run.ts';
+import {
+  checkInstalled,
+  dialer,
+  printer,
+  type RunOptions,
+  rebootFailed,
+  startRecording,
+  untilEnded,
+} from './run.ts';
 
 const bootFile = 'boot.json';
 /** How long a component waits for the device to boot, ms. */
 const patience = 60_000;
 const bootPoll = 200;
+
+type Watch = (event: NodeEvent) => void;
 
 type StoredBoot = Omit<Boot, 'logs'> & { logs: { kind: LogPart['kind']; sha256: string }[] };
 
@@ -42,11 +53,15 @@ export async function runDeviceSteps(options: RunOptions, spawns: boolean): Prom
   const tpmSpec = boardTpmSpecOf(options.tpm, folders);
   if (options.image !== undefined) await installImage(options.image, options);
   checkInstalled(folders);
+  const recording = startRecording(options, folders, 'device-steps');
+  const chip = await openBoardTpm(tpmSpec);
+  const print = printer(options.json ?? false);
   const machine = new Machine(
     folders,
-    await openBoardTpm(tpmSpec),
-    printer(options.json ?? false),
+    recording ? recording.recorder.tpm(chip) : chip,
+    watching(print, recording?.recorder),
     spawns ? options : null,
+    recording?.recorder,
   );
   const ended = untilEnded(options, () => void machine.reboot('asked for').catch(rebootFailed));
   try {
@@ -54,14 +69,24 @@ export async function runDeviceSteps(options: RunOptions, spawns: boolean): Prom
     await ended;
   } finally {
     await machine.powerOff();
+    await recording?.close();
   }
+}
+
+function watching(print: Watch, recorder: DeviceRecorder | undefined): Watch {
+  if (!recorder) return print;
+  return (event) => {
+    recorder.event(event);
+    print(event);
+  };
 }
 
 /** One boot after another of board, bus and TPM, with the processes that belong to each. */
 class Machine {
   readonly #folders: Folders;
   readonly #chip: PoweredTpm;
-  readonly #watch: (event: NodeEvent) => void;
+  readonly #watch: Watch;
+  readonly #recorder: DeviceRecorder | undefined;
   readonly #options: RunOptions | null;
   readonly #persist: StateFolder;
   readonly #slots: SlotStore;
@@ -76,9 +101,11 @@ class Machine {
   constructor(
     folders: Folders,
     chip: PoweredTpm,
-    watch: (event: NodeEvent) => void,
+    watch: Watch,
     options: RunOptions | null,
+    recorder: DeviceRecorder | undefined,
   ) {
+    this.#recorder = recorder;
     this.#folders = folders;
     this.#chip = chip;
     this.#watch = watch;
@@ -153,9 +180,13 @@ class Machine {
         },
       },
       this.#watch,
+      this.#recorder,
     );
     const steps = this.#steps;
-    client.listen((topic, body) => deliver(steps, topic, body));
+    client.listen((topic, body) => {
+      this.#recorder?.shown(topic, body);
+      deliver(steps, topic, body);
+    });
     catchUp(steps, node);
   }
 
@@ -207,6 +238,7 @@ class Machine {
       ...(options.json ? ['--json'] : []),
       ...(options.location === undefined ? [] : ['--location', options.location]),
       ...(options.vault === undefined ? [] : ['--vault', options.vault]),
+      ...(options.record === undefined ? [] : ['--record', options.record]),
     ];
     const [, main = ''] = process.argv;
     const child = spawn(process.execPath, [...process.execArgv, main, ...args, ...more], {
@@ -244,7 +276,8 @@ export async function runComponent(name: string, options: RunOptions): Promise<v
   const sockets = socketsOf(folders);
   const locate = locatorOf(options.location);
   const vault = vaultChoiceOf(options.vault);
-  const print = printer(options.json ?? false);
+  const recording = startRecording(options, folders, component);
+  const print = watching(printer(options.json ?? false), recording?.recorder);
   const ended = untilEnded(options);
   const boot = await waitForBoot(folders);
   const bus = await Bus.openSocket(sockets.bus);
@@ -272,7 +305,7 @@ export async function runComponent(name: string, options: RunOptions): Promise<v
     onMessage: (direction, topic, bytes) =>
       print({ kind: 'message', at: systemClock.now(), direction, topic, bytes }),
   });
-  const started = startDeviceComponent(component, node, print);
+  const started = startDeviceComponent(component, node, print, recording?.recorder);
   running = started;
   bus.listen((topic, body) => deliver(started, topic, body));
   catchUp(started, node);
@@ -282,6 +315,7 @@ export async function runComponent(name: string, options: RunOptions): Promise<v
   await close();
   await bus.close();
   await tpm.close();
+  await recording?.close();
   // What still waits for the end of a boot that is over.
   process.exit(exitCodes.done);
 }

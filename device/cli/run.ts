@@ -1,6 +1,6 @@
 // `eve run`: a device in this process, until somebody ends it.
-import { existsSync } from 'node:fs';
-import { join } from 'node:path';
+import { closeSync, existsSync, openSync } from 'node:fs';
+import { join, resolve } from 'node:path';
 import { SlotStore } from '../baseos/slots.ts';
 import { systemClock } from '../clock.ts';
 import { EdgeNode, type NodeEvent } from '../edge-node.ts';
@@ -8,9 +8,11 @@ import { dialTls, readServer } from '../link/dial.ts';
 import type { Dialled } from '../link/uplink.ts';
 import { rootCertificate, rootCertificateFile } from '../node.ts';
 import { type FolderOptions, foldersOf, locatorOf, socketsOf, vaultChoiceOf } from '../options.ts';
+import { DeviceRecorder } from '../recorder.ts';
+import { AttemptRing, RecordingFile } from '../recording-file.ts';
 import { Refusal } from '../refusal.ts';
 import { type Folders, StateFolder } from '../state.ts';
-import { Failure } from './failure.ts';
+import { exitCodes, Failure } from './failure.ts';
 import { installImage } from './image.ts';
 import { boardTpmSpecOf, openBoardTpm } from './open-tpm.ts';
 import { jsonLine, textLine } from './print.ts';
@@ -23,7 +25,14 @@ export interface RunOptions extends FolderOptions {
   image?: string;
   json?: boolean;
   withParent?: boolean;
+  /** File for a recording of everything. */
+  record?: string;
+  /** How many recordings of attempts are kept. */
+  attempts?: string;
 }
+
+const attemptsKept = 5;
+const mostLives = 1000;
 
 /** Runs a whole device in one process. Resolves when it was ended in order. */
 export async function runDevice(options: RunOptions): Promise<void> {
@@ -34,6 +43,7 @@ export async function runDevice(options: RunOptions): Promise<void> {
   const tpmSpec = boardTpmSpecOf(options.tpm, folders);
   if (options.image !== undefined) await installImage(options.image, options);
   checkInstalled(folders);
+  const recording = startRecording(options, folders);
   const node = new EdgeNode({
     folders,
     clock: systemClock,
@@ -43,6 +53,7 @@ export async function runDevice(options: RunOptions): Promise<void> {
     busSocket: sockets.bus,
     ...(locate ? { locate } : {}),
     watch: printer(options.json ?? false),
+    ...(recording ? { recorder: recording.recorder } : {}),
   });
   const ended = untilEnded(options, () => void node.reboot('asked for').catch(rebootFailed));
   try {
@@ -50,6 +61,72 @@ export async function runDevice(options: RunOptions): Promise<void> {
     await ended;
   } finally {
     await node.powerOff();
+    await recording?.close();
+  }
+}
+
+/**
+ * The recorder of this process: into `--record FILE`, and into the last attempts below PERSIST/recordings. null where neither is
+ * wanted. Throws Failure.
+ */
+export function startRecording(
+  options: Pick<RunOptions, 'record' | 'attempts'>,
+  folders: Folders,
+  component?: string,
+): { recorder: DeviceRecorder; close(): Promise<void> } | null {
+  const keep = options.attempts === undefined ? attemptsKept : Number(options.attempts);
+  if (!Number.isInteger(keep) || keep < 0 || keep > 1000) {
+    const hint = 'how many recordings of attempts to keep: a number from 0 to 1000';
+    throw new Failure(`--attempts ${options.attempts}`, hint, exitCodes.usage);
+  }
+  if (options.record === undefined && keep === 0) return null;
+  const recorder = new DeviceRecorder({ clock: systemClock });
+  const closing: (() => Promise<void>)[] = [];
+  if (options.record !== undefined) {
+    const path = recordingPath(options.record, component);
+    checkWritable(path);
+    const file = new RecordingFile(path, {
+      onError: ({ message }) => process.stderr.write(`eve: the recording ends here: ${message}\n`),
+    });
+    const detach = recorder.attach(file, component);
+    closing.push(async () => {
+      detach();
+      await file.close();
+    });
+  }
+  // A component of its own has no attempts: its recording is asked for, or there is none.
+  if (keep > 0 && component === undefined) {
+    const ring = new AttemptRing(recorder, { folder: join(folders.persist, 'recordings'), keep });
+    closing.push(() => ring.close());
+  }
+  if (closing.length === 0) return null;
+  return {
+    recorder,
+    async close() {
+      for (const close of closing) await close();
+    },
+  };
+}
+
+/**
+ * Each process of a device has a file of its own: `boot.jsonl` and `boot.attest-task.jsonl`; the second life of a component,
+ * after a reboot or a crash, has `boot.attest-task.2.jsonl`.
+ */
+export function recordingPath(path: string, component: string | undefined): string {
+  if (component === undefined || component === 'device-steps') return resolve(path);
+  const [, stem = path, ending = ''] = /^(.*?)(\.jsonl(?:\.gz)?)?$/.exec(path) ?? [];
+  for (let life = 1; ; life++) {
+    const name = resolve(`${stem}.${component}${life === 1 ? '' : `.${life}`}${ending}`);
+    if (!existsSync(name) || life === mostLives) return name;
+  }
+}
+
+function checkWritable(path: string): void {
+  try {
+    closeSync(openSync(path, 'w', 0o600));
+  } catch (error) {
+    const { message } = error as Error;
+    throw new Failure(`${path} cannot be written: ${message}`, 'give another file with --record FILE');
   }
 }
 

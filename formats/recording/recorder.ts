@@ -109,7 +109,11 @@ export class Recorder {
     }
     this.#standTo(sink);
     this.#sinks.set(sink, 0);
-    return () => this.#sinks.delete(sink);
+    return () => {
+      const missed = this.#sinks.get(sink) ?? 0;
+      this.#sinks.delete(sink);
+      if (missed > 0) sink.line(this.#droppedLine(missed));
+    };
   }
 
   #standTo(sink: Sink): void {
@@ -272,6 +276,10 @@ export class Recorder {
     return lineText(place, body, secrets, label);
   }
 
+  #droppedLine(lines: number): string {
+    return this.#line('recorder', { kind: 'dropped', lines, why: 'there was no room for them' }, none);
+  }
+
   /** @param between no chart is in the middle of a step */
   #emit(line: string, between = false): void {
     for (const [sink] of this.#sinks) {
@@ -285,9 +293,8 @@ export class Recorder {
         continue;
       }
       if (missed > 0) {
-        const why = 'the reader was too slow';
         this.#sinks.set(sink, 0);
-        sink.line(this.#line('recorder', { kind: 'dropped', lines: missed, why }, none));
+        sink.line(this.#droppedLine(missed));
         this.#standTo(sink);
         // What is to be told has its number already, and has to come after these.
         sink.line(renumbered(line, this.#n++));

@@ -47,7 +47,10 @@ export interface ReplayOptions {
   /** Called for each step as it came out today. True ends the replay. */
   onStep?(step: Step): boolean | undefined;
   /** May put another event in the place of a recorded one; then nothing is compared any more for this chart. */
-  replace?(line: LineOf<'event'>): LineOf<'event'>['event'] | null;
+  replace?(
+    line: LineOf<'event'>,
+    context: Readonly<Record<string, unknown>>,
+  ): LineOf<'event'>['event'] | null;
 }
 
 export interface ReplayResult {
@@ -159,7 +162,7 @@ export class Replay {
     }
     const { input, chart } = life;
     const before = life.value;
-    const other = this.#options.replace?.(input) ?? null;
+    const other = this.#options.replace?.(input, life.context) ?? null;
     const fault = life.step(other ?? input.event, line, other !== null);
     this.#steps++;
     const step = { ...placeOf(input), chart: chart.id, event: other ?? input.event, before };

@@ -1,7 +1,16 @@
 // What every store has to do, whatever keeps its rows. Each engine's test file runs it.
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { type Step, StepConflict, type Store, StoreError, TimerTaken } from '../../controller/store/store.ts';
+import {
+  type AttemptLines,
+  attemptBytes,
+  attemptsKept,
+  type Step,
+  StepConflict,
+  type Store,
+  StoreError,
+  TimerTaken,
+} from '../../controller/store/store.ts';
 import { rejects } from './rejects.ts';
 
 export const summary = { serial: 's1', uuid: 'u1', account: 'a1', trust: 'trusted', seen: 5 };
@@ -55,6 +64,51 @@ export function storeSuite(
     assert.is(await store.blob('00'), null);
     assert.is(await store.get('account', 'a'), null);
     assert.equal(await store.all('account'), []);
+  });
+
+  check('an attempt keeps its lines, from how the record stood to its last step', async (store, again) => {
+    const at = (from: number, more: Partial<AttemptLines>): Partial<Step> => ({
+      journal: { at: 10 + from, event: 'tested', body: {} },
+      attempt: { begins: false, lines: [`line ${from}`], standing: () => `stands ${from}`, ...more },
+    });
+    await store.commit(stepOf('d', 0, at(0, { begins: true })));
+    await store.commit(stepOf('d', 1, at(1, { lines: ['a ü\\u0000', 'b'] })));
+    await store.commit(stepOf('d', 2, at(2, { begins: true })));
+    await store.commit(stepOf('d', 3, at(3, { evidence: 'e', outcome: 'trusted (baseline)' })));
+    await store.commit(stepOf('d', 4, at(4, {})));
+    await rejects(store.commit(stepOf('d', 2, at(2, { begins: true }))), StepConflict);
+    const row = { steps: 2, dropped: 0, evidence: '', outcome: '' };
+    for (const one of [store, await again()]) {
+      assert.equal(await one.attempts('d'), [
+        { ...row, attempt: 2, begun: 12, ended: 14, steps: 3, evidence: 'e', outcome: 'trusted (baseline)' },
+        { ...row, attempt: 1, begun: 10, ended: 11 },
+      ]);
+      assert.equal(await one.attemptLines('d', 1), ['stands 0', 'line 0', 'a ü\\u0000', 'b']);
+      assert.equal(await one.attemptLines('d', 2), ['stands 2', 'line 2', 'line 3', 'line 4']);
+      assert.is(await one.attemptLines('d', 3), null);
+      assert.equal(await one.attempts('other'), []);
+    }
+  });
+
+  check('a device keeps its last attempts, and of each no more than its share', async (store) => {
+    const big = 'x'.repeat(attemptBytes / 2);
+    let from = 0;
+    const step = (begins: boolean, lines: string[]) =>
+      store.commit(stepOf('d', from++, { attempt: { begins, lines, standing: () => 's' } }));
+    for (let i = 0; i < attemptsKept + 3; i++) await step(true, [`${i}`]);
+    await step(false, [big]);
+    await step(false, [big, 'more']);
+    // Whatever follows a gap is left out, or it would seem to follow from what is before it.
+    await step(false, ['small']);
+    const kept = await store.attempts('d');
+    assert.equal(
+      kept.map(({ attempt }) => attempt),
+      Array.from({ length: attemptsKept }, (_, i) => attemptsKept + 3 - i),
+    );
+    assert.is(await store.attemptLines('d', 3), null);
+    const [last] = kept;
+    assert.equal([last?.steps, last?.dropped], [4, 3]);
+    assert.equal(await store.attemptLines('d', last?.attempt ?? 0), ['s', `${attemptsKept + 2}`, big]);
   });
 
   check('a step stores all that belongs to it', async (store, again) => {

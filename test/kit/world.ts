@@ -22,6 +22,7 @@ import { createImage, type ImageOptions, imageFiles } from '../../device/boot/im
 import { referenceBoot } from '../../device/boot/reference.ts';
 import { EdgeNode, type NodeEvent } from '../../device/edge-node.ts';
 import { appliedConfig } from '../../device/ports/config-task.ts';
+import { DeviceRecorder } from '../../device/recorder.ts';
 import { Refusal } from '../../device/refusal.ts';
 import { StateFolder } from '../../device/state.ts';
 import type { PoweredTpm } from '../../device/tpm/powered.ts';
@@ -31,6 +32,7 @@ import type { Account } from '../../machines/device-record.ts';
 import type { Location } from '../../machines/flow.ts';
 import { SimulatedClock } from './clock.ts';
 import { emptyDatabase } from './postgres.ts';
+import { WorldRecordings } from './recorded.ts';
 
 /** Ports that do real work for a while: simulated time waits for them. */
 const realWork = new Set(['fetchImage', 'verifyImage', 'writeSlot']);
@@ -51,6 +53,7 @@ export interface WorldDevice {
   id: string;
   /** Everything that happened on it, in order. */
   events: NodeEvent[];
+  recorder: DeviceRecorder;
   folder: string;
   location: { fix: Location | null };
   /** Whether its link to EVC works, and the image whose boot cuts it. */
@@ -69,6 +72,7 @@ export class World {
   readonly steps: RunnerEvent[] = [];
   /** What broker or EVC refused. */
   readonly refused: string[] = [];
+  readonly recordings = new WorldRecordings(this);
   evc!: Evc;
   broker!: Broker;
   #images: https.Server | null = null;
@@ -393,12 +397,14 @@ export class World {
     const events: NodeEvent[] = [];
     const location = { fix: null as Location | null };
     const net: WorldDevice['net'] = { up: true };
-    const device = { id: '', events, folder, location, net } as WorldDevice;
+    const recorder = new DeviceRecorder({ clock: this.clock, by: 'test' });
+    const device = { id: '', events, recorder, folder, location, net } as WorldDevice;
     const node = new EdgeNode({
       folders,
       clock: this.clock,
       tpm,
       ...(given.vault ? { vault: given.vault } : {}),
+      recorder,
       dial: async () => {
         if (!net.up) throw new Refusal('link.down', 'no network');
         const [near, far] = duplexPair();
@@ -420,6 +426,7 @@ export class World {
       },
     });
     device.node = node;
+    this.recordings.plug(device);
     await node.powerOn();
     if (!identified) return device;
     await this.until('the device has an identity', async () => {
@@ -442,6 +449,8 @@ export async function inWorld(work: (world: World) => Promise<void>, accounts?: 
   const world = await World.start(accounts);
   try {
     await work(world);
+    await world.quiet();
+    world.recordings.check();
   } finally {
     await world.stop();
   }

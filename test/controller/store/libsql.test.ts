@@ -99,7 +99,7 @@ test('a store of a newer EVC is left alone', () =>
     db.close();
     const { code, message } = refusal(path);
     assert.is(code, 'version');
-    assert.match(message, /written by a newer EVC \(store 99, this one knows 1\); run that one/);
+    assert.match(message, /written by a newer EVC \(store 99, this one knows 2\); run that one/);
     const again = new Database(path);
     assert.equal(again.prepare("select name from sqlite_master where type = 'table'").all(), [
       { name: 'theirs' },

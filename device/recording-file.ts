@@ -1,0 +1,160 @@
+// Recordings on the disk: one file that somebody asked for, and the last attempts that every device keeps.
+import { createWriteStream, existsSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Writable } from 'node:stream';
+import { createGzip } from 'node:zlib';
+import type { Sink } from '../formats/recording/recorder.ts';
+import type { NodeEvent } from './edge-node.ts';
+import type { DeviceRecorder } from './recorder.ts';
+
+/** Lines are handed to the disk in pieces of so many characters, or after so many ms. */
+const piece = 32 * 1024;
+const delay = 200;
+/** Bytes that may wait for a slow disk before lines are dropped. */
+const backlog = 8 * 1024 * 1024;
+
+/** A file that takes lines, packed where its name ends in `.gz`. A disk that fails ends the recording, and not the device. */
+export class RecordingFile implements Sink {
+  readonly path: string;
+  readonly #out: Writable;
+  readonly #done: Promise<void>;
+  readonly #most: number;
+  #waiting: string[] = [];
+  #size = 0;
+  #written = 0;
+  #timer: NodeJS.Timeout | null = null;
+  #failed = false;
+
+  /** @param most characters that it takes before it has no room any more */
+  constructor(path: string, options: { most?: number; onError?(error: Error): void } = {}) {
+    this.path = path;
+    this.#most = options.most ?? Number.POSITIVE_INFINITY;
+    const file = createWriteStream(path, { mode: 0o600 });
+    this.#done = new Promise((resolve) => file.once('close', () => resolve()));
+    const failed = (error: Error) => {
+      if (!this.#failed) options.onError?.(error);
+      this.#failed = true;
+      file.destroy();
+    };
+    file.on('error', failed);
+    if (path.endsWith('.gz')) {
+      const packed = createGzip();
+      packed.on('error', failed);
+      packed.pipe(file);
+      this.#out = packed;
+    } else this.#out = file;
+  }
+
+  line(text: string): void {
+    if (this.#failed) return;
+    this.#waiting.push(text, '\n');
+    this.#size += text.length + 1;
+    this.#written += text.length + 1;
+    if (this.#size >= piece) this.#flush();
+    else this.#timer ??= setTimeout(() => this.#flush(), delay).unref();
+  }
+
+  room(): boolean {
+    return !this.#failed && this.#written < this.#most && this.#out.writableLength < backlog;
+  }
+
+  /** Resolves when everything is in the file. */
+  async close(): Promise<void> {
+    this.#flush();
+    if (!this.#failed) this.#out.end();
+    await this.#done;
+  }
+
+  #flush(): void {
+    if (this.#timer) clearTimeout(this.#timer);
+    this.#timer = null;
+    if (this.#size === 0 || this.#failed) return;
+    this.#out.write(this.#waiting.join(''));
+    this.#waiting = [];
+    this.#size = 0;
+  }
+}
+
+export interface RingOptions {
+  /** Folder of the files. */
+  folder: string;
+  /** Files that are kept. */
+  keep: number;
+  /** Characters of one of them. */
+  most?: number;
+}
+
+const fileName = /^attempt-(\d{6})\.jsonl$/;
+const largestAttempt = 1024 * 1024;
+
+/** The last attempts of a device, a file each: from power on or from the request for a nonce to the next. */
+export class AttemptRing {
+  readonly #recorder: DeviceRecorder;
+  readonly #options: RingOptions;
+  #file: RecordingFile | null = null;
+  #detach: (() => void) | null = null;
+  #closing: Promise<void>[] = [];
+  /** Whether the open file holds an attempt already, and whether another one begins. */
+  #attempted = false;
+  #asking = false;
+  #next = false;
+
+  constructor(recorder: DeviceRecorder, options: RingOptions) {
+    this.#recorder = recorder;
+    this.#options = options;
+    mkdirSync(options.folder, { recursive: true, mode: 0o700 });
+    recorder.onEvent((event) => this.#watch(event));
+  }
+
+  async close(): Promise<void> {
+    this.#end();
+    await Promise.all(this.#closing);
+  }
+
+  #watch(event: NodeEvent): void {
+    // No chart runs at this moment.
+    if (event.kind === 'power' && event.on) this.#begin();
+    if (event.kind !== 'state' || event.component !== 'attest-task') return;
+    const asking = typeof event.state === 'object' && event.state !== null && 'nonceWait' in event.state;
+    if (asking && !this.#asking) {
+      if (this.#attempted) this.#next = true;
+      this.#attempted = true;
+    }
+    this.#asking = asking;
+  }
+
+  #begin(): void {
+    this.#end();
+    this.#next = false;
+    this.#attempted = false;
+    const { folder, keep, most = largestAttempt } = this.#options;
+    const numbers = existsSync(folder)
+      ? readdirSync(folder).flatMap((name) => fileName.exec(name)?.[1] ?? [])
+      : [];
+    const number = Math.max(0, ...numbers.map(Number)) + 1;
+    for (const old of numbers.filter((name) => Number(name) <= number - keep))
+      rmSync(join(folder, `attempt-${old}.jsonl`), { force: true });
+    const name = `attempt-${String(number).padStart(6, '0')}.jsonl`;
+    const file = new RecordingFile(join(folder, name), { most });
+    this.#file = file;
+    this.#detach = this.#recorder.attach(
+      {
+        line: (text) => file.line(text),
+        room: () => file.room(),
+        between: () => {
+          if (!this.#next || this.#file !== file) return;
+          this.#begin();
+          this.#attempted = true;
+        },
+      },
+      `attempt ${number}`,
+    );
+  }
+
+  #end(): void {
+    this.#detach?.();
+    this.#detach = null;
+    if (this.#file) this.#closing.push(this.#file.close());
+    this.#file = null;
+  }
+}

@@ -1,0 +1,223 @@
+// Every world of a test is recorded, device and EVC, and at its end each recording replays without a divergence and shows none
+// of the secrets of the run. With EVE_ATTEST_RECORD=DIR the sequences and attacks are kept there (npm run recordings).
+import { createHmac, createPrivateKey, type KeyObject } from 'node:crypto';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { basename, join } from 'node:path';
+import { gzipSync } from 'node:zlib';
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { nonceOf } from '../../controller/downlink.ts';
+import type { Evc } from '../../controller/evc.ts';
+import { secretOf } from '../../controller/pki.ts';
+import { Tokens } from '../../device/tokens.ts';
+import { MasterKeyStore } from '../../device/vault/master-key.ts';
+import type { Line } from '../../formats/recording/format.ts';
+import { readRecording } from '../../formats/recording/read.ts';
+import { renumbered } from '../../formats/recording/recorder.ts';
+import { replay } from '../../formats/recording/replay.ts';
+import { charts } from '../../machines/charts.ts';
+import type { World, WorldDevice } from './world.ts';
+
+const folder = process.env.EVE_ATTEST_RECORD;
+let testName = '';
+if (folder !== undefined) {
+  test.before.each((context) => {
+    testName = String((context as { __test__?: unknown }).__test__);
+  });
+}
+
+/** What a run must not show, with the place where it would be found. */
+interface Secret {
+  what: string;
+  bytes: Buffer;
+  /** Shown where it is used, and not before: in the quote that bears it. */
+  usedInQuote?: boolean;
+}
+
+// Where secrets are made is nobody's business but the device's, so this listens at the source.
+const caught = { masterKeys: new Map<string, Buffer>(), tokens: new Map<string, Buffer>() };
+const { make, unseal } = MasterKeyStore.prototype;
+const { make: makeToken } = Tokens.prototype;
+for (const [name, original] of Object.entries({ make, unseal })) {
+  (MasterKeyStore.prototype as unknown as Record<string, unknown>)[name] = async function (
+    this: MasterKeyStore,
+  ) {
+    const key = await original.call(this);
+    caught.masterKeys.set(key.id, Buffer.from(key.bytes));
+    return key;
+  };
+}
+Tokens.prototype.make = function (this: Tokens) {
+  const hash = makeToken.call(this);
+  caught.tokens.set(hash, Buffer.from(this.read(hash)));
+  return hash;
+};
+
+interface Recorded {
+  device: WorldDevice;
+  lines: string[];
+}
+
+export class WorldRecordings {
+  readonly #world: World;
+  readonly #recorded: Recorded[] = [];
+  /** EVC's private keys, kept beyond its end. */
+  readonly #keys = new Map<string, Buffer>();
+
+  constructor(world: World) {
+    this.#world = world;
+    caught.masterKeys.clear();
+    caught.tokens.clear();
+  }
+
+  /** Follows a device from its first power on, and its record from the first message that EVC gets of it. */
+  plug(device: WorldDevice): void {
+    const lines: string[] = [];
+    this.#recorded.push({ device, lines });
+    // One recording of both: the header is the device's, and the numbers are those of the whole.
+    const add = (line: string) => void lines.push(renumbered(line, lines.length));
+    device.recorder.attach({ line: (line) => (lines.length === 0 ? lines.push(line) : add(line)) });
+    let evc: Evc | null = null;
+    device.recorder.onEvent((event) => {
+      if (event.kind !== 'message' || evc === this.#world.evc) return;
+      evc = this.#world.evc;
+      this.#keysOf(evc);
+      const [, , id = ''] = event.topic.split('/');
+      const line = (text: string) => {
+        // Its messages are those of the device, seen from the other side.
+        if (!text.includes('"kind":"message"') && !text.startsWith('{"recording"')) add(text);
+      };
+      void evc.runner.read(id).then((now) => evc?.recorder.listen(id, now, { line, room: () => true }));
+    });
+  }
+
+  /** Throws AssertionError for a recording that does not replay, or that shows a secret. */
+  check(): void {
+    for (const { device, lines } of this.#recorded) {
+      const text = `${lines.join('\n')}\n`;
+      const recording = readRecording(text);
+      assert.equal(recording.notes, []);
+      const { divergence, unchecked, unknown } = replay(recording.lines, { charts });
+      assert.is(divergence, null, `diverges: ${JSON.stringify(divergence)?.slice(0, 3000)}`);
+      assert.equal([unchecked, unknown], [0, []]);
+      const shown = this.#secretsOf(device).flatMap((secret) => placesOf(secret, text, recording.lines));
+      assert.equal(shown, []);
+      this.#keep(device, text);
+    }
+  }
+
+  #keep(device: WorldDevice, text: string): void {
+    const name = folder === undefined ? null : nameOf(testName);
+    if (name === null || folder === undefined) return;
+    const index = this.#world.devices.indexOf(device);
+    if (index > 0) return;
+    mkdirSync(folder, { recursive: true });
+    // A few have the bytes of their messages; the rest would say the same once more, and bytes do not pack.
+    const slim = withBytes.has(name)
+      ? text
+      : text.replaceAll(/^(\{[^\n]*"kind":"message"[^\n]*),"bytes":"[^"]*"\}$/gm, '$1}');
+    writeFileSync(join(folder, `${name}.jsonl.gz`), gzipSync(slim, { level: 9 }));
+  }
+
+  #keysOf({ pki }: Evc): void {
+    this.#keys.set('EVC’s secret', Buffer.from(pki.secret));
+    for (const [name, { key }] of Object.entries({
+      signing: pki.signing,
+      exchange: pki.exchange,
+      server: pki.server,
+    }))
+      this.#keys.set(`EVC’s ${name} key`, scalarOf(key));
+  }
+
+  #secretsOf({ folder: place, id }: WorldDevice): Secret[] {
+    const secrets: Secret[] = [...this.#keys].map(([what, bytes]) => ({ what, bytes }));
+    for (const bytes of caught.masterKeys.values()) secrets.push({ what: 'a master key', bytes });
+    for (const bytes of caught.tokens.values()) secrets.push({ what: 'an integrity token', bytes });
+    const onboarding = readFileSync(join(place, 'config', 'onboard.key.pem'));
+    secrets.push({ what: 'the onboarding key', bytes: scalarOf(createPrivateKey(onboarding)) });
+    const evcSecret = this.#keys.get('EVC’s secret');
+    if (!evcSecret) return secrets;
+    for (const { device, event } of this.#world.steps) {
+      if (device !== id) continue;
+      if (event.type === 'nonce.requested') {
+        const bytes = Buffer.from(nonceOf(evcSecret, id, event.salt));
+        secrets.push({ what: 'a nonce', bytes, usedInQuote: true });
+      }
+      if (event.type !== 'certificate.received') continue;
+      const { id: challenge } = event.challenge;
+      const bytes = Buffer.from(secretOf(evcSecret, 'challenge', id, challenge));
+      const proof = createHmac('sha256', bytes).update(challenge).digest();
+      secrets.push({ what: 'an activation secret', bytes }, { what: 'a proof', bytes: proof });
+    }
+    return secrets;
+  }
+}
+
+/** Where a recording shows a secret and should not: in the text as bytes, hex and base64, and inside what it holds in base64. */
+export function placesOf(secret: Secret, text: string, lines: readonly Line[]): string[] {
+  const { what, bytes, usedInQuote } = secret;
+  assert.ok(bytes.length >= 16, `${what} is too short to be looked for`);
+  const words = [
+    bytes.toString('latin1'),
+    bytes.toString('hex'),
+    bytes.toString('hex').toUpperCase(),
+    bytes.toString('base64').replace(/=+$/, ''),
+    bytes.toString('base64url'),
+    JSON.stringify(bytes.toString('latin1')).slice(1, -1),
+    [...bytes].join(','),
+  ];
+  const inText = words.some((word) => text.includes(word));
+  const found: string[] = [];
+  for (const line of lines) {
+    const packed =
+      line.kind === 'message' || line.kind === 'evidence' || line.kind === 'blob' ? line.bytes : undefined;
+    const inside = packed !== undefined && Buffer.from(packed, 'base64').includes(bytes);
+    if (!inside && !(inText && words.some((word) => JSON.stringify(line).includes(word)))) continue;
+    const used = line.kind === 'evidence' || (line.kind === 'message' && quotes(line.body));
+    // With the quote the nonce is used up.
+    if (usedInQuote && used) break;
+    found.push(`${what} in line ${line.n}, ${line.kind} of ${line.component}`);
+  }
+  return found;
+}
+
+function quotes(body: unknown): boolean {
+  return typeof body === 'object' && body !== null && 'quote' in body;
+}
+
+function scalarOf(key: KeyObject): Buffer {
+  const { d, p } = key.export({ format: 'jwk' });
+  return Buffer.from(p ?? d ?? '', 'base64url');
+}
+
+const sequences: [RegExp, string][] = [
+  [/^S1: /, 's1-onboarding'],
+  [/^S2: /, 's2-restart'],
+  [/^S2\.7: /, 's2-rotation'],
+  [/^S2b: EVC out of reach/, 's2b-offline'],
+  [/^S3: /, 's3-unknown-software'],
+  [/^S3\.9: healed by acceptance/, 's3-accepted'],
+  [/^S4: /, 's4-commit'],
+  [/^S4\.12: an image that fails/, 's4-fall-back'],
+  [/^S4\.8: /, 's4-not-its-own'],
+  [/^S5: with Location-Lock/, 's5-moved'],
+  [/^S5: an account that blocks/, 's5-blocked'],
+];
+
+const withBytes = new Set(['s1-onboarding', 's2-restart', 's3-unknown-software', 's4-commit', 's5-moved']);
+
+/** The file of a test’s recording; null where none is kept. */
+function nameOf(title: string): string | null {
+  const sequence = sequences.find(([begins]) => begins.test(title));
+  if (sequence) return sequence[1];
+  if (!basename(process.argv[1] ?? '').startsWith('s6')) return null;
+  const [words = ''] = title
+    .replace(/^\[\w+\] /, '')
+    .replaceAll('’', '')
+    .toLowerCase()
+    .split(/:|, (?:until|and) /);
+  return `s6-${words
+    .replaceAll(/[^a-z0-9]+/g, '-')
+    .slice(0, 64)
+    .replaceAll(/^-|-$/g, '')}`;
+}
