@@ -1,6 +1,7 @@
 // What happens to the record of a device, as lines of a recording: for the attempts that the store keeps, and for whoever
 // listens at the moment. Nobody who listens is waited for.
 import { createHash, createHmac, randomBytes } from 'node:crypto';
+import { definitionOf } from '../../formats/recording/definition.ts';
 import {
   type Body,
   type Header,
@@ -151,7 +152,8 @@ export class RecordRecorder {
       device,
       ...(about === undefined ? {} : { about }),
     };
-    const { id, definition } = deviceRecord;
+    const { id } = deviceRecord;
+    const definition = definitionOf(deviceRecord);
     return [JSON.stringify(header), this.#text({ kind: 'chart', chart: id, hash: chartHash, definition })];
   }
 

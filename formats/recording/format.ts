@@ -49,7 +49,7 @@ export interface TakenTransition {
 }
 
 export type Body =
-  /** A chart: its definition as XState gives it, and the SHA-256 of that, hex. */
+  /** A chart: its definition (`definitionOf`), and the SHA-256 of its JSON, hex. */
   | { kind: 'chart'; chart: string; hash: string; definition: object }
   /** The device that the header could not name yet. */
   | { kind: 'device'; device: string }

@@ -1,6 +1,7 @@
 // Turns what charts do into lines, as XState tells it (`inspect`, synchronously), and hands them to whoever listens. With no
 // listener it costs nothing; one that comes late is told first how everything stands.
 import type { AnyActorRef, AnyStateMachine, InspectionEvent } from 'xstate';
+import { definitionOf } from './definition.ts';
 import {
   type Body,
   type Header,
@@ -360,13 +361,13 @@ const hashes = new WeakMap<AnyStateMachine, string>();
 
 /** SHA-256 of the definition of a chart, hex: made once, since charts do not change. */
 export function hashOf(chart: AnyStateMachine, hash: (text: string) => string): string {
-  const known = hashes.get(chart) ?? hash(JSON.stringify(chart.definition));
+  const known = hashes.get(chart) ?? hash(JSON.stringify(definitionOf(chart)));
   hashes.set(chart, known);
   return known;
 }
 
 function chartBody({ chart, hash }: Running): Body {
-  return { kind: 'chart', chart: chart.id, hash, definition: chart.definition };
+  return { kind: 'chart', chart: chart.id, hash, definition: definitionOf(chart) };
 }
 
 function isRoot(actor: unknown): boolean {

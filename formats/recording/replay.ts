@@ -1,6 +1,7 @@
 // Drives today's charts with what reached the recorded ones, stamps and all, and compares every step: the state, what is
 // remembered, the transitions, the actions and what was asked of the ports. Ports are not performed: their answers are recorded.
 import { type AnyActorRef, type AnyStateMachine, createActor, type InspectionEvent } from 'xstate';
+import { definitionOf } from './definition.ts';
 import { type Difference, differences, same } from './diff.ts';
 import type { Line, LineOf, StateValue } from './format.ts';
 import { contextAfter, keyOf } from './playback.ts';
@@ -130,7 +131,7 @@ export class Replay {
 
   #meet({ chart, definition }: LineOf<'chart'>): void {
     const today = this.#options.charts.get(chart);
-    if (today && JSON.stringify(today.definition) !== JSON.stringify(definition)) this.#changed.add(chart);
+    if (today && JSON.stringify(definitionOf(today)) !== JSON.stringify(definition)) this.#changed.add(chart);
   }
 
   #lifeOf(line: Line & { actor: string }): Life | undefined {
