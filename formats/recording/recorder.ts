@@ -267,6 +267,8 @@ export class Recorder {
   }
 
   #tell(running: Running, body: Body, between = false): void {
+    // Before the line has its number: a sink that is put on now is told first how everything stands.
+    if (between) for (const sink of [...this.#sinks.keys()]) sink.between?.();
     if (this.#follower) this.#follower(running.component, body);
     if (this.#sinks.size > 0) this.#emit(this.#line(running.component, body, running.secrets), between);
   }
@@ -283,10 +285,7 @@ export class Recorder {
 
   /** @param between no chart is in the middle of a step */
   #emit(line: string, between = false): void {
-    for (const [sink] of this.#sinks) {
-      if (between) sink.between?.();
-      const missed = this.#sinks.get(sink);
-      if (missed === undefined) continue;
+    for (const [sink, missed] of this.#sinks) {
       const room = sink.room?.() ?? true;
       // After a gap it goes on where the states of all charts can be told, and nowhere else.
       if (!room || (missed > 0 && !between)) {
