@@ -3,7 +3,7 @@ import { createReadStream, readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { constants, createGunzip } from 'node:zlib';
-import { type Header, type Line, RecordingError } from '../../formats/recording/format.ts';
+import { type Header, type Kind, type Line, RecordingError } from '../../formats/recording/format.ts';
 import { RecordingReader } from '../../formats/recording/read.ts';
 import { Failure } from './failure.ts';
 import { nameOf, unusable } from './input.ts';
@@ -46,8 +46,9 @@ export interface ReadEnd {
 export async function readRecordingFile(
   path: string,
   take: (lines: Line[]) => boolean | undefined,
+  passOver?: ReadonlySet<Kind>,
 ): Promise<ReadEnd> {
-  const reader = new RecordingReader();
+  const reader = new RecordingReader(undefined, passOver);
   try {
     for await (const piece of textOf(path)) {
       if (take(reader.push(piece)) === true) return endOf(reader, []);

@@ -2,7 +2,13 @@
 import { Command } from 'commander';
 import type { Difference } from '../../formats/recording/diff.ts';
 import type { StateValue } from '../../formats/recording/format.ts';
-import { type Divergence, Replay, type ReplayResult, type Step } from '../../formats/recording/replay.ts';
+import {
+  besideCharts,
+  type Divergence,
+  Replay,
+  type ReplayResult,
+  type Step,
+} from '../../formats/recording/replay.ts';
 import { activePaths, codesIn, stateText } from '../../formats/recording/words.ts';
 import { charts } from '../../machines/charts.ts';
 import { exitCodes, Failure } from './failure.ts';
@@ -88,19 +94,23 @@ export async function replayFile(
       return true;
     },
   });
-  const { version, notes } = await readRecordingFile(file, (lines) => {
-    try {
-      for (const line of lines) replay.push(line);
-    } catch (cause) {
-      if (!(cause instanceof RangeError)) throw cause;
-      throw new Failure(`${nameOf(file)}: ${cause.message}`, {
-        code: 'recording.malformed',
-        exitCode: exitCodes.usage,
-        cause,
-      });
-    }
-    return replay.over;
-  });
+  const { version, notes } = await readRecordingFile(
+    file,
+    (lines) => {
+      try {
+        for (const line of lines) replay.push(line);
+      } catch (cause) {
+        if (!(cause instanceof RangeError)) throw cause;
+        throw new Failure(`${nameOf(file)}: ${cause.message}`, {
+          code: 'recording.malformed',
+          exitCode: exitCodes.usage,
+          cause,
+        });
+      }
+      return replay.over;
+    },
+    besideCharts,
+  );
   return { file, version, notes, stopped, ...replay.end() };
 }
 

@@ -200,7 +200,7 @@ export class Recorder {
         return;
       case '@xstate.action': {
         const { type, params } = event.action;
-        if (ours && running.begun && this.on && !type.startsWith('xstate.'))
+        if (ours && running.begun && this.on && !/^xstate\./.test(type))
           this.#tell(running, { kind: 'action', actor: running.life, action: type, params });
         return;
       }
@@ -330,8 +330,14 @@ export function lineText(
   secrets: ReadonlySet<string>,
   label: (secret: string) => string,
 ): string {
-  const masks = secrets.size > 0 ? masking(secrets, label) : undefined;
-  const text = JSON.stringify({ ...place, ...body }, masks);
+  const line = { ...place, ...body };
+  let text = JSON.stringify(line);
+  // Looking at every field costs several times as much as writing them, and few lines have one that matters.
+  for (const name of secrets) {
+    if (!text.includes(`"${name}":`)) continue;
+    text = JSON.stringify(line, masking(secrets, label));
+    break;
+  }
   if (text.length <= limits.line) return text;
   return JSON.stringify({ ...place, kind: 'dropped', lines: 1, why: `a line of ${text.length} characters` });
 }

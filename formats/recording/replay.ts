@@ -3,9 +3,12 @@
 import { type AnyActorRef, type AnyStateMachine, createActor, type InspectionEvent } from 'xstate';
 import { definitionOf } from './definition.ts';
 import { type Difference, differences, same } from './diff.ts';
-import type { Line, LineOf, StateValue } from './format.ts';
+import { type Kind, type Line, type LineOf, limits, type StateValue } from './format.ts';
 import { contextAfter, keyOf } from './playback.ts';
 import { Recorder, silent } from './recorder.ts';
+
+/** Kinds of lines that say nothing about charts: a reader may pass them over. */
+export const besideCharts: ReadonlySet<Kind> = new Set(['message', 'tpm', 'blob', 'evidence']);
 
 /** Today's charts, by their ids. */
 export type Charts = ReadonlyMap<string, AnyStateMachine>;
@@ -129,9 +132,9 @@ export class Replay {
     };
   }
 
-  #meet({ chart, definition }: LineOf<'chart'>): void {
+  #meet({ chart, hash, definition }: LineOf<'chart'>): void {
     const today = this.#options.charts.get(chart);
-    if (today && JSON.stringify(definitionOf(today)) !== JSON.stringify(definition)) this.#changed.add(chart);
+    if (today && !isOf(today, hash, definition)) this.#changed.add(chart);
   }
 
   #lifeOf(line: Line & { actor: string }): Life | undefined {
@@ -179,6 +182,18 @@ export class Replay {
     this.#divergence = { n, at, component, chart, chartChanged, event, state, ...fault };
     this.#over = true;
   }
+}
+
+/** By chart: the hashes of definitions that were compared, and whether they were its own. */
+const compared = new WeakMap<AnyStateMachine, Map<string, boolean>>();
+
+/** Whether a definition is that of a chart of today. The hash is what the recording calls it, and saves comparing it again. */
+function isOf(chart: AnyStateMachine, hash: string, definition: object): boolean {
+  const known = compared.get(chart) ?? new Map<string, boolean>();
+  compared.set(chart, known);
+  const own = known.get(hash) ?? JSON.stringify(definitionOf(chart)) === JSON.stringify(definition);
+  if (known.size < limits.charts) known.set(hash, own);
+  return own;
 }
 
 /** Replays a whole recording, up to its first divergence. */

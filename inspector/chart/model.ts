@@ -169,7 +169,7 @@ export function takenIn(
 
 /** Names of actions that a chart gives itself; those of XState’s own making are not drawn. */
 function own(actions: readonly Named[]): string[] {
-  return actions.map(nameOf).filter((name) => !name.startsWith('xstate.'));
+  return actions.map(nameOf).filter((name) => !/^xstate\./.test(name));
 }
 
 function nameOf(named: Named): string {

@@ -128,6 +128,13 @@ export const controllerReasons = {
     text: 'The API takes JSON alone here.',
     remedy: 'Send application/json.',
   },
+  'attempt.unknown': {
+    kind: 'request',
+    severity: 'error',
+    title: 'Unknown attempt',
+    text: 'No recording of this attempt is kept: a device keeps its last eight.',
+    remedy: 'evc attempt list DEVICE shows those that are there.',
+  },
   'route.unknown': {
     kind: 'request',
     severity: 'error',

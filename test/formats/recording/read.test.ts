@@ -3,7 +3,7 @@ import * as assert from 'uvu/assert';
 import { same } from '../../../formats/recording/diff.ts';
 import { limits, RecordingError } from '../../../formats/recording/format.ts';
 import { RecordingReader, readRecording } from '../../../formats/recording/read.ts';
-import { replay } from '../../../formats/recording/replay.ts';
+import { besideCharts, replay } from '../../../formats/recording/replay.ts';
 import { chartsOf, lamp, lampRecording } from '../../kit/recording.ts';
 
 const whole = lampRecording();
@@ -29,6 +29,14 @@ test('pieces of any size give the same lines', () => {
   };
   const { lines } = readRecording(whole);
   for (const size of [1, 7, 4096]) assert.equal(at(size), lines);
+});
+
+test('kinds that nobody needs are passed over unread, and the rest replays as before', () => {
+  const message = '{"n":900,"at":1,"mono":1,"component":"bus","kind":"message","anything":1}';
+  const reader = new RecordingReader(undefined, besideCharts);
+  const lines = reader.push(`${whole}${message}\n`);
+  assert.equal(lines, readRecording(whole).lines);
+  assert.equal(refusal(`${whole}${message}\n`)[0], 'malformed');
 });
 
 test('a last line that is cut off is left out, and that is said', () => {

@@ -50,6 +50,15 @@ test('secret fields are labels everywhere, however deep, and the rest is not tou
   });
 });
 
+test('a secret is found under its name however it is written, and not in a text that looks like one', () => {
+  const run = runLamp();
+  run.send({ type: 'other', text: 'the "pin":"1234" is said here', toJSON: undefined });
+  run.send({ type: 'other', inner: { toJSON: () => ({ pin: 'hidden' }) } });
+  const events = parsed(run.lines).filter(({ kind }) => kind === 'event');
+  assert.match(JSON.stringify(events[0]), 'is said here');
+  assert.match(JSON.stringify(events[1]), '"inner":{"pin":"withheld:6"}');
+});
+
 test('nothing is made of what nobody listens to', () => {
   let asked = 0;
   const counting = {
