@@ -96,7 +96,7 @@ function asFailure(path: string, cause: unknown): Failure {
   if (cause instanceof RecordingError) {
     const { code, message } = cause;
     return unusable(`${nameOf(path)}: ${message}`, {
-      code: `recording.${code}`,
+      code: codes[code],
       hint: hints[code] ?? '',
       cause,
     });
@@ -104,6 +104,13 @@ function asFailure(path: string, cause: unknown): Failure {
   const { message } = cause as Error;
   return unusable(`${nameOf(path)} cannot be read: ${message}`, { code: 'input.unreadable', cause });
 }
+
+const codes: Record<RecordingError['code'], string> = {
+  none: 'recording.none',
+  newer: 'recording.newer',
+  malformed: 'recording.malformed',
+  oversize: 'recording.oversize',
+};
 
 const hints: Partial<Record<RecordingError['code'], string>> = {
   none: 'recordings are made by evc record, evc attempt show and eve run --record',
