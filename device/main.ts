@@ -1,7 +1,7 @@
 // `eve`: the command of a device.
 import { Command, CommanderError, Option } from 'commander';
 import { exitCodes, explain } from './cli/failure.ts';
-import { tpmForms } from './options.ts';
+import { locationForms, tpmForms } from './options.ts';
 
 // Commands are loaded when they run: making an image needs no broker.
 
@@ -33,13 +33,19 @@ withFolders(program.command('run').argument('[component]', 'runs this one alone,
   .option('--processes', 'runs each component in a process of its own, and starts anew what ends')
   .option(
     '--tpm <spec>',
-    'wasm:FILE, or swtpm:host=HOST,port=PORT or path=SOCKET (default: wasm:PERSIST/tpm.nv)',
+    `${tpmForms} (default: wasm:PERSIST/tpm.nv, on a real board device:/dev/tpmrm0)`,
   )
+  .option(
+    '--board <kind>',
+    'real: this machine, as it booted; emulated: one of ours (default: real with a TPM of the machine)',
+  )
+  .option('--platform <dir>', 'programs that change slots and reboot a real board')
+  .option('--measure-config', 'measures /config into PCR 14 on a real board, where its OS does not')
   .option(
     '--vault <backend>',
     'auto, fscrypt or file: what encrypts a new vault (default: auto, fscrypt where it can)',
   )
-  .option('--location <place>', 'LATITUDE,LONGITUDE[,ACCURACY IN METRES], or @FILE with such a line')
+  .option('--location <place>', locationForms)
   .option('--image <dir>', 'puts this image into the first slot before it boots')
   .option('--json', 'prints everything that happens as lines of JSON')
   .addOption(new Option('--with-parent', 'ends when standard input does').hideHelp())

@@ -184,26 +184,27 @@ async function bootLog(folders: Folders, options: DoctorOptions) {
   const found = options.tpm === undefined ? discoverTpm(folders) : foundTpm(options.tpm, folders);
   const real = found !== null && ['device', 'file', 'tabrmd'].includes(found.spec.kind);
   if (found && !real) return [good('the emulated board keeps its own')];
-  const log = await readLogFile(biosLogPath);
+  const path = biosLogPath();
+  const log = await readLogFile(path);
   switch (log.kind) {
     case 'present':
       try {
         return [good(`${parseLog(log.bytes).events.length} events, ${log.bytes.length} bytes`)];
       } catch (error) {
-        return [bad(`${biosLogPath} is no event log: ${(error as Error).message}`, 'update the firmware')];
+        return [bad(`${path} is no event log: ${(error as Error).message}`, 'update the firmware')];
       }
     case 'absent':
       return [
         bad(
-          `there is no ${biosLogPath}`,
+          `there is no ${path}`,
           'boot by UEFI with the TPM on; GRUB before 2.12 passes no log on without Secure Boot; mount securityfs',
         ),
       ];
     case 'unreadable':
-      return [bad(`${biosLogPath}: ${log.reason}`, 'run as root: the kernel shows its log to nobody else')];
+      return [bad(`${path}: ${log.reason}`, 'run as root: the kernel shows its log to nobody else')];
     case 'oversized':
       return [
-        bad(`${biosLogPath} has over ${log.limit} bytes, and EVC takes no more`, 'update the firmware'),
+        bad(`${path} has over ${log.limit} bytes, and EVC takes no more`, 'update the firmware'),
       ];
   }
 }

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { tpmText } from '../../device/cli/open-tpm.ts';
-import { foldersOf, locatorOf, tpmSpecOf } from '../../device/options.ts';
+import { foldersOf, locationOf, tpmSpecOf } from '../../device/options.ts';
 import { Tpm } from '../../device/tpm/tpm.ts';
 import { openSwtpm } from '../../device/tpm/transports/swtpm.ts';
 import { parseLog } from '../../formats/eventlog/parse.ts';
@@ -161,17 +161,17 @@ test('eve tpm serve speaks swtpm, with power and locality', async () => {
 });
 
 test('places and folders are read as they are meant', async () => {
-  const fix = await locatorOf('52.5,13.4,20')?.();
+  const fix = await locationOf('52.5,13.4,20')?.();
   assert.equal([fix?.latitude, fix?.longitude, fix?.accuracy], [52.5, 13.4, 20]);
   const file = join(folder, 'place');
-  const moving = locatorOf(`@${file}`);
+  const moving = locationOf(`@${file}`);
   assert.is(await moving?.(), null);
   writeFileSync(file, '1,2\n');
   assert.is((await moving?.())?.latitude, 1);
   writeFileSync(file, 'nonsense');
   assert.is(await moving?.(), null);
   for (const wrong of ['1', '91,0', '0,181', '1,2,-3', '1,2,3,4', ''])
-    assert.throws(() => locatorOf(wrong), /no place/);
+    assert.throws(() => locationOf(wrong), /no place/);
   assert.equal(foldersOf({}), { config: '/config', persist: '/persist', run: '/run/eve' });
   assert.is(foldersOf({ state: '/s', run: '/r' }).run, '/r');
 });

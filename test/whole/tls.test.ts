@@ -12,6 +12,7 @@ import { createPki } from '../../controller/pki.ts';
 import { SlotStore } from '../../device/baseos/slots.ts';
 import { createImage } from '../../device/boot/image.ts';
 import { systemClock } from '../../device/clock.ts';
+import { EmulatedBoard } from '../../device/board-emulated.ts';
 import { EdgeNode } from '../../device/edge-node.ts';
 import { dialTls } from '../../device/link/dial.ts';
 import { StateFolder } from '../../device/state.ts';
@@ -65,7 +66,12 @@ test('S1 and S2 over TLS', async () => {
   const node = new EdgeNode({
     folders,
     clock: systemClock,
-    tpm: await openWasmTpm({ startup: false }),
+    board: new EmulatedBoard({
+      tpm: await openWasmTpm({ startup: false }),
+      slots,
+      config: folders.config,
+      now: () => systemClock.now(),
+    }),
     dial: () => dialTls({ host: 'localhost', port: listener.port }, pki.root.toString()),
     watch: (event) => {
       if (event.kind === 'state') moved.emit('state');
