@@ -27,6 +27,9 @@ export interface RealBoardOptions {
   paths?: MachinePaths & { biosLog?: string; configLog?: string };
 }
 
+/** The machine has this time to go down once it was told to, ms. */
+const goingDown = 5 * 60_000;
+
 export class RealBoard implements Board {
   readonly kind = 'real';
   readonly chip = null;
@@ -69,9 +72,12 @@ export class RealBoard implements Board {
     await tpm?.close();
   }
 
-  async reboot(reason: string): Promise<boolean> {
-    await this.slots.reboot(reason);
-    return false;
+  async reboot(reason: string, signal?: AbortSignal): Promise<boolean> {
+    const { slots, clock } = this.#options;
+    await slots.reboot(reason);
+    await clock.sleepUntil(clock.now() + goingDown, signal);
+    const text = `the machine is still up ${goingDown / 60_000} minutes after its reboot began`;
+    throw new Refusal('board.reboot', text);
   }
 
   close(): Promise<void> {

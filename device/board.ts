@@ -24,9 +24,9 @@ export interface Board {
   powerOff(orderly: boolean): Promise<void>;
   /**
    * Has the machine reboot. Resolves with whether this process takes the power away and boots anew; a machine does both by
-   * itself, and ends this process. Throws Refusal platform.*.
+   * itself, and ends this process. Throws Refusal platform.*; board.reboot when the machine is still up minutes later.
    */
-  reboot(reason: string): Promise<boolean>;
+  reboot(reason: string, signal?: AbortSignal): Promise<boolean>;
   close(): Promise<void>;
 }
 

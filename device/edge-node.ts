@@ -79,7 +79,7 @@ export class EdgeNode {
 
   /** Has the board reboot; that of a machine ends this process. Throws Refusal platform.*. */
   async requestReboot(reason: string, orderly = false): Promise<void> {
-    if (await this.#options.board.reboot(reason)) await this.reboot(reason, orderly);
+    if (await this.#options.board.reboot(reason, this.#life.signal)) await this.reboot(reason, orderly);
   }
 
   /** As if the plug were pulled, and put back; an orderly reboot tells the TPM first. */
@@ -190,9 +190,9 @@ export class EdgeNode {
             for (const name of components) this.#start(name, node);
             return null;
           },
-          reboot: async ({ reason }) => {
+          reboot: async ({ reason }, signal) => {
             // Not awaited: this very chart goes down with the machine.
-            if (await this.#options.board.reboot(reason)) void this.reboot(reason, true);
+            if (await this.#options.board.reboot(reason, signal)) void this.reboot(reason, true);
             return null;
           },
         },

@@ -66,7 +66,7 @@ export class Platform {
     const patience = this.#patience[program] ?? programs[program];
     const { PATH = '/usr/sbin:/usr/bin:/sbin:/bin' } = process.env;
     return new Promise((resolve, reject) => {
-      // A group of its own, so that what it started ends with it.
+      // A group of its own, so that all that it started ends with it when its time is up.
       const child = spawn(path, args, {
         cwd: '/',
         env: { PATH, LC_ALL: 'C', ...this.#environment },
@@ -100,10 +100,9 @@ export class Platform {
         reject(new Refusal(code, `${program} ${what}`));
       };
       child.once('error', ({ message }) => end('platform.failed', `does not start: ${line(message)}`));
-      // With what it left running, its pipes stay open: its own end counts, and a moment for what is in them.
+      // What it leaves running may hold its pipes: its own end counts, and a moment for what is in them.
       child.once('exit', (code, signal) => {
         setImmediate(() => {
-          kill();
           if (late) end('platform.timeout', `took longer than ${patience / 1000} s, and was ended`);
           else if (code !== 0) end('platform.failed', why(code, signal, err.text || out.text));
           else {

@@ -95,7 +95,7 @@ class Machine {
 
   /** Has the board reboot; that of a machine ends this process. Throws Refusal platform.*. */
   async requestReboot(reason: string): Promise<void> {
-    if (await this.#board.reboot(reason)) await this.reboot(reason);
+    if (await this.#board.reboot(reason, this.#life.signal)) await this.reboot(reason);
   }
 
   async powerOff(): Promise<void> {
@@ -141,8 +141,8 @@ class Machine {
           for (const name of wanted) this.#spawn(name);
           return null;
         },
-        reboot: async ({ reason: why }) => {
-          if (await this.#board.reboot(why)) void this.reboot(why, true).catch(rebootFailed);
+        reboot: async ({ reason: why }, signal) => {
+          if (await this.#board.reboot(why, signal)) void this.reboot(why, true).catch(rebootFailed);
           return null;
         },
       },

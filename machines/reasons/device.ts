@@ -431,6 +431,13 @@ export const deviceReasons = {
     text: 'The log of what the boot measured is larger than any that EVC takes.',
     remedy: 'Look at what measures so much; update the firmware.',
   },
+  'board.reboot': {
+    kind: 'device',
+    severity: 'error',
+    title: 'No reboot',
+    text: 'The machine was told to reboot, and did not.',
+    remedy: 'Look at the reboot program of its platform; it is tried again.',
+  },
   'board.config-log': {
     kind: 'device',
     severity: 'error',
