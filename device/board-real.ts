@@ -124,10 +124,10 @@ export function missingLog(kind: MissingLog['kind'], path: string, log: LogFile)
     case 'absent':
       return [{ kind, why: { code: 'board.log-absent', text: `${text}, is not there or empty` } }];
     case 'unreadable':
-      return [{ kind, why: { code: 'board.log-unreadable', text: `${text}, cannot be read: ${log.reason}` } }];
-    case 'oversized':
       return [
-        { kind, why: { code: 'board.log-oversized', text: `${text}, has over ${log.limit} bytes` } },
+        { kind, why: { code: 'board.log-unreadable', text: `${text}, cannot be read: ${log.reason}` } },
       ];
+    case 'oversized':
+      return [{ kind, why: { code: 'board.log-oversized', text: `${text}, has over ${log.limit} bytes` } }];
   }
 }

@@ -31,10 +31,7 @@ function withFolders(command: Command): Command {
 withFolders(program.command('run').argument('[component]', 'runs this one alone, in a process of its own'))
   .description('Runs a device until SIGTERM or Ctrl-C; SIGHUP reboots it, as if the plug were pulled.')
   .option('--processes', 'runs each component in a process of its own, and starts anew what ends')
-  .option(
-    '--tpm <spec>',
-    `${tpmForms} (default: wasm:PERSIST/tpm.nv, on a real board device:/dev/tpmrm0)`,
-  )
+  .option('--tpm <spec>', `${tpmForms} (default: wasm:PERSIST/tpm.nv, on a real board device:/dev/tpmrm0)`)
   .option(
     '--board <kind>',
     'real: this machine, as it booted; emulated: one of ours (default: real with a TPM of the machine)',
@@ -122,6 +119,8 @@ withFolders(program.command('doctor'))
     'Says what this machine can and cannot do as a device; ends with 1 when no device runs like this.',
   )
   .option('--tpm <spec>', tpmForms)
+  .option('--board <kind>', 'real or emulated (default: by the TPM)')
+  .option('--platform <dir>', 'programs that change slots and reboot a real board')
   .option('--json', 'as JSON')
   .action(async ({ json, ...options }) => {
     const { examine, findingsText, healthy } = await import('./cli/doctor.ts');

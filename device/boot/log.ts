@@ -1,17 +1,15 @@
 // The logs that the kernel and EVE keep of this boot, and the ways in which there can be none.
-import { existsSync } from 'node:fs';
 import { open } from 'node:fs/promises';
-import { join } from 'node:path';
 import { logLimits } from '../../formats/eventlog/parse.ts';
 
 /** Linux: firmware and boot loader. */
 const kernelLogPath = '/sys/kernel/security/tpm0/binary_bios_measurements';
 
-/** The kernel shows it to root alone; a service of somebody else is given it by systemd, as the credential `bios-log`. */
+/** The kernel shows it to root alone; a service of somebody else is given a copy, and told where. */
 export function biosLogPath(): string {
-  const credential = join(process.env.CREDENTIALS_DIRECTORY ?? '', 'bios-log');
-  return process.env.CREDENTIALS_DIRECTORY && existsSync(credential) ? credential : kernelLogPath;
+  return process.env.EVE_BIOS_LOG ?? kernelLogPath;
 }
+
 /** EVE's measure-config: PCR 14. */
 export const configLogPath = '/persist/status/measurefs_tpm_event_log';
 

@@ -1,7 +1,8 @@
 // Which board a device has, and what belongs to it.
-import { PlatformSlots } from '../baseos/platform-slots.ts';
-import type { OsSlots } from '../baseos/os-slots.ts';
+
 import { ImageFolders } from '../baseos/image-folders.ts';
+import type { OsSlots } from '../baseos/os-slots.ts';
+import { PlatformSlots } from '../baseos/platform-slots.ts';
 import { SlotStore } from '../baseos/slots.ts';
 import { type Board, type BoardKind, boardKinds } from '../board.ts';
 import { EmulatedBoard } from '../board-emulated.ts';
@@ -25,9 +26,15 @@ export type BoardTpmSpec = Extract<TpmSpec, { kind: 'wasm' | 'swtpm' }>;
 
 export type BoardSpec =
   | { kind: 'emulated'; tpm: BoardTpmSpec }
-  | { kind: 'real'; tpm: Exclude<TpmSpec, { kind: 'wasm' }>; platform: string | null; measureConfig: boolean };
+  | {
+      kind: 'real';
+      tpm: Exclude<TpmSpec, { kind: 'wasm' }>;
+      platform: string | null;
+      measureConfig: boolean;
+    };
 
-const machineTpms: readonly TpmSpec['kind'][] = ['device', 'file', 'tabrmd'];
+/** Kinds of TPMs that are of the machine itself. */
+export const machineTpms: readonly TpmSpec['kind'][] = ['device', 'file', 'tabrmd'];
 
 /**
  * Reads `--board` and what goes with it; without it, a TPM of the machine makes a real board. Throws Failure for what does not
@@ -44,7 +51,10 @@ export function boardSpecOf(options: BoardOptions, folders: Folders): BoardSpec 
         `--board emulated --tpm ${text}: an emulated board turns its TPM off and on`,
         'use --tpm wasm:FILE, or a swtpm with --tpm swtpm:host=127.0.0.1,port=2321; the TPM of the machine is for --board real',
       );
-    const [option] = [...(platform === undefined ? [] : ['--platform']), ...(measureConfig ? ['--measure-config'] : [])];
+    const [option] = [
+      ...(platform === undefined ? [] : ['--platform']),
+      ...(measureConfig ? ['--measure-config'] : []),
+    ];
     if (option !== undefined)
       throw wrong(`${option} is for a real board`, `use it with --board real, and leave it out here`);
     return { kind: 'emulated', tpm };
@@ -97,7 +107,8 @@ function platformSlots(directory: string | null, folders: Folders): PlatformSlot
   return new PlatformSlots(slots, platform);
 }
 
-function boardKindOf(text: string | undefined): BoardKind | undefined {
+/** Throws Failure. */
+export function boardKindOf(text: string | undefined): BoardKind | undefined {
   const kind = boardKinds.find((known) => known === text);
   if (text === undefined || kind) return kind;
   throw wrong(`--board ${text}`, `known: ${boardKinds.join(', ')}`);

@@ -68,12 +68,7 @@ class Machine {
   #turning: Promise<void> = Promise.resolve();
   #off = false;
 
-  constructor(
-    folders: Folders,
-    board: Board,
-    watch: (event: NodeEvent) => void,
-    options: RunOptions | null,
-  ) {
+  constructor(folders: Folders, board: Board, watch: (event: NodeEvent) => void, options: RunOptions | null) {
     this.#folders = folders;
     this.#board = board;
     this.#watch = watch;

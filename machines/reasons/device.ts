@@ -415,7 +415,8 @@ export const deviceReasons = {
     severity: 'error',
     title: 'No boot log',
     text: 'The machine has no log of what its boot measured, so that nothing explains its PCR values.',
-    remedy: 'Boot by UEFI with the TPM on, and mount securityfs; GRUB before 2.12 passes no log on without Secure Boot. See eve doctor.',
+    remedy:
+      'Boot by UEFI with the TPM on, and mount securityfs; GRUB before 2.12 passes no log on without Secure Boot. See eve doctor.',
   },
   'board.log-unreadable': {
     kind: 'device',
@@ -443,14 +444,16 @@ export const deviceReasons = {
     severity: 'error',
     title: 'PCR 14 not explained',
     text: 'PCR 14 holds something else than the files of /config.',
-    remedy: 'Reboot. When it stays so, look what else measures into PCR 14, and whether the operating system measures /config itself.',
+    remedy:
+      'Reboot. When it stays so, look what else measures into PCR 14, and whether the operating system measures /config itself.',
   },
   'platform.missing': {
     kind: 'device',
     severity: 'error',
     title: 'Platform program missing',
     text: 'The program that has to do this on the machine is not there.',
-    remedy: 'Say where the programs of the platform are: --platform DIR. device/platform/README.md says what each does.',
+    remedy:
+      'Say where the programs of the platform are: --platform DIR. device/platform/README.md says what each does.',
   },
   'platform.failed': {
     kind: 'device',

@@ -39,7 +39,12 @@ test('a program is told its arguments and the folders of the device, and its fir
 
 const failures: [what: string, script: string | null, code: string, text: RegExp][] = [
   ['is not there', null, 'platform.missing', /there is no program .*slot-commit$/],
-  ['fails with words', 'echo first >&2; echo "no space left" >&2; exit 3', 'platform.failed', /slot-commit ended with exit code 3: no space left$/],
+  [
+    'fails with words',
+    'echo first >&2; echo "no space left" >&2; exit 3',
+    'platform.failed',
+    /slot-commit ended with exit code 3: no space left$/,
+  ],
   ['fails silently', 'exit 1', 'platform.failed', /slot-commit ended with exit code 1$/],
   ['is killed', 'kill -KILL $$', 'platform.failed', /slot-commit ended with SIGKILL$/],
   ['draws on terminals', 'printf "\\033[2Jred\\n" >&2; exit 1', 'platform.failed', /: \[2Jred$/],
@@ -53,7 +58,9 @@ for (const [what, script, code, text] of failures)
     inFolder(async (folder) => {
       if (script !== null) program(folder, 'slot-commit', script);
       if (script === '\0') writeFileSync(join(folder, 'slot-commit'), '\x7fELF nonsense');
-      const refused = await refusalOf(new Platform(folder, {}, { 'slot-commit': 300 }).run('slot-commit', 'IMGA'));
+      const refused = await refusalOf(
+        new Platform(folder, {}, { 'slot-commit': 300 }).run('slot-commit', 'IMGA'),
+      );
       assert.is(refused.code, code);
       assert.match(refused.message, text);
     }));
@@ -92,7 +99,10 @@ async function withPlatform(
   await inFolder(async (folder) => {
     for (const name of requiredPrograms) program(folder, name, `echo "${name} $*" >>${folder}/said`);
     program(folder, 'slot-current', 'echo IMGA');
-    const slots = new PlatformSlots(new SlotStore(new StateFolder(join(folder, 'persist'))), new Platform(folder));
+    const slots = new PlatformSlots(
+      new SlotStore(new StateFolder(join(folder, 'persist'))),
+      new Platform(folder),
+    );
     assert.is(await slots.begin('1.0', 'boot 1', 0), 'IMGA');
     await work(slots, folder, () => readFileSync(join(folder, 'said'), 'utf8').trim().split('\n'));
   });
@@ -107,7 +117,12 @@ test('an upgrade: written, activated, on trial, committed', () =>
     await slots.begin('2.0', 'boot 2', 100);
     await slots.selfTest();
     assert.equal((await slots.commit()).current, { label: 'IMGB', version: '2.0', state: 'active' });
-    assert.equal(said(), ['slot-write IMGB /images/x 2.0', 'slot-activate IMGB', 'reboot update', 'slot-commit IMGB']);
+    assert.equal(said(), [
+      'slot-write IMGB /images/x 2.0',
+      'slot-activate IMGB',
+      'reboot update',
+      'slot-commit IMGB',
+    ]);
   }));
 
 test('a write that fails leaves no image to be tried', () =>
@@ -115,7 +130,10 @@ test('a write that fails leaves no image to be tried', () =>
     program(folder, 'slot-write', 'echo "disk is full" >&2; exit 1');
     const refused = await refusalOf(slots.write('/images/x', wanted));
     assert.equal([refused.code, /disk is full/.test(refused.message)], ['platform.failed', true]);
-    assert.is((await refusalOf(Promise.resolve().then(() => slots.stage(wanted)))).code, 'baseos.image-missing');
+    assert.is(
+      (await refusalOf(Promise.resolve().then(() => slots.stage(wanted)))).code,
+      'baseos.image-missing',
+    );
   }));
 
 test('a commit that the boot loader did not take is not written down either', () =>

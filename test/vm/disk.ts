@@ -40,7 +40,8 @@ export class Disk {
     }
     run('sgdisk', '-o', ...ids, path);
     disk.#fill('esp', (file) => run('mkfs.vfat', '-F', '32', '-n', 'ESP', '-i', '0e5a7e57', file));
-    for (const folder of ['EFI', 'EFI/BOOT', 'EFI/debian', 'eve', 'slots']) disk.#mtools('mmd', `::/${folder}`);
+    for (const folder of ['EFI', 'EFI/BOOT', 'EFI/debian', 'eve', 'slots'])
+      disk.#mtools('mmd', `::/${folder}`);
     disk.copy(parts.shim, 'EFI/BOOT/BOOTX64.EFI');
     disk.copy(parts.grub, 'EFI/BOOT/grubx64.efi');
     disk.copy(join(grubFolder, 'grub.cfg'), 'EFI/debian/grub.cfg');
@@ -48,7 +49,9 @@ export class Disk {
       disk.write(`eve/${name}`, '# GRUB Environment Block\nslot=IMGA\n'.padEnd(1024, '#'));
     disk.install(system, 'IMGA');
     disk.#fill('config', (file) => run('mke2fs', '-q', '-t', 'ext4', '-d', config, '-L', 'CONFIG', file));
-    disk.#fill('persist', (file) => run('mke2fs', '-q', '-t', 'ext4', '-O', 'encrypt', '-L', 'PERSIST', file));
+    disk.#fill('persist', (file) =>
+      run('mke2fs', '-q', '-t', 'ext4', '-O', 'encrypt', '-L', 'PERSIST', file),
+    );
     return disk;
   }
 
@@ -97,5 +100,6 @@ function run(command: string, ...args: string[]): void {
     encoding: 'utf8',
     env: { ...process.env, MTOOLS_SKIP_CHECK: '1', PATH: `${process.env.PATH}:/usr/sbin:/sbin` },
   });
-  if (status !== 0) throw new Error(`${command} ${args.join(' ')}: ${error?.message ?? `${stdout}${stderr}`.trim()}`);
+  if (status !== 0)
+    throw new Error(`${command} ${args.join(' ')}: ${error?.message ?? `${stdout}${stderr}`.trim()}`);
 }

@@ -18,8 +18,9 @@ ip route add default via 10.0.2.2
 mount -t vfat /dev/vda1 /boot/efi
 mount -t ext4 -o ro /dev/vda2 /config
 mount -t ext4 /dev/vda3 /persist
-echo "guest: up after $(cut -d' ' -f1 /proc/uptime) s"
 nc -ll -p 23 -e sh &
+until netstat -ltn | grep -q ':23 '; do sleep 0.1; done
+echo "guest: up after $(cut -d' ' -f1 /proc/uptime) s"
 while :; do
   node /opt/eve/bin/eve.js run --board real --measure-config --platform /etc/eve/platform
   echo "guest: the agent ended with $?"

@@ -22,7 +22,15 @@ export function accelerator(): { name: 'kvm' | 'tcg'; why: string } {
     encoding: 'utf8',
   });
   if (signal !== null) return { name: 'kvm', why: '' };
-  return { name: 'tcg', why: stderr.trim().split('\n').at(-1)?.replace(/^.*?: /, '') ?? 'KVM does not start' };
+  return {
+    name: 'tcg',
+    why:
+      stderr
+        .trim()
+        .split('\n')
+        .at(-1)
+        ?.replace(/^.*?: /, '') ?? 'KVM does not start',
+  };
 }
 
 export interface MachineOptions {
@@ -52,7 +60,9 @@ export class Machine {
 
   /** Certificates of the authority that vouches for its TPM. */
   get authority(): string[] {
-    return ['ca/issuercert.pem', 'ca/swtpm-localca-rootca-cert.pem'].map((name) => join(this.#tpmFolder, name));
+    return ['ca/issuercert.pem', 'ca/swtpm-localca-rootca-cert.pem'].map((name) =>
+      join(this.#tpmFolder, name),
+    );
   }
 
   async powerOn(): Promise<void> {
@@ -61,7 +71,15 @@ export class Machine {
     this.#port = await freePort();
     this.#tpm = spawn(
       'swtpm',
-      ['socket', '--tpm2', '--tpmstate', `dir=${this.#tpmFolder}`, '--ctrl', `type=unixio,path=${socket}`, '--terminate'],
+      [
+        'socket',
+        '--tpm2',
+        '--tpmstate',
+        `dir=${this.#tpmFolder}`,
+        '--ctrl',
+        `type=unixio,path=${socket}`,
+        '--terminate',
+      ],
       { stdio: 'ignore' },
     );
     for (let tries = 0; !existsSync(socket) && tries < 200; tries++) await delay(10);
@@ -102,7 +120,9 @@ export class Machine {
 
   /** The first line of the console, from a place on, that fits. Rejects with the last lines after `patience` ms. */
   line(fits: RegExp, patience: number, from = this.lines.length): Promise<string> {
-    return this.#until(`a line ${fits}`, patience, () => this.lines.slice(from).find((line) => fits.test(line)));
+    return this.#until(`a line ${fits}`, patience, () =>
+      this.lines.slice(from).find((line) => fits.test(line)),
+    );
   }
 
   /** What a command in the guest prints. Rejects when it fails, or takes over `patience` ms. */
@@ -113,8 +133,9 @@ export class Machine {
     shell.write(`{ ${command}\n} </dev/null 2>&1; echo "ended $?"; exit\n`);
     let said = '';
     for await (const chunk of shell) said += chunk;
-    const [, output = '', code] = /^([^]*)ended (\d+)\n$/.exec(said) ?? [];
-    if (code !== '0') throw new Error(`${command} ends with ${code} in the guest: ${said.trim().slice(-2000)}`);
+    const [, output = '', code] = /^(.*)ended (\d+)\n$/s.exec(said) ?? [];
+    if (code !== '0')
+      throw new Error(`${command} ends with ${code} in the guest: ${said.trim().slice(-2000)}`);
     return output;
   }
 
@@ -129,7 +150,7 @@ export class Machine {
 
   #line(line: string): void {
     // Firmware and GRUB draw on the console.
-    const plain = line.replace(/\x1b\[[0-9;?=]*[A-Za-z]|[^\x20-\x7e]/g, '').trim();
+    const plain = line.replace(/\p{Cc}\[[0-9;?=]*[A-Za-z]|[^ -~]/gu, '').trim();
     if (plain === '') return;
     this.lines.push(plain);
     appendFileSync(join(this.#options.folder, 'console.log'), `${plain}\n`);

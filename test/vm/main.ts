@@ -29,7 +29,9 @@ async function play(): Promise<void> {
   rmSync(folder, { recursive: true, force: true });
   mkdirSync(folder, { recursive: true });
   const { name, why } = accelerator();
-  say(`Debian's kernel ${parts.release}, shim, GRUB and OVMF are here; QEMU runs with ${name}${why ? ` (${why})` : ''}`);
+  say(
+    `Debian's kernel ${parts.release}, shim, GRUB and OVMF are here; QEMU runs with ${name}${why ? ` (${why})` : ''}`,
+  );
 
   const base = baseArchive(parts);
   const first = makeSystem(parts, base, folder, { version: '1.0.0' });
@@ -59,7 +61,13 @@ interface Images {
   second: System;
 }
 
-async function story(machine: Machine, disk: Disk, evc: EvcOnHost, parts: Parts, images: Images): Promise<void> {
+async function story(
+  machine: Machine,
+  disk: Disk,
+  evc: EvcOnHost,
+  parts: Parts,
+  images: Images,
+): Promise<void> {
   const { first, second } = images;
 
   await boots(machine, 'S1', () => machine.powerOn());
@@ -102,8 +110,7 @@ async function story(machine: Machine, disk: Disk, evc: EvcOnHost, parts: Parts,
   await vaultIs(machine, 'S4', { status: 'unlocked', unlockedBy: 'controller', backend: 'fscrypt' });
   device = await evc.until(
     'committed',
-    ({ upgraded, baseline }) =>
-      upgraded?.how === 'committed' && baseline?.versions.image === second.version,
+    ({ upgraded, baseline }) => upgraded?.how === 'committed' && baseline?.versions.image === second.version,
     attestTime,
   );
   say(`S4     ${second.version} is committed, and the baseline`);
@@ -132,7 +139,18 @@ async function measuredFromFiles(
   const manifest = join(folder, `${version}.json`);
   await evc.offline(
     ...['image', 'measure', parts.shim, parts.grub, kernel, initrd, grubScript, script],
-    ...['--grub', 'upstream', '--version', version, '--cmdline', cmdline, '--machine', machine, '-o', manifest],
+    ...[
+      '--grub',
+      'upstream',
+      '--version',
+      version,
+      '--cmdline',
+      cmdline,
+      '--machine',
+      machine,
+      '-o',
+      manifest,
+    ],
   );
   return manifest;
 }
@@ -150,7 +168,12 @@ async function boots(machine: Machine, step: string, start: () => Promise<unknow
   say(`${step.padEnd(6)} booted in ${Math.round((performance.now() - from) / 1000)} s`);
 }
 
-async function judged(evc: EvcOnHost, step: string, trust: string, grounds: string | null): Promise<DeviceView> {
+async function judged(
+  evc: EvcOnHost,
+  step: string,
+  trust: string,
+  grounds: string | null,
+): Promise<DeviceView> {
   const asks = performance.now();
   const device = await evc.until(
     `${trust} by ${grounds}`,
@@ -175,7 +198,8 @@ async function vaultIs(machine: Machine, step: string, wanted: Record<string, st
     const { 'vault-manager/VaultStatus': vault = {} } = await deviceStatus(machine);
     const differs = Object.entries(wanted).filter(([name, value]) => vault[name] !== value);
     if (differs.length === 0) break;
-    if (Date.now() > end) assert.fail(`${step}: the vault is ${JSON.stringify(vault)}, not ${JSON.stringify(wanted)}`);
+    if (Date.now() > end)
+      assert.fail(`${step}: the vault is ${JSON.stringify(vault)}, not ${JSON.stringify(wanted)}`);
   }
   say(`${step.padEnd(6)} vault: ${Object.values(wanted).join(', ')}`);
 }
@@ -191,7 +215,8 @@ async function evidenceHolds(machine: Machine, evc: EvcOnHost, step: string): Pr
   ];
   writeFileSync(bios, await machine.read('/sys/kernel/security/tpm0/binary_bios_measurements'));
   writeFileSync(config, await machine.read('/persist/status/measurefs_tpm_event_log'));
-  const values = 'for pcr in 0 1 2 3 4 5 6 7 8 9 14; do echo $pcr $(cat /sys/class/tpm/tpm0/pcr-sha256/$pcr); done';
+  const values =
+    'for pcr in 0 1 2 3 4 5 6 7 8 9 14; do echo $pcr $(cat /sys/class/tpm/tpm0/pcr-sha256/$pcr); done';
   writeFileSync(pcrs, await machine.run(values));
   const status = await deviceStatus(machine);
   const { attest, signature, pcrs: quoted } = status['tpm-manager/AttestQuote'] ?? {};

@@ -16,7 +16,16 @@ const modules = [
   ...['xts', 'cts', 'ecb', 'sha512_generic'],
 ];
 /** What the agent imports. */
-const packages = ['@bufbuild/protobuf', 'aedes', 'commander', 'mqtt', 'node-forge', 'tar', 'valibot', 'xstate'];
+const packages = [
+  '@bufbuild/protobuf',
+  'aedes',
+  'commander',
+  'mqtt',
+  'node-forge',
+  'tar',
+  'valibot',
+  'xstate',
+];
 const folders = ['dist/broker', 'dist/device', 'dist/formats', 'dist/machines', 'dist/wasm'];
 /** Opened by name when it is needed. */
 const stack = ['libtss2-tctildr.so.0', 'libtss2-tcti-device.so.0'];
@@ -108,10 +117,12 @@ function libraryPath(name: string): string {
 }
 
 function agentFiles(): ArchiveFile[] {
-  const files: ArchiveFile[] = ['package.json', 'bin/eve.js', 'device/native/build/addon.node'].map((path) => ({
-    path: `opt/eve/${path}`,
-    content: { file: join(root, path) },
-  }));
+  const files: ArchiveFile[] = ['package.json', 'bin/eve.js', 'device/native/build/addon.node'].map(
+    (path) => ({
+      path: `opt/eve/${path}`,
+      content: { file: join(root, path) },
+    }),
+  );
   for (const folder of [...folders, ...closureOf(packages).map((name) => `node_modules/${name}`)])
     for (const path of filesBelow(join(root, folder)))
       files.push({ path: `opt/eve/${folder}/${path}`, content: { file: join(root, folder, path) } });

@@ -203,7 +203,13 @@ test('the boot loader takes the updated slot: it is on trial, also when the agen
   noted((slots) => {
     slots.noteBoot('IMGB', '2.0', 'boot 2', 100);
     const { current, trial } = slots.read();
-    assert.equal([current, trial], [{ label: 'IMGB', version: '2.0', state: 'inprogress' }, { until: 130, window: 10 }]);
+    assert.equal(
+      [current, trial],
+      [
+        { label: 'IMGB', version: '2.0', state: 'inprogress' },
+        { until: 130, window: 10 },
+      ],
+    );
     slots.noteBoot('IMGB', '2.0', 'boot 2', 120);
     assert.equal(slots.read().trial, trial);
     assert.equal(slots.commit().current.state, 'active');
@@ -240,7 +246,10 @@ test('an agent that starts anew after staging does not take its own boot for a r
 test('a slot that was cut short while it was written passes for none', () =>
   noted((slots) => {
     slots.beginReplace();
-    assert.is(refusal(() => slots.stage('2.0', 10, 1)), 'baseos.image-missing');
+    assert.is(
+      refusal(() => slots.stage('2.0', 10, 1)),
+      'baseos.image-missing',
+    );
   }));
 
 test.run();

@@ -14,12 +14,36 @@ const dmi = {
 
 const machines: [what: string, files: Record<string, string>, image: string, firmware: string][] = [
   ['nothing', {}, '', ''],
-  ['EVE', { 'etc/eve-release': '12.0.4-kvm-amd64\n', 'etc/os-release': 'ID=alpine', ...dmi }, '12.0.4-kvm-amd64', 'Dell Inc.-2.4.1-05/12/2026'],
+  [
+    'EVE',
+    { 'etc/eve-release': '12.0.4-kvm-amd64\n', 'etc/os-release': 'ID=alpine', ...dmi },
+    '12.0.4-kvm-amd64',
+    'Dell Inc.-2.4.1-05/12/2026',
+  ],
   ['EVE as it runs', { 'run/eve-release': '13\n', 'etc/eve-release': '12\n' }, '13', ''],
-  ['an image', { 'etc/os-release': 'ID=debian\nVERSION_ID="12"\nIMAGE_VERSION=\'2026.11\'\n' }, '2026.11', ''],
-  ['Debian', { 'etc/os-release': 'PRETTY_NAME="Debian GNU/Linux"\nID=debian\nVERSION_ID="12"\n' }, 'debian-12', ''],
+  [
+    'an image',
+    { 'etc/os-release': 'ID=debian\nVERSION_ID="12"\nIMAGE_VERSION=\'2026.11\'\n' },
+    '2026.11',
+    '',
+  ],
+  [
+    'Debian',
+    { 'etc/os-release': 'PRETTY_NAME="Debian GNU/Linux"\nID=debian\nVERSION_ID="12"\n' },
+    'debian-12',
+    '',
+  ],
   ['a rolling one', { 'usr/lib/os-release': 'ID=arch\nBUILD_ID=rolling\n' }, 'arch-rolling', ''],
-  ['a board without a date', { 'sys/class/dmi/id/bios_vendor': 'SeaBIOS\n', 'sys/class/dmi/id/bios_version': '1.16\n', 'sys/class/dmi/id/bios_date': ' \n' }, '', 'SeaBIOS-1.16'],
+  [
+    'a board without a date',
+    {
+      'sys/class/dmi/id/bios_vendor': 'SeaBIOS\n',
+      'sys/class/dmi/id/bios_version': '1.16\n',
+      'sys/class/dmi/id/bios_date': ' \n',
+    },
+    '',
+    'SeaBIOS-1.16',
+  ],
   ['one that draws', { 'etc/eve-release': '\x1b[2J1\x00.0\u202e\n' }, '[2J1 .0', ''],
   ['one that talks', { 'etc/eve-release': '9'.repeat(100_000) }, '9'.repeat(128), ''],
   ['a folder in its place', { 'etc/os-release/x': '' }, '', ''],
