@@ -9,7 +9,7 @@ import { Disk } from './disk.ts';
 import { type DeviceView, EvcOnHost } from './evc.ts';
 import { accelerator, Machine } from './machine.ts';
 import { debianParts, type Parts } from './parts.ts';
-import { baseArchive, makeSystem, packSystem, type System } from './system.ts';
+import { baseArchive, makeSystem, packSystem, type System, suiteFile } from './system.ts';
 
 const began = performance.now();
 const cache = join(fileURLToPath(projectRoot), '.eve-attest/vm');
@@ -18,6 +18,7 @@ const grubScript = join(fileURLToPath(projectRoot), 'device/platform/grub/grub.c
 /** ms. */
 const bootTime = 120_000;
 const attestTime = 120_000;
+const installTime = 240_000;
 
 function say(text: string): void {
   console.log(`${((performance.now() - began) / 1000).toFixed(1).padStart(6)}s  ${text}`);
@@ -76,6 +77,12 @@ async function story(
   assert.equal(device.ekTrust, 'vendor');
   await vaultIs(machine, 'S1', { status: 'unlocked', unlockedBy: 'created', backend: 'fscrypt' });
   await evidenceHolds(machine, evc, 'S1');
+  // It ends with 1 when anything is bad.
+  const doctor = await machine.run(
+    'node /opt/eve/bin/eve.js doctor --board real --platform /etc/eve/platform',
+  );
+  writeFileSync(join(folder, 'S1.doctor'), doctor);
+  say(`S1     eve doctor: ${doctor.trim().split('\n').at(-1)}`);
 
   await boots(machine, 'S2', () => machine.run('sync; (sleep 1; reboot -f) >/dev/null 2>&1 &'));
   await judged(evc, 'S2', 'trusted', 'baseline');
@@ -102,9 +109,11 @@ async function story(
   const file = await packSystem(second, folder);
   await evc.ask('image', 'add', second.version, '--file', file, '--measured', manifest);
   say(`S4     EVC knows what ${second.version} measures in IMGB, from its files alone`);
-  await boots(machine, 'S4', async () => {
-    await evc.ask('upgrade', device.device, second.version, '--test-window', '20s');
-  });
+  const staged = machine.line(/base-os +rebooting/, installTime);
+  await evc.ask('upgrade', device.device, second.version, '--test-window', '20s');
+  await staged;
+  say('S4     fetched, checked, written into IMGB, to be tried once');
+  await boots(machine, 'S4', () => Promise.resolve());
   assert.equal(await machine.run('/etc/eve/platform/slot-current'), 'IMGB\n');
   await judged(evc, 'S4', 'trusted', 'upgrade');
   await vaultIs(machine, 'S4', { status: 'unlocked', unlockedBy: 'controller', backend: 'fscrypt' });
@@ -119,6 +128,12 @@ async function story(
   assert.equal(await machine.run('/etc/eve/platform/slot-current'), 'IMGB\n');
   await vaultIs(machine, 'S4', { status: 'unlocked', unlockedBy: 'tpm' });
   await evidenceHolds(machine, evc, 'S4');
+
+  // Last: it extends PCRs.
+  const suite = await machine.run(`cd /opt/eve; EVE_TEST_TPM=device:/dev/tpmrm0 node ${suiteFile}`, 240_000);
+  const [, total, passed] = /Total: +(\d+)\n +Passed: +(\d+)/.exec(suite) ?? [];
+  assert.ok(total !== undefined && Number(total) > 5 && total === passed, suite);
+  say(`TPM    the suite of transports on /dev/tpmrm0: ${passed} of ${total} passed`);
 }
 
 const cmdlineChanged = /^log\.kernel-(argument-added|cmdline-changed)$/;
@@ -218,6 +233,7 @@ async function evidenceHolds(machine: Machine, evc: EvcOnHost, step: string): Pr
   const values =
     'for pcr in 0 1 2 3 4 5 6 7 8 9 14; do echo $pcr $(cat /sys/class/tpm/tpm0/pcr-sha256/$pcr); done';
   writeFileSync(pcrs, await machine.run(values));
+  writeFileSync(file('status'), await machine.run('node /opt/eve/bin/eve.js status'));
   const status = await deviceStatus(machine);
   const { attest, signature, pcrs: quoted } = status['tpm-manager/AttestQuote'] ?? {};
   const { akPublic } = status['tpm-manager/EdgeNodeCert'] ?? {};

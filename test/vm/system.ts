@@ -27,6 +27,10 @@ const packages = [
   'xstate',
 ];
 const folders = ['dist/broker', 'dist/device', 'dist/formats', 'dist/machines', 'dist/wasm'];
+/** The suite of transports, for the TPM of the guest, and what it imports. */
+const suite = '.eve-attest/vm/tests';
+export const suiteFile = 'tests/test/device/tpm/transports/every.test.js';
+const suitePackages = ['uvu'];
 /** Opened by name when it is needed. */
 const stack = ['libtss2-tctildr.so.0', 'libtss2-tcti-device.so.0'];
 const platform = 'device/platform/grub';
@@ -42,6 +46,9 @@ export interface System {
 
 /** What every version has; takes a few seconds to pack. */
 export function baseArchive(parts: Parts): Buffer {
+  const compiler = join(root, 'node_modules/typescript/bin/tsc');
+  const tsc = spawnSync(process.execPath, [compiler, '-p', join(root, 'test/vm')], { encoding: 'utf8' });
+  if (tsc.status !== 0) throw new Error(`tsc -p test/vm: ${tsc.stdout}${tsc.stderr}`);
   const files: ArchiveFile[] = [
     { path: 'bin/busybox', content: { file: '/bin/busybox' }, executable: true },
     { path: 'init', content: { file: join(root, 'test/vm/guest-init.sh') }, executable: true },
@@ -123,9 +130,14 @@ function agentFiles(): ArchiveFile[] {
       content: { file: join(root, path) },
     }),
   );
-  for (const folder of [...folders, ...closureOf(packages).map((name) => `node_modules/${name}`)])
+  const below = (folder: string, place: string) => {
     for (const path of filesBelow(join(root, folder)))
-      files.push({ path: `opt/eve/${folder}/${path}`, content: { file: join(root, folder, path) } });
+      files.push({ path: `opt/eve/${place}/${path}`, content: { file: join(root, folder, path) } });
+  };
+  for (const folder of folders) below(folder, folder);
+  for (const name of closureOf([...packages, ...suitePackages]))
+    below(`node_modules/${name}`, `node_modules/${name}`);
+  below(suite, 'tests');
   return files;
 }
 
