@@ -60,6 +60,8 @@ export interface DeviceView extends RecordSummary {
     certificate: Omit<EkCertificate, 'sent'> | null;
   } | null;
   refusedEnrolment: RefusedEnrolment | null;
+  /** How it booted and which logs it lacks, in its own words: unchecked. Null before it said so. */
+  boot: Record<string, unknown> | null;
   config: number;
   online: boolean;
 }
@@ -288,6 +290,7 @@ export class Operator {
       ekTrust: context.identity?.ekTrust ?? 'none',
       tpm: context.identity && tpmView(context.identity),
       refusedEnrolment: context.refusedEnrolment ?? null,
+      boot: context.info.boot ?? null,
       config: context.config.version,
       online: (snapshot.value as Record<string, string>).link === 'online',
     };

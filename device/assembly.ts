@@ -3,7 +3,7 @@ import type { Bus } from '../broker/bus.ts';
 import type { Clock } from '../machines/clock.ts';
 import type { Component } from '../machines/device-steps.ts';
 import type { Location } from '../machines/flow.ts';
-import type { SlotStore } from './baseos/slots.ts';
+import type { OsSlots } from './baseos/os-slots.ts';
 import { type DeviceIdentity, deviceIdentity } from './identity.ts';
 import { login } from './link/dial.ts';
 import { Evc } from './link/evc.ts';
@@ -24,7 +24,7 @@ export interface AssemblyOptions {
   clock: Clock;
   bus: Bus;
   tpm: Tpm;
-  slots: SlotStore;
+  slots: OsSlots;
   boot: Boot;
   /** Tells this process from the others of the device, at EVC’s broker. */
   name: string;

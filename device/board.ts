@@ -1,62 +1,53 @@
-// An emulated board: power, a boot loader with two slots, and a TPM that measures what boots. To EVC it is a board.
-import { createHash, randomUUID } from 'node:crypto';
-import { existsSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
+// What is below the components of a device: firmware, boot loader, slots, TPM. An emulated one is in `board-emulated.ts`, the
+// machine itself in `board-real.ts`; to EVC both are boards.
+import type { Bus } from '../broker/bus.ts';
 import type { LogPart } from '../machines/flow.ts';
-import type { SlotStore } from './baseos/slots.ts';
-import type { BootLogs, Extend } from './boot/extend.ts';
-import { readImage } from './boot/image.ts';
-import { measureBoot } from './boot/measure.ts';
-import { bootRecorded, startupLocalityOf } from './boot/recorded.ts';
+import type { Why } from '../machines/waiting.ts';
+import type { OsSlots } from './baseos/os-slots.ts';
 import type { Boot } from './node.ts';
 import type { PoweredTpm } from './tpm/powered.ts';
-import { Tpm } from './tpm/tpm.ts';
+import type { Tpm } from './tpm/tpm.ts';
 
-export interface BoardOptions {
-  tpm: PoweredTpm;
-  slots: SlotStore;
-  /** /config, which is measured into PCR 14. */
-  config: string;
-  now(): number;
+export const boardKinds = ['real', 'emulated'] as const;
+export type BoardKind = (typeof boardKinds)[number];
+
+export interface Board {
+  readonly kind: BoardKind;
+  readonly slots: OsSlots;
+  /** The TPM whose power is the board's as well; null where the machine has it. */
+  readonly chip: PoweredTpm | null;
+  /** Lets the board boot, or finds out how the machine did. */
+  boot(): Promise<Boot>;
+  /** The TPM that measured this boot; one for each process. */
+  openTpm(): Promise<Tpm>;
+  /** Ends what `boot` began. An orderly end tells the TPM first. */
+  powerOff(orderly: boolean): Promise<void>;
+  /**
+   * Has the machine reboot. Resolves with whether this process takes the power away and boots anew; a machine does both by
+   * itself, and ends this process. Throws Refusal platform.*; board.reboot when the machine is still up minutes later.
+   */
+  reboot(reason: string, signal?: AbortSignal): Promise<boolean>;
+  close(): Promise<void>;
 }
 
-/** Beside an image's files: it boots as the real machine did that left this log. */
-export const recordedLogFile = 'recorded.bin';
-
-/** Takes the power away and boots: the boot loader's choice of slot, the measurements, the logs. */
-export async function bootBoard({ tpm: chip, slots, config, now }: BoardOptions): Promise<Boot> {
-  const { label, trying } = slots.chooseForBoot(now());
-  const directory = slots.directory(label);
-  const image = await readImage(directory);
-  const recordedPath = join(directory, recordedLogFile);
-  const recorded = existsSync(recordedPath) ? readFileSync(recordedPath) : null;
-  const locality = recorded ? startupLocalityOf([recorded]) : 0;
-
-  await chip.powerOff();
-  chip.setLocality(locality);
-  await chip.powerOn();
-  const tpm = new Tpm(chip, { sole: true });
-  await tpm.startup();
-  chip.setLocality(0);
-
-  const { banks: available } = await tpm.capabilities();
-  const banks = [...available.keys()];
-  const extend: Extend = (pcr, digests) => tpm.pcrExtend(pcr, digests);
-  const logs = recorded
-    ? await bootRecorded({ logs: [recorded], banks, extend })
-    : await measureBoot({ image, configDirectory: config, slot: label, trying, banks, extend });
-  return {
-    id: randomUUID(),
-    versions: { image: image.version, firmware: image.firmwareVersion },
-    logs: parts(logs),
-    image: directory,
-  };
+/** A log of this boot that should be there and is not, as a reason. */
+export interface MissingLog {
+  kind: LogPart['kind'];
+  why: Why;
 }
 
-export function parts({ biosLog, configLog }: BootLogs): LogPart[] {
-  const part = (kind: LogPart['kind'], bytes: Uint8Array | null) =>
-    bytes && bytes.length > 0
-      ? [{ kind, bytes, sha256: createHash('sha256').update(bytes).digest('hex') }]
-      : [];
-  return [...part('bios', biosLog), ...part('config', configLog)];
+/** Shows how the machine booted: on the bus, in `eve status`, and to EVC. */
+export function publishBoot(bus: Bus, boot: Boot): void {
+  const { id, board, versions, slot, logs, missing } = boot;
+  bus.publish('board/BootStatus', {
+    id,
+    board,
+    image: versions.image,
+    firmware: versions.firmware,
+    slot,
+    logs: [
+      ...logs.map(({ kind, sha256, bytes }) => ({ kind, sha256, size: bytes.length })),
+      ...missing.map(({ kind, why }) => ({ kind, why })),
+    ],
+  });
 }

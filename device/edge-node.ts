@@ -1,13 +1,12 @@
 // One device, whole and in one process: board, bus, link and the eight charts, from power on to power off.
-import { rmSync } from 'node:fs';
 import { Bus, type BusServer, startBus } from '../broker/bus.ts';
 import type { Clock } from '../machines/clock.ts';
 import type { Component } from '../machines/device-steps.ts';
 import type { Location } from '../machines/flow.ts';
 import { minute } from '../machines/waiting.ts';
 import { type Assembly, assemble } from './assembly.ts';
-import { SlotStore } from './baseos/slots.ts';
-import { bootBoard } from './board.ts';
+import { selfTestOf } from './baseos/image-folders.ts';
+import { type Board, publishBoot } from './board.ts';
 import type { ComponentEvent, RunningComponent } from './component.ts';
 import {
   type ComponentName,
@@ -18,18 +17,17 @@ import {
 } from './components.ts';
 import type { Dialled } from './link/uplink.ts';
 import type { Boot, Node } from './node.ts';
-import { selfTestOf } from './ports/base-os.ts';
 import type { DeviceRecorder } from './recorder.ts';
 import { reasonOf } from './refusal.ts';
+import { beginBoot } from './run-folder.ts';
 import { type Folders, StateFolder } from './state.ts';
-import type { PoweredTpm } from './tpm/powered.ts';
-import { Tpm } from './tpm/tpm.ts';
+import type { Tpm } from './tpm/tpm.ts';
 import type { VaultChoice } from './vault/backend.ts';
 
 export interface EdgeNodeOptions {
   folders: Folders;
   clock: Clock;
-  tpm: PoweredTpm;
+  board: Board;
   /** What keeps the data of a new vault. Default: file. */
   vault?: VaultChoice;
   /** A stream to EVC's broker. */
@@ -56,7 +54,6 @@ export class EdgeNode {
   readonly #config: StateFolder;
   readonly #persist: StateFolder;
   readonly #components = new Map<ComponentName, RunningComponent>();
-  readonly slots: SlotStore;
   #life = new AbortController();
   #assembly: Assembly | null = null;
   #busServer: BusServer | null = null;
@@ -68,7 +65,6 @@ export class EdgeNode {
     this.#options = recorder
       ? {
           ...options,
-          tpm: recorder.tpm(options.tpm),
           watch: (event) => {
             recorder.event(event);
             watch?.(event);
@@ -77,7 +73,6 @@ export class EdgeNode {
       : options;
     this.#config = new StateFolder(options.folders.config);
     this.#persist = new StateFolder(options.folders.persist);
-    this.slots = new SlotStore(this.#persist);
   }
 
   /** The running node; null while the power is off. */
@@ -91,6 +86,11 @@ export class EdgeNode {
 
   powerOn(reason = 'power on'): Promise<void> {
     return this.#inTurn(() => this.#boot(reason));
+  }
+
+  /** Has the board reboot; that of a machine ends this process. Throws Refusal platform.*. */
+  async requestReboot(reason: string, orderly = false): Promise<void> {
+    if (await this.#options.board.reboot(reason, this.#life.signal)) await this.reboot(reason, orderly);
   }
 
   /** As if the plug were pulled, and put back; an orderly reboot tells the TPM first. */
@@ -113,40 +113,33 @@ export class EdgeNode {
   async powerOff(): Promise<void> {
     this.#off = true;
     await this.#inTurn(() => this.#halt('power off'));
-    await this.#options.tpm.close();
+    await this.#options.board.close();
   }
 
   async #boot(reason: string): Promise<void> {
-    const { clock, tpm: chip, folders, watch } = this.#options;
+    const { clock, board, folders, watch } = this.#options;
     this.#life = new AbortController();
-    // A reboot forgets what is not persistent: tokens, staged configurations, snapshots.
-    rmSync(folders.run, { recursive: true, force: true });
-    const run = new StateFolder(folders.run);
     watch?.({ kind: 'power', at: clock.now(), on: true, reason });
-    const boot = await bootBoard({
-      tpm: chip,
-      slots: this.slots,
-      config: folders.config,
-      now: () => clock.now(),
-    });
-    const { current } = this.slots.read();
+    const boot = await board.boot();
+    const run = beginBoot(folders.run, boot.id);
     watch?.({
       kind: 'boot',
       at: clock.now(),
-      boot: { id: boot.id, image: boot.versions.image, slot: current.label },
+      boot: { id: boot.id, image: boot.versions.image, slot: boot.slot },
     });
-    if (selfTestOf(boot.image) === 'hangs') {
+    if (boot.image !== null && selfTestOf(boot.image) === 'hangs') {
       this.#afterWatchdog();
       return;
     }
     this.#busServer = await startBus(this.#options.busSocket ? { socket: this.#options.busSocket } : {});
     const bus = await Bus.open(this.#busServer.connect);
-    this.#assembly = this.#assemble(run, bus, boot);
+    this.#assembly = this.#assemble(run, bus, boot, await board.openTpm());
     bus.listen((topic, body) => {
       this.#options.recorder?.shown(topic, body);
       for (const component of this.#components.values()) deliver(component, topic, body);
     });
     this.#startSteps(this.#assembly.node);
+    publishBoot(bus, boot);
   }
 
   async #halt(reason: string, orderly = false): Promise<void> {
@@ -154,14 +147,12 @@ export class EdgeNode {
     this.#life.abort();
     for (const component of this.#components.values()) component.stop();
     this.#components.clear();
-    // What the TPM does not hear in time costs it its certainty about the clock, and nothing else.
-    if (orderly) await this.#assembly?.node.tpm.tpm.shutdown().catch(() => undefined);
     await this.#assembly?.close();
     await this.#assembly?.node.bus.close();
     await this.#busServer?.close();
     this.#assembly = null;
     this.#busServer = null;
-    await this.#options.tpm.powerOff();
+    await this.#options.board.powerOff(orderly);
     watch?.({ kind: 'power', at: clock.now(), on: false, reason });
   }
 
@@ -173,16 +164,16 @@ export class EdgeNode {
       .catch(() => undefined);
   }
 
-  #assemble(run: StateFolder, bus: Bus, boot: Boot): Assembly {
-    const { clock, tpm, vault, dial, locate, watch } = this.#options;
+  #assemble(run: StateFolder, bus: Bus, boot: Boot, tpm: Tpm): Assembly {
+    const { clock, board, vault, dial, locate, watch } = this.#options;
     return assemble({
       config: this.#config,
       persist: this.#persist,
       run,
       clock,
       bus,
-      tpm: new Tpm(tpm, { sole: true }),
-      slots: this.slots,
+      tpm,
+      slots: board.slots,
       boot,
       name: 'eve',
       ...(vault ? { vault } : {}),
@@ -211,9 +202,9 @@ export class EdgeNode {
             for (const name of components) this.#start(name, node);
             return null;
           },
-          reboot: ({ reason }) => {
+          reboot: async ({ reason }, signal) => {
             // Not awaited: this very chart goes down with the machine.
-            void this.reboot(reason, true);
+            if (await this.#options.board.reboot(reason, signal)) void this.reboot(reason, true);
             return null;
           },
         },

@@ -1,7 +1,7 @@
 // `eve`: the command of a device.
 import { Command, CommanderError, Option } from 'commander';
 import { exitCodes, explain } from './cli/failure.ts';
-import { tpmForms } from './options.ts';
+import { locationForms, tpmForms } from './options.ts';
 
 // Commands are loaded when they run: making an image needs no broker.
 
@@ -31,15 +31,18 @@ function withFolders(command: Command): Command {
 withFolders(program.command('run').argument('[component]', 'runs this one alone, in a process of its own'))
   .description('Runs a device until SIGTERM or Ctrl-C; SIGHUP reboots it, as if the plug were pulled.')
   .option('--processes', 'runs each component in a process of its own, and starts anew what ends')
+  .option('--tpm <spec>', `${tpmForms} (default: wasm:PERSIST/tpm.nv, on a real board device:/dev/tpmrm0)`)
   .option(
-    '--tpm <spec>',
-    'wasm:FILE, or swtpm:host=HOST,port=PORT or path=SOCKET (default: wasm:PERSIST/tpm.nv)',
+    '--board <kind>',
+    'real: this machine, as it booted; emulated: one of ours (default: real with a TPM of the machine)',
   )
+  .option('--platform <dir>', 'programs that change slots and reboot a real board')
+  .option('--measure-config', 'measures /config into PCR 14 on a real board, where its OS does not')
   .option(
     '--vault <backend>',
     'auto, fscrypt or file: what encrypts a new vault (default: auto, fscrypt where it can)',
   )
-  .option('--location <place>', 'LATITUDE,LONGITUDE[,ACCURACY IN METRES], or @FILE with such a line')
+  .option('--location <place>', locationForms)
   .option('--image <dir>', 'puts this image into the first slot before it boots')
   .option('--record <file>', 'records everything that happens into a file, packed as .jsonl.gz')
   .option('--attempts <number>', 'recordings of the last attempts that are kept in PERSIST/recordings')
@@ -118,6 +121,8 @@ withFolders(program.command('doctor'))
     'Says what this machine can and cannot do as a device; ends with 1 when no device runs like this.',
   )
   .option('--tpm <spec>', tpmForms)
+  .option('--board <kind>', 'real or emulated (default: by the TPM)')
+  .option('--platform <dir>', 'programs that change slots and reboot a real board')
   .option('--json', 'as JSON')
   .action(async ({ json, ...options }) => {
     const { examine, findingsText, healthy } = await import('./cli/doctor.ts');

@@ -3,7 +3,8 @@ import { X509Certificate } from 'node:crypto';
 import type { Bus } from '../broker/bus.ts';
 import type { Clock } from '../machines/clock.ts';
 import type { Location, LogPart, Versions } from '../machines/flow.ts';
-import type { SlotStore } from './baseos/slots.ts';
+import type { OsSlots } from './baseos/os-slots.ts';
+import type { BoardKind, MissingLog } from './board.ts';
 import type { DeviceIdentity } from './identity.ts';
 import { type ControllerCertificates, loadCertificates } from './link/certificates.ts';
 import type { Evc } from './link/evc.ts';
@@ -19,10 +20,14 @@ import type { DeviceVault } from './vault/device-vault.ts';
 export interface Boot {
   /** Another one each boot. */
   id: string;
+  board: BoardKind;
+  slot: 'IMGA' | 'IMGB';
   versions: Versions;
   logs: LogPart[];
-  /** Folder of the image that runs. */
-  image: string;
+  /** Logs that should be there and are not. */
+  missing: MissingLog[];
+  /** Folder of the image that runs; null where that is the operating system. */
+  image: string | null;
 }
 
 export interface Node {
@@ -33,7 +38,7 @@ export interface Node {
   bus: Bus;
   tpm: DeviceTpm;
   vault: DeviceVault;
-  slots: SlotStore;
+  slots: OsSlots;
   outbox: Outbox;
   tokens: Tokens;
   boot: Boot;

@@ -1,8 +1,7 @@
 // What a person may set for a device, checked before anything is opened.
-import { readFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
-import type { Location } from '../machines/flow.ts';
 import { exitCodes, Failure } from './cli/failure.ts';
+import { type Locator, LocatorError, locatorOf } from './location/locator.ts';
 import type { Folders } from './state.ts';
 import type { SocketAddress } from './tpm/transports/socket.ts';
 import { type VaultChoice, vaultChoices } from './vault/backend.ts';
@@ -108,31 +107,17 @@ export function vaultChoiceOf(text = 'auto'): VaultChoice {
   throw new Failure(`--vault ${text}`, `known: ${vaultChoices.join(', ')}`, exitCodes.usage);
 }
 
-/**
- * `LATITUDE,LONGITUDE[,ACCURACY]`, degrees and metres; or `@FILE` that holds such a line, written by whatever knows, and
- * read anew each time. The fix is as old as the moment somebody asks.
- */
-export function locatorOf(text: string | undefined): (() => Promise<Location | null>) | undefined {
-  if (text === undefined) return undefined;
-  if (text.startsWith('@')) {
-    const path = resolve(text.slice(1));
-    return () => readFile(path, 'utf8').then(placeOf, () => null);
-  }
-  if (placeOf(text)) return () => Promise.resolve(placeOf(text));
-  throw new Failure(
-    `--location ${text}: no place`,
-    'write it as LATITUDE,LONGITUDE[,ACCURACY IN METRES], such as 52.52,13.40,20, or as @FILE',
-    exitCodes.usage,
-  );
-}
+export const locationForms =
+  'gpsd[:HOST[:PORT]], LATITUDE,LONGITUDE[,ACCURACY IN METRES], @FILE with such a line, or none';
 
-/** null when it is no place. */
-function placeOf(text: string): Location | null {
-  const [latitude = Number.NaN, longitude = Number.NaN, accuracy = 10, ...more] = text
-    .split(',')
-    .map((part) => (part.trim() === '' ? Number.NaN : Number(part)));
-  const good = Math.abs(latitude) <= 90 && Math.abs(longitude) <= 180 && accuracy > 0 && accuracy < 1e7;
-  return good && more.length === 0 ? { latitude, longitude, accuracy, at: Date.now() } : null;
+/** Reads `--location`. Throws Failure. */
+export function locationOf(text: string | undefined): Locator | undefined {
+  try {
+    return locatorOf(text);
+  } catch (error) {
+    if (!(error instanceof LocatorError)) throw error;
+    throw new Failure(`--location ${error.message}`, `write it as ${locationForms}`, exitCodes.usage);
+  }
 }
 
 function split(text: string, at: string): [string, string] {

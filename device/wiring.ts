@@ -68,6 +68,7 @@ const bodies = {
   'config-task/BaseOsConfig': baseOs,
   'base-os/BaseOsStatus': v.looseObject({ state: word, committed: word }),
   'base-os/RebootRequest': v.object({ reason: word }),
+  'board/BootStatus': v.looseObject({ id: word, board: word }),
 } as const;
 
 type Bodies = { [Topic in keyof typeof bodies]: v.InferOutput<(typeof bodies)[Topic]> };
@@ -112,6 +113,7 @@ const wiring: Record<Component | 'device-steps', Wiring> = {
   'info-task': {
     'vault-manager/EncryptedVaultKeyFromDevice': (key) => ({ type: 'key.published', ...key }),
     'attest-task/EscrowRequest': (request) => ({ type: 'escrow.requested', ...request }),
+    'board/BootStatus': (body) => ({ type: 'info.changed', key: 'boot', body }),
     'vault-manager/VaultStatus': (body) => ({ type: 'info.changed', key: 'vault', body }),
     'base-os/BaseOsStatus': (body) => ({ type: 'info.changed', key: 'base-os', body: reportOf(body) }),
     'attest-task/AttestStatus': (body) => ({ type: 'info.changed', key: 'attest', body }),

@@ -1,4 +1,5 @@
 // What an operator asks and decides about devices, over the API.
+import * as v from 'valibot';
 import type { RefusedEnrolment } from '../../machines/device-record.ts';
 import { explain } from '../../machines/reasons.ts';
 import type { DeviceView } from '../operator.ts';
@@ -96,6 +97,7 @@ export function deviceText(view: DeviceView, now: number): string {
         .join(', '),
     ],
     ...tpmLines(view, now),
+    ['boot', bootLine(view.boot)],
     [
       'baseline',
       baseline ? `${baseline.versions.image}, by ${baseline.grounds}, ${at(baseline.at)}` : 'none',
@@ -126,6 +128,22 @@ export function deviceText(view: DeviceView, now: number): string {
 }
 
 /** What the TPM is, who says so, and what was seen in its place. */
+/** A device may say anything of itself; what is not as expected is left out. */
+function bootLine(boot: DeviceView['boot']): string {
+  const report = v.safeParse(bootReport, boot);
+  if (!report.success) return '';
+  const { board, image, firmware, logs } = report.output;
+  const missing = logs.flatMap(({ why }) => (why ? [`; ${why.text}`] : []));
+  return `says ${board} board, image ${image || 'unnamed'}, firmware ${firmware || 'unnamed'}${missing.join('')}`;
+}
+
+const bootReport = v.object({
+  board: v.string(),
+  image: v.string(),
+  firmware: v.string(),
+  logs: v.array(v.object({ why: v.optional(v.object({ text: v.string() })) })),
+});
+
 function tpmLines({ ekTrust, tpm, refusedEnrolment }: DeviceView, now: number): [string, string][] {
   const { certificate = null, ekName = '' } = tpm ?? {};
   const model = certificate && [certificate.vendor, certificate.model, certificate.version];

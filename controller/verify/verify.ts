@@ -88,7 +88,7 @@ function judge(evidence: Presented, basis: Basis, now: number): Verdict {
       location: { fix: null, vouched: false, moved: false },
     };
   }
-  const location = locate(fresh.claims, basis);
+  const location = locate(fresh.claims, basis, now);
   const moved = location.moved
     ? [{ code: 'policy.location.moved', text: 'The device is in another place than it was locked to' }]
     : [];
@@ -135,8 +135,12 @@ function policyValues(pcrs: PcrValues): PcrValues {
   return new Map(evePolicyPcrs.flatMap((pcr) => (pcrs.has(pcr) ? [[pcr, pcrs.get(pcr) as Uint8Array]] : [])));
 }
 
-function locate(claims: Claims | null, basis: Basis): Verdict['location'] {
-  const fix = claims?.location ?? null;
+/** ms. A fix that is older was true somewhere else, and nobody has one of the future: it is as good as none. */
+const longestFixAge = 60 * 60_000;
+
+function locate(claims: Claims | null, basis: Basis, now: number): Verdict['location'] {
+  const told = claims?.location ?? null;
+  const fix = told && Math.abs(now - told.at) <= longestFixAge ? told : null;
   return { fix, vouched: claims !== null, moved: movedAway(fix, basis.place) };
 }
 

@@ -10,6 +10,8 @@ type Label = Slot['label'];
 interface Table {
   /** The slot that booted last. */
   booted: Label;
+  /** Of a machine: the boot that this was noted for. */
+  bootId?: string;
   slots: Record<Label, { version: string; state: Slot['state'] }>;
   trial: { until: number; window: number; retryCounter: number } | null;
   failed: Slots['failed'];
@@ -89,6 +91,57 @@ export class SlotStore {
     return { label, trying: updated !== undefined };
   }
 
+  /**
+   * What the boot loader of a machine chose. An updated slot that boots is on trial; one that does not, or no longer, was given
+   * up by the boot loader, and never committed.
+   */
+  noteBoot(label: Label, version: string, bootId: string, now: number): void {
+    const unused = () => ({ version: '', state: 'unused' as const });
+    const table: Table = this.installed
+      ? this.#load()
+      : { booted: label, slots: { IMGA: unused(), IMGB: unused() }, trial: null, failed: null };
+    // The agent started anew, and not the machine.
+    if (table.bootId === bootId && table.booted === label) return;
+    const slot = table.slots[label];
+    const other = table.slots[otherThan(label)];
+    const onTrial = ['updating', 'inprogress'];
+    if (onTrial.includes(slot.state)) {
+      slot.state = 'inprogress';
+      // A boot loader tries once. It took it again, so it was told to commit, and we were not there to write that down.
+      if (table.trial) table.trial.until = now + table.trial.window * trialFactor;
+    } else {
+      if (onTrial.includes(other.state)) {
+        const why =
+          other.state === 'updating'
+            ? { code: 'baseos.not-booted', text: 'the boot loader did not start the image' }
+            : { code: 'baseos.not-committed', text: 'the image was tried once and never proved itself' };
+        table.failed = { version: other.version, retryCounter: table.trial?.retryCounter ?? 0, why };
+        table.trial = null;
+      }
+      slot.state = 'active';
+      if (other.state !== 'unused') other.state = 'unused';
+    }
+    slot.version = version;
+    this.#save({ ...table, booted: label, bootId });
+  }
+
+  /** The slot whose content is about to be replaced. Throws Refusal baseos.not-committed. */
+  beginReplace(): Label {
+    const table = this.#committed();
+    const label = otherThan(table.booted);
+    // Named last: a slot that was cut short on the way must not pass for a whole one.
+    table.slots[label] = { version: '', state: 'unused' };
+    this.#save(table);
+    return label;
+  }
+
+  /** What the other slot holds now. Throws Refusal baseos.not-committed. */
+  written(version: string): void {
+    const table = this.#committed();
+    table.slots[otherThan(table.booted)] = { version, state: 'unused' };
+    this.#save(table);
+  }
+
   /** An empty folder that becomes the other slot with `fill`. */
   beginWrite(): string {
     const folder = this.#state.file('slots/incoming');
@@ -99,15 +152,10 @@ export class SlotStore {
 
   /** What was written becomes the content of the slot that does not run. Throws Refusal baseos.not-committed. */
   finishWrite(version: string): void {
-    const table = this.#committed();
-    const label = otherThan(table.booted);
-    // Named last: a slot that was cut short on the way must not pass for a whole one.
-    table.slots[label] = { version: '', state: 'unused' };
-    this.#save(table);
+    const label = this.beginReplace();
     rmSync(this.directory(label), { recursive: true, force: true });
     renameSync(this.#state.file('slots/incoming'), this.directory(label));
-    table.slots[label] = { version, state: 'unused' };
-    this.#save(table);
+    this.written(version);
   }
 
   /** The other slot is tried at the next boot, once. Throws Refusal baseos.image-missing, baseos.not-committed. */

@@ -3,7 +3,13 @@ import { open } from 'node:fs/promises';
 import { logLimits } from '../../formats/eventlog/parse.ts';
 
 /** Linux: firmware and boot loader. */
-export const biosLogPath = '/sys/kernel/security/tpm0/binary_bios_measurements';
+const kernelLogPath = '/sys/kernel/security/tpm0/binary_bios_measurements';
+
+/** The kernel shows it to root alone; a service of somebody else is given a copy, and told where. */
+export function biosLogPath(): string {
+  return process.env.EVE_BIOS_LOG ?? kernelLogPath;
+}
+
 /** EVE's measure-config: PCR 14. */
 export const configLogPath = '/persist/status/measurefs_tpm_event_log';
 

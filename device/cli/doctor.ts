@@ -7,17 +7,22 @@ import { release } from 'node:os';
 import { dirname, join } from 'node:path';
 import { parseLog } from '../../formats/eventlog/parse.ts';
 import { SlotStore } from '../baseos/slots.ts';
-import { biosLogPath, readLogFile } from '../boot/log.ts';
+import type { BoardKind } from '../board.ts';
+import { missingLog } from '../board-real.ts';
+import { biosLogPath, configLogPath, readLogFile } from '../boot/log.ts';
+import { machineVersions } from '../boot/versions.ts';
 import { dialTls, readServer } from '../link/dial.ts';
 import { AddonMissing, nativeAddon } from '../native/addon.ts';
 import { rootCertificateFile } from '../node.ts';
 import { type FolderOptions, foldersOf } from '../options.ts';
+import { Platform, requiredPrograms } from '../platform.ts';
 import { type Folders, StateFolder } from '../state.ts';
 import type { TpmInfo } from '../tpm/info.ts';
 import { keysToMake } from '../tpm/keys.ts';
 import { vaultBackend } from '../vault/backend.ts';
 import { fileBackend, vaultHeader } from '../vault/data-key.ts';
 import { probeFscrypt } from '../vault/fscrypt.ts';
+import { boardKindOf, machineTpms } from './board.ts';
 import { explain } from './failure.ts';
 import { discoverTpm, tpmText } from './open-tpm.ts';
 import { plainText } from './print.ts';
@@ -41,6 +46,8 @@ export interface Finding {
 
 export interface DoctorOptions extends FolderOptions {
   tpm?: string;
+  board?: string;
+  platform?: string;
 }
 
 type Check = (folders: Folders, options: DoctorOptions) => Promise<Omit<Finding, 'check'>[]>;
@@ -181,30 +188,47 @@ function tpmFindings({ banks, lockout, authorized, disabled, free, persistent, c
 }
 
 async function bootLog(folders: Folders, options: DoctorOptions) {
+  if (boardOf(folders, options) === 'emulated') return [good('the emulated board keeps its own')];
+  const config = await readLogFile(configLogPath);
+  return [
+    ...(await firmwareLog()),
+    config.kind === 'present'
+      ? good(`${configLogPath}, ${config.bytes.length} bytes`)
+      : limited(
+          missingLog('config', configLogPath, config)[0]?.why.text ?? '',
+          'PCR 14 covers /config where EVE OS measures it, or eve run --measure-config does',
+        ),
+  ];
+}
+
+/** A machine without any TPM is looked at as one that should have one. */
+function boardOf(folders: Folders, options: DoctorOptions): BoardKind {
+  if (options.board !== undefined) return boardKindOf(options.board) ?? 'real';
   const found = options.tpm === undefined ? discoverTpm(folders) : foundTpm(options.tpm, folders);
-  const real = found !== null && ['device', 'file', 'tabrmd'].includes(found.spec.kind);
-  if (found && !real) return [good('the emulated board keeps its own')];
-  const log = await readLogFile(biosLogPath);
+  return found === null || machineTpms.includes(found.spec.kind) ? 'real' : 'emulated';
+}
+
+async function firmwareLog() {
+  const path = biosLogPath();
+  const log = await readLogFile(path);
   switch (log.kind) {
     case 'present':
       try {
         return [good(`${parseLog(log.bytes).events.length} events, ${log.bytes.length} bytes`)];
       } catch (error) {
-        return [bad(`${biosLogPath} is no event log: ${(error as Error).message}`, 'update the firmware')];
+        return [bad(`${path} is no event log: ${(error as Error).message}`, 'update the firmware')];
       }
     case 'absent':
       return [
         bad(
-          `there is no ${biosLogPath}`,
+          `there is no ${path}`,
           'boot by UEFI with the TPM on; GRUB before 2.12 passes no log on without Secure Boot; mount securityfs',
         ),
       ];
     case 'unreadable':
-      return [bad(`${biosLogPath}: ${log.reason}`, 'run as root: the kernel shows its log to nobody else')];
+      return [bad(`${path}: ${log.reason}`, 'run as root: the kernel shows its log to nobody else')];
     case 'oversized':
-      return [
-        bad(`${biosLogPath} has over ${log.limit} bytes, and EVC takes no more`, 'update the firmware'),
-      ];
+      return [bad(`${path} has over ${log.limit} bytes, and EVC takes no more`, 'update the firmware')];
   }
 }
 
@@ -292,7 +316,43 @@ async function configuration({ config }: Folders) {
   }
 }
 
-async function baseOs({ persist }: Folders) {
+async function baseOs(folders: Folders, options: DoctorOptions) {
+  const found = options.tpm === undefined ? discoverTpm(folders) : foundTpm(options.tpm, folders);
+  const asked = options.board === 'real' || options.platform !== undefined;
+  return asked || (found && boardOf(folders, options) === 'real') ? machineOs(options) : installedOs(folders);
+}
+
+async function machineOs({ platform: directory }: DoctorOptions) {
+  const { image, firmware } = await machineVersions();
+  const os = `${image}, firmware ${firmware === '' ? 'unnamed' : firmware}`;
+  const found = [
+    image === ''
+      ? bad('the operating system does not say its version', 'write IMAGE_VERSION into /etc/os-release')
+      : good(os),
+  ];
+  if (directory === undefined)
+    return [
+      ...found,
+      limited(
+        'no platform was named: such a device is not upgraded, and does not reboot by itself',
+        'use --platform DIR, here and with eve run',
+      ),
+    ];
+  const platform = new Platform(directory);
+  const missing = requiredPrograms.filter((program) => !platform.has(program));
+  if (missing.length > 0)
+    return [
+      ...found,
+      bad(`${directory} has no ${missing.join(', ')} that can be run`, 'see device/platform/README.md'),
+    ];
+  try {
+    return [...found, good(`runs from ${await platform.run('slot-current')}, as ${directory} says`)];
+  } catch (error) {
+    return [...found, bad(`${directory}: ${explain(error).text}`, 'see device/platform/README.md')];
+  }
+}
+
+async function installedOs({ persist }: Folders) {
   const next = 'install an image with eve install --image DIR';
   if (!existsSync(join(persist, 'slots'))) return [bad('none is installed', next)];
   try {

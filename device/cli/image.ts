@@ -3,7 +3,7 @@ import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, write
 import { basename, join, resolve } from 'node:path';
 import { create } from 'tar';
 import { SlotStore } from '../baseos/slots.ts';
-import { recordedLogFile } from '../board.ts';
+import { recordedLogFile } from '../board-emulated.ts';
 import { createImage, type Image, imageFiles, readImage } from '../boot/image.ts';
 import { type RecordedBoot, readRecordedBoot, recordedBoots } from '../boot/recorded.ts';
 import { referenceBoot } from '../boot/reference.ts';

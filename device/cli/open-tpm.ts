@@ -1,7 +1,7 @@
 // Which TPM, and the way to it.
 import { existsSync } from 'node:fs';
 import { nativeAddon } from '../native/addon.ts';
-import { socketsOf, type TpmSpec, tpmDevice, tpmSpecOf, tpmStateFile } from '../options.ts';
+import { socketsOf, type TpmSpec, tpmDevice, tpmStateFile } from '../options.ts';
 import type { Folders } from '../state.ts';
 import type { PoweredTpm } from '../tpm/powered.ts';
 import { Tpm } from '../tpm/tpm.ts';
@@ -12,24 +12,7 @@ import { openSocketTpm } from '../tpm/transports/socket.ts';
 import { openSwtpm } from '../tpm/transports/swtpm.ts';
 import { openWasmTpm } from '../tpm/transports/wasm.ts';
 import { inTurnAt } from '../tpm/turns.ts';
-import { exitCodes, Failure } from './failure.ts';
-
-/** What an emulated board can be given: a TPM that it turns off and on. */
-export type BoardTpmSpec = Extract<TpmSpec, { kind: 'wasm' | 'swtpm' }>;
-
-/**
- * Reads `--tpm` for an emulated board. Throws Failure for a TPM whose power is not ours: the board measures what it boots,
- * and the TPM of a machine has measured another boot.
- */
-export function boardTpmSpecOf(text: string | undefined, folders: Folders): BoardTpmSpec {
-  const spec = tpmSpecOf(text ?? 'wasm', folders);
-  if (spec.kind === 'wasm' || spec.kind === 'swtpm') return spec;
-  throw new Failure(
-    `--tpm ${text}: the board of this device is emulated, and turns its TPM off and on`,
-    'use --tpm wasm:FILE, or a swtpm with --tpm swtpm:host=127.0.0.1,port=2321',
-    exitCodes.usage,
-  );
-}
+import type { BoardTpmSpec } from './board.ts';
 
 /** Opens the TPM of an emulated board; nothing has started it up yet. */
 export function openBoardTpm(spec: BoardTpmSpec): Promise<PoweredTpm> {

@@ -2,33 +2,31 @@
 // and hands the TPM out in turns. The others join it at its sockets, in any order, and as often as they are started anew.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { rmSync } from 'node:fs';
 import { Bus, type BusServer, startBus } from '../../broker/bus.ts';
 import { type Component, components } from '../../machines/device-steps.ts';
 import type { LogPart } from '../../machines/flow.ts';
 import { type Assembly, assemble } from '../assembly.ts';
-import { SlotStore } from '../baseos/slots.ts';
-import { bootBoard } from '../board.ts';
+import { selfTestOf } from '../baseos/image-folders.ts';
+import { type Board, publishBoot } from '../board.ts';
 import { systemClock } from '../clock.ts';
 import type { RunningComponent } from '../component.ts';
 import { catchUp, deliver, startDeviceComponent, startDeviceSteps } from '../components.ts';
 import { type NodeEvent, watchdog } from '../edge-node.ts';
 import type { Boot } from '../node.ts';
-import { foldersOf, locatorOf, socketsOf, vaultChoiceOf } from '../options.ts';
-import { selfTestOf } from '../ports/base-os.ts';
+import { foldersOf, locationOf, socketsOf, vaultChoiceOf } from '../options.ts';
 import type { DeviceRecorder } from '../recorder.ts';
+import { beginBoot } from '../run-folder.ts';
 import { type Folders, StateFolder } from '../state.ts';
-import type { PoweredTpm } from '../tpm/powered.ts';
 import { type ServedTpm, serveTpm } from '../tpm/serve.ts';
 import { Tpm } from '../tpm/tpm.ts';
 import { openSocketTpm } from '../tpm/transports/socket.ts';
 import { inTurnAt, serveTurns, type TurnServer } from '../tpm/turns.ts';
+import { boardSpecOf, openBoard, slotsOf } from './board.ts';
 import { exitCodes, Failure } from './failure.ts';
-import { installImage } from './image.ts';
-import { boardTpmSpecOf, openBoardTpm } from './open-tpm.ts';
+import { openTransport } from './open-tpm.ts';
 import {
-  checkInstalled,
   dialer,
+  prepare,
   printer,
   type RunOptions,
   rebootFailed,
@@ -50,20 +48,17 @@ export async function runDeviceSteps(options: RunOptions, spawns: boolean): Prom
   const folders = foldersOf(options);
   socketsOf(folders);
   vaultChoiceOf(options.vault);
-  const tpmSpec = boardTpmSpecOf(options.tpm, folders);
-  if (options.image !== undefined) await installImage(options.image, options);
-  checkInstalled(folders);
+  const spec = await prepare(options, folders);
   const recording = startRecording(options, folders, 'device-steps');
-  const chip = await openBoardTpm(tpmSpec);
   const print = printer(options.json ?? false);
   const machine = new Machine(
     folders,
-    recording ? recording.recorder.tpm(chip) : chip,
+    await openBoard(spec, folders, recording?.recorder),
     watching(print, recording?.recorder),
     spawns ? options : null,
     recording?.recorder,
   );
-  const ended = untilEnded(options, () => void machine.reboot('asked for').catch(rebootFailed));
+  const ended = untilEnded(options, () => void machine.requestReboot('asked for').catch(rebootFailed));
   try {
     await machine.powerOn('power on');
     await ended;
@@ -84,12 +79,11 @@ function watching(print: Watch, recorder: DeviceRecorder | undefined): Watch {
 /** One boot after another of board, bus and TPM, with the processes that belong to each. */
 class Machine {
   readonly #folders: Folders;
-  readonly #chip: PoweredTpm;
+  readonly #board: Board;
   readonly #watch: Watch;
   readonly #recorder: DeviceRecorder | undefined;
   readonly #options: RunOptions | null;
   readonly #persist: StateFolder;
-  readonly #slots: SlotStore;
   readonly #children = new Map<Component, ChildProcess>();
   #life = new AbortController();
   #bus: { server: BusServer; client: Bus } | null = null;
@@ -100,67 +94,66 @@ class Machine {
 
   constructor(
     folders: Folders,
-    chip: PoweredTpm,
+    board: Board,
     watch: Watch,
     options: RunOptions | null,
     recorder: DeviceRecorder | undefined,
   ) {
     this.#recorder = recorder;
     this.#folders = folders;
-    this.#chip = chip;
+    this.#board = board;
     this.#watch = watch;
     this.#options = options;
     this.#persist = new StateFolder(folders.persist);
-    this.#slots = new SlotStore(this.#persist);
   }
 
   powerOn(reason: string): Promise<void> {
     return this.#inTurn(() => this.#boot(reason));
   }
 
-  reboot(reason: string): Promise<void> {
+  reboot(reason: string, orderly = false): Promise<void> {
     return this.#inTurn(async () => {
-      await this.#halt(reason);
-      if (!this.#off) await this.#boot(reason);
+      await this.#halt(reason, orderly);
+      if (this.#off) return;
+      await this.#boot(reason);
     });
+  }
+
+  /** Has the board reboot; that of a machine ends this process. Throws Refusal platform.*. */
+  async requestReboot(reason: string): Promise<void> {
+    if (await this.#board.reboot(reason, this.#life.signal)) await this.reboot(reason);
   }
 
   async powerOff(): Promise<void> {
     this.#off = true;
     await this.#inTurn(() => this.#halt('power off'));
-    await this.#chip.close();
+    await this.#board.close();
   }
 
   async #boot(reason: string): Promise<void> {
     this.#life = new AbortController();
-    rmSync(this.#folders.run, { recursive: true, force: true });
-    const run = new StateFolder(this.#folders.run);
     const sockets = socketsOf(this.#folders);
     this.#watch({ kind: 'power', at: systemClock.now(), on: true, reason });
-    const boot = await bootBoard({
-      tpm: this.#chip,
-      slots: this.#slots,
-      config: this.#folders.config,
-      now: () => systemClock.now(),
-    });
-    const { label } = this.#slots.read().current;
+    const boot = await this.#board.boot();
+    const run = beginBoot(this.#folders.run, boot.id);
     this.#watch({
       kind: 'boot',
       at: systemClock.now(),
-      boot: { id: boot.id, image: boot.versions.image, slot: label },
+      boot: { id: boot.id, image: boot.versions.image, slot: boot.slot },
     });
-    if (selfTestOf(boot.image) === 'hangs') {
-      systemClock
-        .sleepUntil(systemClock.now() + watchdog, this.#life.signal)
-        .then(() => this.reboot('watchdog'))
-        .catch(() => undefined);
+    if (boot.image !== null && selfTestOf(boot.image) === 'hangs') {
+      this.#afterWatchdog();
       return;
     }
-    const tpm = new Tpm(this.#chip, { sole: true });
-    this.#tpm = {
-      served: await serveTpm(this.#chip, { protocol: 'swtpm', path: sockets.tpm }),
-      turns: await serveTurns(sockets.turns, () => tpm.flushAll()),
-    };
+    const tpm = await this.#board.openTpm();
+    const { chip } = this.#board;
+    // The kernel hands a TPM of the machine out by itself.
+    if (chip) {
+      this.#tpm = {
+        served: await serveTpm(chip, { protocol: 'swtpm', path: sockets.tpm }),
+        turns: await serveTurns(sockets.turns, () => tpm.flushAll()),
+      };
+    }
     const server = await startBus({ socket: sockets.bus });
     const client = await Bus.open(server.connect);
     this.#bus = { server, client };
@@ -174,8 +167,8 @@ class Machine {
           for (const name of wanted) this.#spawn(name);
           return null;
         },
-        reboot: ({ reason: why }) => {
-          void this.reboot(why).catch(rebootFailed);
+        reboot: async ({ reason: why }, signal) => {
+          if (await this.#board.reboot(why, signal)) void this.reboot(why, true).catch(rebootFailed);
           return null;
         },
       },
@@ -188,9 +181,17 @@ class Machine {
       deliver(steps, topic, body);
     });
     catchUp(steps, node);
+    publishBoot(client, boot);
   }
 
-  async #halt(reason: string): Promise<void> {
+  #afterWatchdog(): void {
+    systemClock
+      .sleepUntil(systemClock.now() + watchdog, this.#life.signal)
+      .then(() => this.reboot('watchdog'))
+      .catch(() => undefined);
+  }
+
+  async #halt(reason: string, orderly = false): Promise<void> {
     this.#life.abort();
     this.#steps?.stop();
     this.#steps = null;
@@ -209,7 +210,7 @@ class Machine {
     await this.#tpm?.served.close();
     this.#bus = null;
     this.#tpm = null;
-    await this.#chip.powerOff();
+    await this.#board.powerOff(orderly);
     this.#watch({ kind: 'power', at: systemClock.now(), on: false, reason });
   }
 
@@ -221,7 +222,7 @@ class Machine {
       clock: systemClock,
       bus,
       tpm,
-      slots: this.#slots,
+      slots: this.#board.slots,
       boot,
       name: 'device-steps',
       dial: dialer(this.#folders),
@@ -239,6 +240,9 @@ class Machine {
       ...(options.location === undefined ? [] : ['--location', options.location]),
       ...(options.vault === undefined ? [] : ['--vault', options.vault]),
       ...(options.record === undefined ? [] : ['--record', options.record]),
+      ...(options.board === undefined ? [] : ['--board', options.board]),
+      ...(options.tpm === undefined ? [] : ['--tpm', options.tpm]),
+      ...(options.platform === undefined ? [] : ['--platform', options.platform]),
     ];
     const [, main = ''] = process.argv;
     const child = spawn(process.execPath, [...process.execArgv, main, ...args, ...more], {
@@ -274,15 +278,24 @@ export async function runComponent(name: string, options: RunOptions): Promise<v
   const component = name as Component;
   const folders = foldersOf(options);
   const sockets = socketsOf(folders);
-  const locate = locatorOf(options.location);
+  const locate = locationOf(options.location);
   const vault = vaultChoiceOf(options.vault);
   const recording = startRecording(options, folders, component);
   const print = watching(printer(options.json ?? false), recording?.recorder);
   const ended = untilEnded(options);
+  const spec = boardSpecOf(options, folders);
   const boot = await waitForBoot(folders);
   const bus = await Bus.openSocket(sockets.bus);
-  const open = () => openSocketTpm({ path: sockets.tpm });
-  const tpm = new Tpm(await open(), { reopen: open, turn: (work) => inTurnAt(sockets.turns, work) });
+  const real = spec.kind === 'real';
+  const open = async () => {
+    if (!real) return openSocketTpm({ path: sockets.tpm });
+    const transport = await openTransport(spec.tpm);
+    return recording?.recorder.tpm(transport) ?? transport;
+  };
+  const tpm = new Tpm(await open(), {
+    reopen: open,
+    ...(real ? {} : { turn: (work) => inTurnAt(sockets.turns, work) }),
+  });
   const persist = new StateFolder(folders.persist);
   let running: RunningComponent | null = null;
   const { node, close } = assemble({
@@ -292,7 +305,7 @@ export async function runComponent(name: string, options: RunOptions): Promise<v
     clock: systemClock,
     bus,
     tpm,
-    slots: new SlotStore(persist),
+    slots: slotsOf(spec, folders),
     boot,
     name: component,
     vault,

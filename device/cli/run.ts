@@ -7,18 +7,17 @@ import { EdgeNode, type NodeEvent } from '../edge-node.ts';
 import { dialTls, readServer } from '../link/dial.ts';
 import type { Dialled } from '../link/uplink.ts';
 import { rootCertificate, rootCertificateFile } from '../node.ts';
-import { type FolderOptions, foldersOf, locatorOf, socketsOf, vaultChoiceOf } from '../options.ts';
+import { type FolderOptions, foldersOf, locationOf, socketsOf, vaultChoiceOf } from '../options.ts';
 import { DeviceRecorder } from '../recorder.ts';
 import { AttemptRing, RecordingFile } from '../recording-file.ts';
 import { Refusal } from '../refusal.ts';
 import { type Folders, StateFolder } from '../state.ts';
+import { type BoardOptions, type BoardSpec, boardSpecOf, openBoard } from './board.ts';
 import { exitCodes, Failure } from './failure.ts';
 import { installImage } from './image.ts';
-import { boardTpmSpecOf, openBoardTpm } from './open-tpm.ts';
 import { jsonLine, textLine } from './print.ts';
 
-export interface RunOptions extends FolderOptions {
-  tpm?: string;
+export interface RunOptions extends FolderOptions, BoardOptions {
   vault?: string;
   location?: string;
   /** Folder of an image to install first. */
@@ -38,16 +37,14 @@ const mostLives = 1000;
 export async function runDevice(options: RunOptions): Promise<void> {
   const folders = foldersOf(options);
   const sockets = socketsOf(folders);
-  const locate = locatorOf(options.location);
+  const locate = locationOf(options.location);
   const vault = vaultChoiceOf(options.vault);
-  const tpmSpec = boardTpmSpecOf(options.tpm, folders);
-  if (options.image !== undefined) await installImage(options.image, options);
-  checkInstalled(folders);
+  const spec = await prepare(options, folders);
   const recording = startRecording(options, folders);
   const node = new EdgeNode({
     folders,
     clock: systemClock,
-    tpm: await openBoardTpm(tpmSpec),
+    board: await openBoard(spec, folders, recording?.recorder),
     vault,
     dial: dialer(folders),
     busSocket: sockets.bus,
@@ -55,7 +52,7 @@ export async function runDevice(options: RunOptions): Promise<void> {
     watch: printer(options.json ?? false),
     ...(recording ? { recorder: recording.recorder } : {}),
   });
-  const ended = untilEnded(options, () => void node.reboot('asked for').catch(rebootFailed));
+  const ended = untilEnded(options, () => void node.requestReboot('asked for').catch(rebootFailed));
   try {
     await node.powerOn();
     await ended;
@@ -130,8 +127,24 @@ function checkWritable(path: string): void {
   }
 }
 
+/** Reads which board it is, and sees that a device is installed on it. Throws Failure. */
+export async function prepare(options: RunOptions, folders: Folders): Promise<BoardSpec> {
+  const spec = boardSpecOf(options, folders);
+  if (options.image !== undefined) {
+    if (spec.kind === 'real')
+      throw new Failure(
+        '--image is for an emulated board: a machine runs what it has booted',
+        'leave it out',
+        exitCodes.usage,
+      );
+    await installImage(options.image, options);
+  }
+  checkInstalled(folders, spec);
+  return spec;
+}
+
 /** Throws Failure for a device that is not installed: what is missing, and how it gets there. */
-export function checkInstalled(folders: Folders): void {
+function checkInstalled(folders: Folders, { kind }: BoardSpec): void {
   const config = new StateFolder(folders.config);
   try {
     rootCertificate(config);
@@ -143,7 +156,7 @@ export function checkInstalled(folders: Folders): void {
       `copy ${rootCertificateFile}, server, onboard.cert.pem and onboard.key.pem there; on EVC: evc key add --out DIR`,
     );
   }
-  if (!new SlotStore(new StateFolder(folders.persist)).installed) {
+  if (kind === 'emulated' && !new SlotStore(new StateFolder(folders.persist)).installed) {
     throw new Failure(
       `no base OS is installed in ${join(folders.persist, 'slots')}`,
       'install one with: eve install --image DIR',

@@ -8,6 +8,12 @@ import { hasBus } from './run.ts';
 
 const lines: [topic: string, title: string, text: (body: Record<string, unknown>) => string][] = [
   ['device-steps/DeviceStatus', 'device', ({ state }) => `${state}`],
+  [
+    'board/BootStatus',
+    'board',
+    ({ board, image, slot, firmware }) =>
+      `${board}, ${image || 'no version'} in ${slot}, firmware ${firmware || 'unnamed'}`,
+  ],
   ['client/OnboardingStatus', 'client', ({ state, uuid }) => `${state}${uuid ? `, UUID ${uuid}` : ''}`],
   [
     'vault-manager/VaultStatus',
@@ -66,17 +72,20 @@ export function statusText(status: Record<string, unknown>): string {
     .map(([topic, title, text]) => {
       const body = status[topic] as Record<string, unknown> | undefined;
       if (!body) return `${title.padEnd(12)} not started`;
-      const { waiting, error } = body as {
+      const { waiting, error, logs } = body as {
         waiting?: { for: string } | null;
         error?: Why | null;
+        logs?: { why?: Why }[];
       };
       const more = [
+        ...(Array.isArray(logs) ? logs.flatMap(({ why }) => (why ? [plain(why.text)] : [])) : []),
         ...(waiting ? [`waits for ${waiting.for}`] : []),
         ...(error ? [error.text, ...findingLines(error)] : []),
       ];
-      return [`${title.padEnd(12)} ${text(body)}`, ...more.map((line) => `${' '.repeat(13)}${line}`)].join(
-        '\n',
-      );
+      return [
+        `${title.padEnd(12)} ${plain(text(body))}`,
+        ...more.map((line) => `${' '.repeat(13)}${line}`),
+      ].join('\n');
     })
     .join('\n');
 }

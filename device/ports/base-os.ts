@@ -1,17 +1,13 @@
 import { verify } from 'node:crypto';
-import { existsSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
-import { extract } from 'tar';
 import { imageManifest } from '../../formats/wire/image-manifest.ts';
 import type { baseOs } from '../../machines/base-os.ts';
 import { checkImageHash, fetchImage } from '../baseos/fetch.ts';
-import { readImage } from '../boot/image.ts';
 import type { PortsOf } from '../component.ts';
 import { controllerCertificates, type Node, rootCertificate } from '../node.ts';
 import { Refusal } from '../refusal.ts';
 
 export function baseOsPorts(node: Node): PortsOf<typeof baseOs> {
-  const { slots, persist, config, boot } = node;
+  const { slots, persist, config } = node;
   const file = (sha256: string) => persist.file(`slots/images/${sha256}`);
   return {
     loadSlots: () => slots.read(),
@@ -34,36 +30,15 @@ export function baseOsPorts(node: Node): PortsOf<typeof baseOs> {
       return null;
     },
     async writeSlot({ baseOs }) {
-      const folder = slots.beginWrite();
-      await extract({ file: file(baseOs.sha256), cwd: folder, strict: true, preservePaths: false });
-      const image = await readImage(folder);
-      if (image.version !== baseOs.version) {
-        throw new Refusal(
-          'baseos.image-version',
-          `the image says that it is ${image.version}, and EVC announced ${baseOs.version}`,
-        );
-      }
-      slots.finishWrite(baseOs.version);
+      await slots.write(file(baseOs.sha256), baseOs);
       return null;
     },
-    stageSlot: ({ baseOs }) => slots.stage(baseOs.version, baseOs.testWindow, baseOs.retryCounter),
-    selfTest() {
-      const test = selfTestOf(boot.image);
-      if (test === 'fails') throw new Refusal('baseos.self-test', 'the new image fails its own test');
+    stageSlot: ({ baseOs }) => slots.stage(baseOs),
+    async selfTest() {
+      await slots.selfTest();
       return null;
     },
     commitSlot: () => slots.commit(),
     abandonSlot: ({ why }) => slots.abandon(why),
   };
-}
-
-/**
- * What the emulated image does when it tests itself: `selftest.json` beside its files, for images that are made to fail.
- * `hangs`: it never gets as far as starting a component.
- */
-export function selfTestOf(image: string): 'passes' | 'fails' | 'hangs' {
-  const path = join(image, 'selftest.json');
-  if (!existsSync(path)) return 'passes';
-  const { result } = JSON.parse(readFileSync(path, 'utf8')) as { result?: unknown };
-  return result === 'fails' || result === 'hangs' ? result : 'passes';
 }

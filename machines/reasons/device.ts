@@ -368,6 +368,13 @@ export const deviceReasons = {
     text: 'The device restarted before the new image was committed, so the old one runs again.',
     remedy: 'Look at why it restarted, and assign the upgrade again.',
   },
+  'baseos.not-booted': {
+    kind: 'software',
+    severity: 'error',
+    title: 'Image not booted',
+    text: 'The boot loader did not start the new image, and started the old one.',
+    remedy: 'Look at the boot loader of the device, and assign the upgrade again.',
+  },
   'baseos.self-test': {
     kind: 'software',
     severity: 'error',
@@ -395,6 +402,72 @@ export const deviceReasons = {
     title: 'Fell back',
     text: 'The device runs the old image again.',
     remedy: 'Look at why, and assign the upgrade again.',
+  },
+  'board.no-boot-id': {
+    kind: 'device',
+    severity: 'error',
+    title: 'Boot unknown',
+    text: 'The kernel does not say which boot of the machine this is.',
+    remedy: 'Mount /proc where the agent runs.',
+  },
+  'board.log-absent': {
+    kind: 'device',
+    severity: 'error',
+    title: 'No boot log',
+    text: 'The machine has no log of what its boot measured, so that nothing explains its PCR values.',
+    remedy:
+      'Boot by UEFI with the TPM on, and mount securityfs; GRUB before 2.12 passes no log on without Secure Boot. See eve doctor.',
+  },
+  'board.log-unreadable': {
+    kind: 'device',
+    severity: 'error',
+    title: 'Boot log not readable',
+    text: 'There is a log of what the boot measured, and the agent may not read it.',
+    remedy: 'Run the agent as root, or have systemd hand the log over as the units of eve-attest do.',
+  },
+  'board.log-oversized': {
+    kind: 'device',
+    severity: 'error',
+    title: 'Boot log too large',
+    text: 'The log of what the boot measured is larger than any that EVC takes.',
+    remedy: 'Look at what measures so much; update the firmware.',
+  },
+  'board.reboot': {
+    kind: 'device',
+    severity: 'error',
+    title: 'No reboot',
+    text: 'The machine was told to reboot, and did not.',
+    remedy: 'Look at the reboot program of its platform; it is tried again.',
+  },
+  'board.config-log': {
+    kind: 'device',
+    severity: 'error',
+    title: 'PCR 14 not explained',
+    text: 'PCR 14 holds something else than the files of /config.',
+    remedy:
+      'Reboot. When it stays so, look what else measures into PCR 14, and whether the operating system measures /config itself.',
+  },
+  'platform.missing': {
+    kind: 'device',
+    severity: 'error',
+    title: 'Platform program missing',
+    text: 'The program that has to do this on the machine is not there.',
+    remedy:
+      'Say where the programs of the platform are: --platform DIR. device/platform/README.md says what each does.',
+  },
+  'platform.failed': {
+    kind: 'device',
+    severity: 'error',
+    title: 'Platform program failed',
+    text: 'A program of the platform failed; the text has its last words.',
+    remedy: 'Look at that program; it is tried again.',
+  },
+  'platform.timeout': {
+    kind: 'device',
+    severity: 'error',
+    title: 'Platform program too slow',
+    text: 'A program of the platform did not end in its time, and was ended.',
+    remedy: 'Look at what that program waits for; it is tried again.',
   },
   'config.no-server': {
     kind: 'device',

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { tpmText } from '../../device/cli/open-tpm.ts';
-import { foldersOf, locatorOf, tpmSpecOf } from '../../device/options.ts';
+import { foldersOf, locationOf, tpmSpecOf } from '../../device/options.ts';
 import { Tpm } from '../../device/tpm/tpm.ts';
 import { openSwtpm } from '../../device/tpm/transports/swtpm.ts';
 import { parseLog } from '../../formats/eventlog/parse.ts';
@@ -51,13 +51,21 @@ const failing: [args: string[], code: number, says: RegExp][] = [
     /image\.json: is missing.*\nhint: make one with/,
   ],
   [['run', '--state', state], 1, /root-certificate\.pem.*\nhint: .*evc key add/],
-  [['run', '--state', state, '--tpm', 'device:/dev/tpmrm0'], 2, /the board of this device is emulated/],
+  [
+    ['run', '--state', state, '--board', 'emulated', '--tpm', 'device:/dev/tpmrm0'],
+    2,
+    /an emulated board turns its TPM off and on.*\nhint: use --tpm wasm:FILE/,
+  ],
+  [['run', '--state', state, '--board', 'real', '--tpm', 'wasm:'], 2, /has measured no boot of this machine/],
+  [['run', '--state', state, '--board', 'cardboard'], 2, /known: real, emulated/],
+  [['run', '--state', state, '--platform', '/none'], 2, /--platform is for a real board/],
+  [['run', '--state', state, '--board', 'real'], 1, /root-certificate\.pem.*\nhint: .*evc key add/],
   [['run', '--state', state, '--tpm', 'abacus'], 2, /known: device:\/dev\/tpmrm0, .*wasm:FILE/],
   [['tpm', 'info', '--tpm', 'swtpm:port=0'], 2, /no port.*\nhint: write it as swtpm:host=127/],
   [['tpm', 'info', '--tpm', 'swtpm:hots=x'], 2, /what is hots\?/],
   [['tpm', 'info', '--tpm', 'device:/dev/none'], 1, /\/dev\/none: ENOENT.*\nhint: turn the TPM on/],
   [['tpm', 'info', '--tpm', 'mssim:port=1'], 1, /no TPM at 127\.0\.0\.1:1: ECONNREFUSED/],
-  [['run', '--state', state, '--location', 'here'], 2, /LATITUDE,LONGITUDE/],
+  [['run', '--state', state, '--location', 'here'], 2, /--location here: no place.*\nhint: write it as gpsd/],
   [['run', '--state', `/tmp/${'long'.repeat(40)}`], 2, /too long for a Unix socket/],
   [
     ['run', 'choir', '--state', state],
@@ -161,17 +169,17 @@ test('eve tpm serve speaks swtpm, with power and locality', async () => {
 });
 
 test('places and folders are read as they are meant', async () => {
-  const fix = await locatorOf('52.5,13.4,20')?.();
+  const fix = await locationOf('52.5,13.4,20')?.();
   assert.equal([fix?.latitude, fix?.longitude, fix?.accuracy], [52.5, 13.4, 20]);
   const file = join(folder, 'place');
-  const moving = locatorOf(`@${file}`);
+  const moving = locationOf(`@${file}`);
   assert.is(await moving?.(), null);
   writeFileSync(file, '1,2\n');
   assert.is((await moving?.())?.latitude, 1);
   writeFileSync(file, 'nonsense');
   assert.is(await moving?.(), null);
   for (const wrong of ['1', '91,0', '0,181', '1,2,-3', '1,2,3,4', ''])
-    assert.throws(() => locatorOf(wrong), /no place/);
+    assert.throws(() => locationOf(wrong), /no place/);
   assert.equal(foldersOf({}), { config: '/config', persist: '/persist', run: '/run/eve' });
   assert.is(foldersOf({ state: '/s', run: '/r' }).run, '/r');
 });

@@ -7,7 +7,7 @@ import { create, toBinary } from '@bufbuild/protobuf';
 import { entriesOfLogs } from '../../controller/images/reference.ts';
 import type { KnownEntry } from '../../controller/verify/entries.ts';
 import type { Basis, Presented } from '../../controller/verify/verify.ts';
-import { parts } from '../../device/board.ts';
+import { parts } from '../../device/board-emulated.ts';
 import { createImage, type ImageOptions } from '../../device/boot/image.ts';
 import { measureBoot } from '../../device/boot/measure.ts';
 import { referenceBoot } from '../../device/boot/reference.ts';

@@ -63,7 +63,7 @@ export async function startSwtpm({ off = false, certified = false }: SwtpmOption
 }
 
 /** What `swtpm_setup` makes of a folder: a TPM with certificates of a local authority, which is in `ca`. */
-function certify(folder: string): void {
+export function certify(folder: string): void {
   const path = (name: string) => join(folder, name);
   mkdirSync(path('ca'));
   const lines = (...all: string[]) => all.join('\n');

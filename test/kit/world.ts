@@ -18,6 +18,7 @@ import { openStore } from '../../controller/store/open.ts';
 import type { Store } from '../../controller/store/store.ts';
 import type { KnownEntry } from '../../controller/verify/entries.ts';
 import { SlotStore } from '../../device/baseos/slots.ts';
+import { EmulatedBoard } from '../../device/board-emulated.ts';
 import { createImage, type ImageOptions, imageFiles } from '../../device/boot/image.ts';
 import { referenceBoot } from '../../device/boot/reference.ts';
 import { EdgeNode, type NodeEvent } from '../../device/edge-node.ts';
@@ -49,6 +50,7 @@ export const manufacturing: Account = {
 
 export interface WorldDevice {
   node: EdgeNode;
+  slots: SlotStore;
   /** Device id; known once it has logged in. */
   id: string;
   /** Everything that happened on it, in order. */
@@ -300,14 +302,14 @@ export class World {
 
   /** From now on the running slot boots as this log has it. */
   async bootAs(device: WorldDevice, log: Uint8Array): Promise<void> {
-    const { label } = device.node.slots.read().current;
-    writeFileSync(join(device.node.slots.directory(label), 'recorded.bin'), log);
+    const { label } = device.slots.read().current;
+    writeFileSync(join(device.slots.directory(label), 'recorded.bin'), log);
     await device.node.reboot('test');
   }
 
   /** Somebody with hands on the disk puts another image into the running slot. */
   async replaceImage(device: WorldDevice, options: ImageOptions): Promise<void> {
-    await createImage(device.node.slots.directory(device.node.slots.read().current.label), options);
+    await createImage(device.slots.directory(device.slots.read().current.label), options);
   }
 
   async #serveImages(): Promise<void> {
@@ -398,11 +400,17 @@ export class World {
     const location = { fix: null as Location | null };
     const net: WorldDevice['net'] = { up: true };
     const recorder = new DeviceRecorder({ clock: this.clock, by: 'test' });
-    const device = { id: '', events, recorder, folder, location, net } as WorldDevice;
+    const slots = new SlotStore(new StateFolder(folders.persist));
+    const device = { id: '', events, recorder, folder, location, net, slots } as WorldDevice;
     const node = new EdgeNode({
       folders,
       clock: this.clock,
-      tpm,
+      board: new EmulatedBoard({
+        tpm: recorder.tpm(tpm),
+        slots,
+        config: folders.config,
+        now: () => this.clock.now(),
+      }),
       ...(given.vault ? { vault: given.vault } : {}),
       recorder,
       dial: async () => {

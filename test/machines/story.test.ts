@@ -85,7 +85,7 @@ test('S3: unknown software, told once however often the device tries again, and 
     const { length } = told;
     const other = join(device.folder, 'other');
     await createImage(other, { version: '6.6.6' });
-    cpSync(join(other, 'kernel'), join(device.node.slots.directory('IMGA'), 'kernel'));
+    cpSync(join(other, 'kernel'), join(device.slots.directory('IMGA'), 'kernel'));
     await device.node.reboot('test');
     await world.until('uud', async () => (await world.trust(device)) === 'uud', 10 * minute);
     await world.run(10 * minute);

@@ -26,7 +26,7 @@ test('a slot on trial that cannot be read is given up by the watchdog, and the o
     const device = await world.addDevice();
     await world.attested(device);
     await world.offerImage({ version: '2.0.0' });
-    device.onStaged = () => rmSync(join(device.node.slots.directory('IMGB'), 'kernel'));
+    device.onStaged = () => rmSync(join(device.slots.directory('IMGB'), 'kernel'));
     await world.evc.operator.assignUpgrade(device.id, {
       version: '2.0.0',
       window: 60 * minute,
@@ -39,7 +39,7 @@ test('a slot on trial that cannot be read is given up by the watchdog, and the o
     );
     await world.attested(device);
     assert.is(await world.trust(device), 'trusted');
-    assert.is(device.node.slots.read().current.version, '1.0.0');
+    assert.is(device.slots.read().current.version, '1.0.0');
   }));
 
 test('a damaged state file: the backup is used, and without one the reason names the file', () =>

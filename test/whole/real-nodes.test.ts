@@ -3,15 +3,15 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { recordedLogFile } from '../../device/board.ts';
+import { recordedLogFile } from '../../device/board-emulated.ts';
 import { type RecordedBoot, readRecordedBoot } from '../../device/boot/recorded.ts';
 import { inWorld, stateOf, type World, type WorldDevice } from '../kit/world.ts';
 
 const minute = 60_000;
 
 async function bootAs(device: WorldDevice, name: RecordedBoot): Promise<void> {
-  const slot = device.node.slots.read().current.label;
-  writeFileSync(join(device.node.slots.directory(slot), recordedLogFile), await readRecordedBoot(name));
+  const slot = device.slots.read().current.label;
+  writeFileSync(join(device.slots.directory(slot), recordedLogFile), await readRecordedBoot(name));
   await device.node.reboot('test');
 }
 

@@ -10,10 +10,10 @@ const minute = 60_000;
 
 /** Somebody with hands on the disk puts another kernel into the running slot. */
 async function tamper(device: WorldDevice): Promise<void> {
-  const slot = device.node.slots.read().current.label;
+  const slot = device.slots.read().current.label;
   const other = join(device.folder, 'other');
   await createImage(other, { version: '6.6.6' });
-  cpSync(join(other, 'kernel'), join(device.node.slots.directory(slot), 'kernel'));
+  cpSync(join(other, 'kernel'), join(device.slots.directory(slot), 'kernel'));
   rmSync(other, { recursive: true });
 }
 

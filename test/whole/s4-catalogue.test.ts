@@ -102,9 +102,9 @@ const rule = {
 } as const;
 
 /** The log of a boot of this board during which somebody opened the firmware setup. */
-async function visited({ node, folder }: WorldDevice): Promise<Uint8Array> {
+async function visited({ slots, folder }: WorldDevice): Promise<Uint8Array> {
   const { biosLog, configLog } = await measureBoot({
-    image: await readImage(node.slots.directory(node.slots.read().current.label)),
+    image: await readImage(slots.directory(slots.read().current.label)),
     configDirectory: `${folder}/config`,
     slot: 'IMGA',
     settings: { ...defaultSettings, enteredSetup: true },

@@ -10,6 +10,7 @@ import { systemClock as controllerClock } from '../../controller/clock.ts';
 import { Evc } from '../../controller/evc.ts';
 import { createPki } from '../../controller/pki.ts';
 import { SlotStore } from '../../device/baseos/slots.ts';
+import { EmulatedBoard } from '../../device/board-emulated.ts';
 import { createImage } from '../../device/boot/image.ts';
 import { systemClock } from '../../device/clock.ts';
 import { EdgeNode } from '../../device/edge-node.ts';
@@ -65,7 +66,12 @@ test('S1 and S2 over TLS', async () => {
   const node = new EdgeNode({
     folders,
     clock: systemClock,
-    tpm: await openWasmTpm({ startup: false }),
+    board: new EmulatedBoard({
+      tpm: await openWasmTpm({ startup: false }),
+      slots,
+      config: folders.config,
+      now: () => systemClock.now(),
+    }),
     dial: () => dialTls({ host: 'localhost', port: listener.port }, pki.root.toString()),
     watch: (event) => {
       if (event.kind === 'state') moved.emit('state');

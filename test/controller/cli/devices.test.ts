@@ -47,6 +47,7 @@ const device: DeviceView = {
   ekTrust: 'vendor',
   tpm: { ekName, akName, certificate },
   refusedEnrolment: null,
+  boot: null,
   config: 1,
   online: true,
 };
@@ -128,6 +129,22 @@ test('[N42] another TPM is in device show, why and status: which, when, how ofte
   const never = { ...attacked, verdict: null, trust: 'unattested' };
   assert.match(statusTable([never], now), 'Another TPM: enrol.other-tpm');
   assert.match(whyText(never, 'edge-01', now), 'enrol.other-tpm');
+});
+
+test('how a device says that it booted, and each log that it lacks', () => {
+  const why = { code: 'board.log-absent', text: 'the boot log, /sys/x, is not there or empty' };
+  const boot = {
+    board: 'real',
+    image: '1.0.0',
+    firmware: '',
+    logs: [{ kind: 'config' }, { kind: 'bios', why }],
+  };
+  assert.match(
+    deviceText({ ...device, boot }, now),
+    /^boot {6}says real board, image 1\.0\.0, firmware unnamed; the boot log, \/sys\/x, is not there or empty$/m,
+  );
+  for (const other of [null, {}, { ...boot, logs: 'x' }, { ...boot, image: 7 }])
+    assert.not.match(deviceText({ ...device, boot: other }, now), /^boot/m);
 });
 
 test('what a certificate says does not steer a terminal', () => {

@@ -585,6 +585,22 @@ test('a vouched location outside the locked circle is a movement, and no reason 
     { location: berlin },
   ));
 
+for (const [what, at, counts] of [
+  ['an hour old', now - 3_600_000, true],
+  ['older than an hour', now - 3_600_001, false],
+  ['of the future', now + 3_600_001, false],
+] as const)
+  test(`a fix that is ${what} ${counts ? 'counts' : 'is as good as none'}`, () =>
+    onBoard(
+      (_, presented, basis) => {
+        const place = { locked: { ...berlin, latitude: 48 }, radius: 100 };
+        const { location, accepted } = verify(presented, { ...basis, place }, now);
+        const fix = counts ? { ...berlin, at } : null;
+        assert.equal({ accepted, ...location }, { accepted: true, fix, vouched: true, moved: counts });
+      },
+      { location: { ...berlin, at } },
+    ));
+
 // ---- Failing closed
 
 test('a baseline whose log does not lead to its values explains no difference', async () => {

@@ -175,4 +175,81 @@ test('what an earlier write left is not mixed in', () =>
     assert.not(existsSync(join(folder, 'old')));
   }));
 
+// ---- A machine, whose boot loader chooses
+
+const noted = (work: (slots: SlotStore) => void) =>
+  inFolder((folder) => {
+    const slots = new SlotStore(new StateFolder(folder));
+    slots.noteBoot('IMGA', '1.0', 'boot 1', 0);
+    slots.beginReplace();
+    slots.written('2.0');
+    slots.stage('2.0', 10, 1);
+    work(slots);
+  });
+
+test('a machine that nobody installed has the slot that it booted from', () =>
+  inFolder((folder) => {
+    const slots = new SlotStore(new StateFolder(folder));
+    slots.noteBoot('IMGB', '1.0', 'boot 1', 0);
+    assert.equal(slots.read(), {
+      current: { label: 'IMGB', version: '1.0', state: 'active' },
+      other: { label: 'IMGA', version: '', state: 'unused' },
+      trial: null,
+      failed: null,
+    });
+  }));
+
+test('the boot loader takes the updated slot: it is on trial, also when the agent starts anew', () =>
+  noted((slots) => {
+    slots.noteBoot('IMGB', '2.0', 'boot 2', 100);
+    const { current, trial } = slots.read();
+    assert.equal(
+      [current, trial],
+      [
+        { label: 'IMGB', version: '2.0', state: 'inprogress' },
+        { until: 130, window: 10 },
+      ],
+    );
+    slots.noteBoot('IMGB', '2.0', 'boot 2', 120);
+    assert.equal(slots.read().trial, trial);
+    assert.equal(slots.commit().current.state, 'active');
+    slots.noteBoot('IMGB', '2.0', 'boot 3', 200);
+    assert.equal([slots.read().current.state, slots.read().failed], ['active', null]);
+  }));
+
+test('the boot loader took an uncommitted slot again, so it had been told: the trial goes on', () =>
+  noted((slots) => {
+    slots.noteBoot('IMGB', '2.0', 'boot 2', 100);
+    slots.noteBoot('IMGB', '2.0', 'boot 3', 1000);
+    assert.equal([slots.read().current.state, slots.read().trial?.until], ['inprogress', 1030]);
+  }));
+
+for (const [what, boots, code] of [
+  ['never started the updated slot', [], 'baseos.not-booted'],
+  ['went back from an uncommitted one', ['IMGB'], 'baseos.not-committed'],
+] as const)
+  test(`the boot loader ${what}: the image failed, and why`, () =>
+    noted((slots) => {
+      for (const label of boots) slots.noteBoot(label, '2.0', 'boot 2', 100);
+      slots.noteBoot('IMGA', '1.0', 'boot 3', 200);
+      const { current, other, trial, failed } = slots.read();
+      assert.equal([current.state, other.state, trial], ['active', 'unused', null]);
+      assert.equal([failed?.version, failed?.retryCounter, failed?.why.code], ['2.0', 1, code]);
+    }));
+
+test('an agent that starts anew after staging does not take its own boot for a refusal of the boot loader', () =>
+  noted((slots) => {
+    slots.noteBoot('IMGA', '1.0', 'boot 1', 100);
+    assert.equal([slots.read().other.state, slots.read().failed], ['updating', null]);
+  }));
+
+test('a slot that was cut short while it was written passes for none', () =>
+  noted((slots) => {
+    slots.beginReplace();
+    assert.is(
+      refusal(() => slots.stage('2.0', 10, 1)),
+      'baseos.image-missing',
+    );
+  }));
+
 test.run();

@@ -9,6 +9,7 @@ import { createPki } from '../../../controller/pki.ts';
 import { examine, type Finding, findingsText, healthy } from '../../../device/cli/doctor.ts';
 import { createImageFolder, installImage } from '../../../device/cli/image.ts';
 import { foldersOf } from '../../../device/options.ts';
+import { requiredPrograms } from '../../../device/platform.ts';
 import { StateFolder } from '../../../device/state.ts';
 import { serveTpm } from '../../../device/tpm/serve.ts';
 import type { Tpm } from '../../../device/tpm/tpm.ts';
@@ -53,6 +54,32 @@ test('an empty machine: each thing that is missing is named, with what to do', (
       /✗ configuration {2}.* lacks root-certificate\.pem and server\n {17}→ .*evc key add/,
     );
     assert.match(text.stdout, /\d+ good, \d+ limited, \d+ bad\n$/);
+  }));
+
+test('a real board: the system that runs, its log, and the programs of its platform', () =>
+  inFolder(async (state) => {
+    const platform = join(state, 'platform');
+    mkdirSync(platform);
+    const look = async (more: { platform?: string }) => examine({ state, board: 'real', ...more });
+    const without = await look({});
+    assert.equal(verdictsOf(without, 'base OS'), ['good', 'limited']);
+    assert.match(of(without, 'base OS')[1]?.text ?? '', /no platform was named/);
+    // This machine may have a log; whatever it is, it is the machine's that was looked for.
+    assert.ok(
+      of(without, 'boot log').every(({ text }) => /events|measure/.test(text)),
+      JSON.stringify(without),
+    );
+    const empty = await look({ platform });
+    assert.match(of(empty, 'base OS')[1]?.text ?? '', /has no slot-current, slot-write, .* that can be run$/);
+    assert.equal(verdictsOf(empty, 'base OS'), ['good', 'bad']);
+    for (const name of requiredPrograms) {
+      writeFileSync(join(platform, name), '#!/bin/sh\necho IMGB\n');
+      chmodSync(join(platform, name), 0o755);
+    }
+    assert.match(of(await look({ platform }), 'base OS')[1]?.text ?? '', /^runs from IMGB, as /);
+    writeFileSync(join(platform, 'slot-current'), '#!/bin/sh\necho broken >&2\nexit 1\n');
+    const broken = of(await look({ platform }), 'base OS')[1];
+    assert.equal([broken?.verdict, /exit code 1: broken$/.test(broken?.text ?? '')], ['bad', true]);
   }));
 
 test('a device that is installed runs: exit code 0, and what it lacks is said', () =>

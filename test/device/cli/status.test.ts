@@ -44,6 +44,28 @@ test('many findings are counted, long and hostile ones cut and made harmless', (
   assert.ok(lines.some((line) => line.includes('… and 22 more')));
 });
 
+test('how the machine booted, and each log that EVC will not get', () => {
+  const text = statusText({
+    'board/BootStatus': {
+      board: 'real',
+      image: '1.0.0',
+      slot: 'IMGA',
+      firmware: 'SeaBIOS-1.16',
+      logs: [
+        { kind: 'config', sha256: '00', size: 100 },
+        {
+          kind: 'bios',
+          why: { code: 'board.log-absent', text: 'the boot log, /sys/x, is not there or empty' },
+        },
+      ],
+    },
+  });
+  assert.match(
+    text,
+    /^board {8}real, 1\.0\.0 in IMGA, firmware SeaBIOS-1\.16\n {13}the boot log, \/sys\/x, is not there or empty$/m,
+  );
+});
+
 test('components that are not there yet are named', () => {
   assert.match(statusText({}), /^device {7}not started$/m);
 });
