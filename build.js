@@ -8,8 +8,8 @@ import { fileURLToPath } from 'node:url';
 
 const root = dirname(fileURLToPath(import.meta.url));
 const out = join(root, 'dist');
-const folders = ['machines', 'formats', 'wasm', 'broker', 'device', 'controller'];
-const assets = /\.(wasm|bin|proto)$|^(LICENSE|NOTICE\.md|sources\.lock)/;
+const folders = ['machines', 'formats', 'wasm', 'broker', 'inspector', 'device', 'controller'];
+const assets = /\.(wasm|bin|proto|html|css|svg)$|^(LICENSE|NOTICE\.md|sources\.lock)/;
 const compiler = join(root, 'node_modules/typescript/bin/tsc');
 
 /** Time of the newest file below a folder, in ms since the epoch. */
@@ -45,5 +45,29 @@ if (existsSync(compiler)) {
         cpSync(join(root, folder, entry), join(out, folder, entry));
       }
     }
+    await bundlePage();
+  }
+}
+
+/** The page: one script of everything that it imports, and the layout of charts as another, since that is large. */
+async function bundlePage() {
+  const { build } = await import('esbuild');
+  try {
+    await build({
+      entryPoints: {
+        app: join(root, 'inspector/app.ts'),
+        'layout-worker': join(root, 'inspector/layout-worker.ts'),
+      },
+      outdir: join(out, 'inspector'),
+      bundle: true,
+      minify: true,
+      format: 'iife',
+      target: ['chrome110', 'firefox115', 'safari16.4'],
+      legalComments: 'linked',
+      logLevel: 'warning',
+    });
+  } catch {
+    rmSync(out, { recursive: true, force: true });
+    process.exit(1);
   }
 }

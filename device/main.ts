@@ -46,9 +46,12 @@ withFolders(program.command('run').argument('[component]', 'runs this one alone,
   .option('--image <dir>', 'puts this image into the first slot before it boots')
   .option('--record <file>', 'records everything that happens into a file, packed as .jsonl.gz')
   .option('--attempts <number>', 'recordings of the last attempts that are kept in PERSIST/recordings')
+  .option('--inspect <port>', 'shows its charts in a page on this machine, at this port')
   .option('--json', 'prints everything that happens as lines of JSON')
   .addOption(new Option('--with-parent', 'ends when standard input does').hideHelp())
   .action(async (component, { processes, ...options }) => {
+    if (options.inspect !== undefined && (processes || component !== undefined))
+      throw new CommanderError(2, 'eve.inspect', 'error: --inspect is for a device in one process');
     if (component === undefined && !processes) return (await import('./cli/run.ts')).runDevice(options);
     const { runComponent, runDeviceSteps } = await import('./cli/run-processes.ts');
     return component === undefined || component === 'device-steps'

@@ -53,6 +53,12 @@ const allowances: { file: RegExp; to: RegExp; why: string }[] = [
     to: /^wasm\//,
     why: 'the emulator is one of the transports, and nobody else knows of it',
   },
+  { file: /^inspector\/server\//, to: /^(node:|ws$)/, why: 'the page is served to browsers by it, in Node' },
+  {
+    file: /^(controller\/api\/page|device\/inspect)\.ts$/,
+    to: /^inspector\/server\//,
+    why: 'EVC and a device serve the same page',
+  },
   { file: /^controller\/(cli\/)?serve\.ts$/, to: /^broker\//, why: 'the embedded broker is started there' },
 ];
 

@@ -5,6 +5,7 @@ import type { Evc } from '../evc.ts';
 import { type BrokerLogin, serveBrokerLogin } from './broker-login.ts';
 import { serveCatalogue } from './catalogue.ts';
 import { serveImages } from './images.ts';
+import { servePage } from './page.ts';
 import { RequestError, sendProblem } from './problem.ts';
 import { serveRecordings } from './recordings.ts';
 import { type ServiceView, serveApi } from './routes.ts';
@@ -74,6 +75,14 @@ export async function startApi(options: ApiOptions): Promise<ApiServer> {
   serveCatalogue(app, evc.curator, options.uploads);
   options.stream.serve(app);
   const { store, runner, recorder, operator } = evc;
+  servePage(app, {
+    name: options.service().hosts[0] ?? 'EVC',
+    tokenHash: options.tokenHash,
+    runner,
+    recorder,
+    find: (words) => operator.find(words),
+    now: Date.now,
+  });
   serveRecordings(app, { store, runner, recorder, find: (words) => operator.find(words) });
   try {
     await app.listen({ host, port });

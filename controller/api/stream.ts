@@ -19,8 +19,8 @@ export interface StepView {
 const mostReaders = 50;
 /** A comment now and then, so that whatever stands between does not take the silence for an end, ms. */
 const pulse = 15_000;
-/** Bytes that may wait for a slow reader before it is cut. */
-const backlog = 4 * 1024 * 1024;
+/** Bytes that may wait for a slow reader before it misses steps. */
+const backlog = 1024 * 1024;
 
 export class StepStream {
   readonly #readers = new Set<(text: string) => void>();
@@ -39,11 +39,18 @@ export class StepStream {
       reply.hijack();
       const { raw } = reply;
       raw.writeHead(200, { 'content-type': 'text/event-stream', 'cache-control': 'no-store' });
+      let dropped = 0;
       const write = (text: string) => {
-        if (raw.writableLength > backlog) raw.destroy();
-        else raw.write(text);
+        if (raw.writableLength > backlog) {
+          dropped++;
+          return;
+        }
+        // Whoever was too slow is told what it missed, as soon as there is room for it.
+        if (dropped > 0) raw.write(`event: dropped\ndata: {"dropped":${dropped}}\n\n`);
+        dropped = 0;
+        raw.write(text);
       };
-      const timer = setInterval(() => write(':\n\n'), pulse);
+      const timer = setInterval(() => raw.writableLength > backlog || write(':\n\n'), pulse);
       this.#readers.add(write);
       request.raw.once('close', () => {
         clearInterval(timer);

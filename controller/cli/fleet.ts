@@ -51,6 +51,11 @@ export class Fleet {
     return this.#api;
   }
 
+  /** The inspector's address, with the token behind the #, where no server sees it; the page takes it away at once. */
+  get page(): string {
+    return `${this.api.url}/#token=${encodeURIComponent(new DataFolder(this.evcFolder).token() ?? '')}`;
+  }
+
   get devices(): FleetDevice[] {
     return [...this.#devices.values()];
   }
@@ -133,9 +138,13 @@ export class Fleet {
   }
 
   spawnDevice(device: FleetDevice, args: readonly string[]): Child {
-    return this.#spawn(device.name, 'eve', ['run', '--json', '--state', device.folder, ...args], (line) =>
-      this.#happened((line as DeviceHappening).at, () => device.take(line as DeviceHappening, this.#story)),
-    );
+    const common = ['run', '--json', '--inspect', '0', '--state', device.folder];
+    return this.#spawn(device.name, 'eve', [...common, ...args], (line) => {
+      const { kind, url } = line as { kind?: string; url?: string };
+      if (kind === 'inspector') device.page = url ?? '';
+      else
+        this.#happened((line as DeviceHappening).at, () => device.take(line as DeviceHappening, this.#story));
+    });
   }
 
   tell(steps: readonly StoryStep[]): void {
@@ -209,6 +218,8 @@ export class FleetDevice {
   readonly name: string;
   readonly folder: string;
   readonly #fleet: Fleet;
+  /** Address of its own page; empty before it says so. */
+  page = '';
   /** State and context of each component, of this boot. */
   readonly components = new Map<string, { state: unknown; context: Record<string, unknown> }>();
   /** Regions of its record. */

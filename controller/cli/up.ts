@@ -88,6 +88,7 @@ async function play(
   const images = chosen.map((name) => fleet.image(...planOf(name).image));
   for (const image of images) image.catch(() => undefined);
   await fleet.startEvc();
+  narrator.say(`watch it: ${fleet.page}`);
   if (chosen.some((name) => planOf(name).account === 'locked'))
     await fleet.api.send('POST', '/api/v1/accounts', { id: 'locked', locationLock: true });
   for (const name of chosen) narrator.begin(name, `${planOf(name).title} · ${planOf(name).device}`);
@@ -200,7 +201,9 @@ function explore(fleet: Fleet): string {
   const [device] = fleet.devices;
   const other = fleet.devices.find(({ record }) => record.integrity === 'uud') ?? device;
   return `
-EVC and the devices stay up. In another terminal, in this folder:
+EVC and the devices stay up. In a browser:
+  ${fleet.page}
+${fleet.devices.map(({ name, page }) => (page === '' ? '' : `  ${page.padEnd(25)} the charts of ${name} itself\n`)).join('')}In another terminal, in this folder:
   export EVC_DATA=${fleet.evcFolder}
   npx evc status
   npx evc why ${other?.name ?? ''}

@@ -4,6 +4,7 @@ import { join, resolve } from 'node:path';
 import { SlotStore } from '../baseos/slots.ts';
 import { systemClock } from '../clock.ts';
 import { EdgeNode, type NodeEvent } from '../edge-node.ts';
+import { inspectPortOf, serveInspector } from '../inspect.ts';
 import { dialTls, readServer } from '../link/dial.ts';
 import type { Dialled } from '../link/uplink.ts';
 import { rootCertificate, rootCertificateFile } from '../node.ts';
@@ -28,6 +29,8 @@ export interface RunOptions extends FolderOptions, BoardOptions {
   record?: string;
   /** How many recordings of attempts are kept. */
   attempts?: string;
+  /** Port of the inspector's page on this machine. */
+  inspect?: string;
 }
 
 const attemptsKept = 5;
@@ -40,7 +43,18 @@ export async function runDevice(options: RunOptions): Promise<void> {
   const locate = locationOf(options.location);
   const vault = vaultChoiceOf(options.vault);
   const spec = await prepare(options, folders);
+  const inspectPort = options.inspect === undefined ? null : inspectPortOf(options.inspect);
   const recording = startRecording(options, folders);
+  const inspector =
+    recording && inspectPort !== null
+      ? await serveInspector(recording.recorder, inspectPort, () => systemClock.now())
+      : null;
+  if (inspector)
+    process.stdout.write(
+      options.json
+        ? `${JSON.stringify({ kind: 'inspector', url: inspector.url })}\n`
+        : `the charts of this device: ${inspector.url}\n`,
+    );
   const node = new EdgeNode({
     folders,
     clock: systemClock,
@@ -58,6 +72,7 @@ export async function runDevice(options: RunOptions): Promise<void> {
     await ended;
   } finally {
     await node.powerOff();
+    await inspector?.close();
     await recording?.close();
   }
 }
@@ -67,7 +82,7 @@ export async function runDevice(options: RunOptions): Promise<void> {
  * wanted. Throws Failure.
  */
 export function startRecording(
-  options: Pick<RunOptions, 'record' | 'attempts'>,
+  options: Pick<RunOptions, 'record' | 'attempts' | 'inspect'>,
   folders: Folders,
   component?: string,
 ): { recorder: DeviceRecorder; close(): Promise<void> } | null {
@@ -76,7 +91,8 @@ export function startRecording(
     const hint = 'how many recordings of attempts to keep: a number from 0 to 1000';
     throw new Failure(`--attempts ${options.attempts}`, hint, exitCodes.usage);
   }
-  if (options.record === undefined && keep === 0) return null;
+  const inspected = options.inspect !== undefined && component === undefined;
+  if (options.record === undefined && keep === 0 && !inspected) return null;
   const recorder = new DeviceRecorder({ clock: systemClock });
   const closing: (() => Promise<void>)[] = [];
   if (options.record !== undefined) {
@@ -96,7 +112,7 @@ export function startRecording(
     const ring = new AttemptRing(recorder, { folder: join(folders.persist, 'recordings'), keep });
     closing.push(() => ring.close());
   }
-  if (closing.length === 0) return null;
+  if (closing.length === 0 && !inspected) return null;
   return {
     recorder,
     async close() {

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
+import WebSocket, { type ClientOptions } from 'ws';
 import { type ApiServer, startApi } from '../../../controller/api/server.ts';
 import { StepStream } from '../../../controller/api/stream.ts';
 import { systemClock } from '../../../controller/clock.ts';
@@ -132,6 +133,7 @@ const routes: [method: string, path: string, body?: object][] = [
   ['POST', '/api/v1/images', { version: '1', logs: ['AAAA'] }],
   ['POST', '/api/v1/uploads'],
   ['GET', '/api/v1/events'],
+  ['GET', '/api/v1/guests/recording'],
 ];
 
 for (const [method, path, body] of routes) {
@@ -317,6 +319,35 @@ test('a token is known by its hash alone', async () => {
   });
   assert.equal(holders, ['token']);
   assert.is(statSync(data.file('token')).mode & 0o777, 0o600);
+});
+
+test('the inspector’s page is there for everybody, with nothing in it', async () => {
+  const { status, headers, body } = await call('GET', '/', undefined, {}, null);
+  assert.is(status, 200);
+  assert.match(`${headers['content-security-policy']}`, "default-src 'none'; script-src 'self'");
+  assert.not.match(body.toString(), /<script>|https?:/);
+  assert.equal((await call('GET', '/inspector.json', undefined, {}, null)).json.by, 'evc');
+});
+
+test('clients of Stately’s inspector are let in with the token, and with no other', async () => {
+  const ca = data.pki().root.toString();
+  const answerTo = (path: string) =>
+    new Promise((resolve) => {
+      const socket = new WebSocket(`wss://127.0.0.1:${api.port}${path}`, [], {
+        ca,
+        servername: 'localhost',
+      } as ClientOptions);
+      socket.on('open', () => resolve('open'));
+      socket.on('unexpected-response', (_, response) => resolve(response.statusCode));
+      socket.on('error', () => undefined);
+      socket.on('close', () => undefined);
+      socket.on('open', () => socket.close());
+    });
+  assert.is(await answerTo('/inspect'), 401);
+  assert.is(await answerTo(`/inspect?token=${token}x`), 401);
+  assert.is(await answerTo(`/api/v1/events?token=${token}`), 404);
+  assert.is(await answerTo(`/inspect?token=${token}`), 'open');
+  assert.is(await answerTo(`/inspect?token=${token}&device=nobody`), 'open');
 });
 
 test.run();

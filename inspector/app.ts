@@ -1,0 +1,408 @@
+// The page: reads the address, opens what it names, and shows the view that it names. Everything is read; nothing is changed.
+import { el, put } from './element.ts';
+import { type Guest, receiveGuests } from './guests.ts';
+import { help } from './help.ts';
+import { Model, readLive, readTrack } from './model.ts';
+import { playbar } from './playbar.ts';
+import { denied, fileSource, live, type Server, SourceError, token, whoServes } from './source.ts';
+import { shorten, shortHash } from './text.ts';
+import { Track } from './track.ts';
+import type { Page, View, ViewName } from './view.ts';
+import { chartsView } from './views/charts.ts';
+import { devicesView } from './views/devices.ts';
+import { evidenceView } from './views/evidence.ts';
+import { recordingsView } from './views/recordings.ts';
+import { sequenceView } from './views/sequence.ts';
+import { timelineView } from './views/timeline.ts';
+
+const makers: Readonly<Record<ViewName, (page: Page) => View>> = {
+  devices: devicesView,
+  charts: chartsView,
+  sequence: sequenceView,
+  timeline: timelineView,
+  evidence: evidenceView,
+  recordings: recordingsView,
+};
+const names = Object.keys(makers) as ViewName[];
+/** ms between two tries to get at a live recording again; doubles up to the second. */
+const firstPause = 1000;
+const longestPause = 15_000;
+
+const model = new Model((work) => requestAnimationFrame(work));
+let server: Server = { by: 'nobody' };
+let view: View | null = null;
+let viewName: ViewName | null = null;
+let watching: AbortController | null = null;
+let watched: string | null = null;
+let state = '';
+
+const nav = el('nav.views', { 'aria-label': 'views' });
+const subject = el('button.subject', {
+  title: 'choose a device (1)',
+  onclick: () => page.go({ view: server.by === 'evc' ? 'devices' : 'recordings' }),
+});
+const search = el('input.search', {
+  type: 'search',
+  placeholder: 'search  /',
+  'aria-label': 'search',
+  spellcheck: false,
+  oninput: () => model.changed(),
+});
+const theme = el(
+  'button.tool',
+  { title: 'light or dark (t)', 'aria-label': 'light or dark', onclick: otherTheme },
+  '◐',
+);
+const helpButton = el(
+  'button.tool',
+  { title: 'keys (?)', 'aria-label': 'keys', onclick: () => helpDialog.showModal() },
+  '?',
+);
+const helpDialog = help();
+const notice = el('div.notice', { role: 'alert', hidden: true });
+const main = el('main');
+const bar = playbar(model);
+
+const page: Page = {
+  model,
+  get server() {
+    return server;
+  },
+  address: new URLSearchParams(),
+  go(fields) {
+    const next = new URLSearchParams(page.address);
+    for (const [name, value] of Object.entries(fields)) {
+      if (value === null) next.delete(name);
+      else next.set(name, value);
+    }
+    const text = `#${next}`;
+    if (text === location.hash) return;
+    // A step is no page of its own for the browser's back button, a view is.
+    if ('view' in fields || 'device' in fields) location.hash = text;
+    else {
+      history.replaceState(null, '', text);
+      read();
+    }
+  },
+  openDevice(id) {
+    if (id !== '')
+      page.go({
+        view: viewName === 'devices' || viewName === null ? 'charts' : viewName,
+        device: id,
+        line: null,
+        evidence: null,
+        chart: null,
+      });
+  },
+  openTrack(track) {
+    unwatch();
+    model.show(track);
+    page.go({ view: 'timeline', device: null, line: null, evidence: null, chart: null });
+  },
+  async openFiles(files) {
+    for (const file of [...files].slice(0, 20)) {
+      page.say(`reads ${shorten(file.name, 80)} …`);
+      try {
+        const track = await readTrack(fileSource(file), (done) =>
+          page.say(`reads ${shorten(file.name, 80)}: ${Math.round((100 * done) / Math.max(1, file.size))} %`),
+        );
+        unwatch();
+        model.show(track);
+        page.say('');
+        for (const note of track.notes) page.say(`${shorten(file.name, 80)}: ${note}`, 'trouble');
+        page.go({
+          view: files instanceof FileList && files.length > 1 ? 'recordings' : 'timeline',
+          device: null,
+          line: null,
+          evidence: null,
+          chart: null,
+        });
+      } catch (error) {
+        page.say(
+          `${shorten(file.name, 80)} was not opened: ${shorten((error as Error).message, 300)}`,
+          'refused',
+        );
+      }
+    }
+    model.changed();
+  },
+  say(text, weight) {
+    notice.hidden = text === '';
+    notice.className = `notice ${weight ?? ''}`;
+    put(
+      notice,
+      el('span', {}, text),
+      el('button.close', { title: 'close', onclick: () => page.say('') }, '×'),
+    );
+  },
+  search: () => search.value.trim().toLowerCase(),
+};
+
+function read(): void {
+  const address = new URLSearchParams(location.hash.slice(1));
+  const given = address.get('token');
+  if (given !== null) {
+    // It must not stay where it can be seen, copied or kept in the history.
+    token.set(given);
+    address.delete('token');
+    history.replaceState(null, '', `#${address}`);
+  }
+  page.address = address;
+  const usual: ViewName = server.by === 'evc' ? 'devices' : server.by === 'eve' ? 'charts' : 'recordings';
+  const wanted = names.find((name) => name === address.get('view')) ?? usual;
+  watch();
+  if (wanted !== viewName) show(wanted);
+  model.changed();
+}
+
+function show(name: ViewName): void {
+  view?.close?.();
+  viewName = name;
+  view = makers[name](page);
+  put(main, view.element);
+  put(
+    nav,
+    names
+      .filter((one) => one !== 'devices' || server.by === 'evc')
+      .map((one) =>
+        el(
+          'button.view-tab',
+          { 'aria-current': one === name ? 'page' : undefined, onclick: () => page.go({ view: one }) },
+          one,
+        ),
+      ),
+  );
+}
+
+/** Follows what the address names, until it names something else. */
+function watch(): void {
+  const device = page.address.get('device');
+  const wanted =
+    server.by === 'evc'
+      ? device
+      : server.by === 'eve'
+        ? (device ?? (model.track === null || watched !== null ? '' : null))
+        : null;
+  if (wanted === watched || wanted === null) return;
+  unwatch();
+  watched = wanted;
+  if (wanted === null) return;
+  watching = new AbortController();
+  void keepWatching(wanted, watching.signal);
+}
+
+function unwatch(): void {
+  watching?.abort();
+  watching = null;
+  watched = null;
+}
+
+async function keepWatching(device: string, signal: AbortSignal): Promise<void> {
+  let pause = firstPause;
+  while (!signal.aborted) {
+    try {
+      if (state !== 'lost') state = 'connects';
+      if (server.by === 'nobody') return;
+      const pieces = await live(server.by, device, signal);
+      const name = device === '' ? server.name : device;
+      await readLive(
+        pieces,
+        () => {
+          const track = new Track(name, true);
+          if (state === 'lost') page.say('');
+          state = 'live';
+          pause = firstPause;
+          model.show(track);
+          return track;
+        },
+        (track) => model.grown(track),
+      );
+      state = 'begins anew';
+    } catch (error) {
+      if (signal.aborted) return;
+      if (error instanceof SourceError && error.status === 401) return;
+      state = 'lost';
+      page.say(`${(error as Error).message}; tries again`, 'trouble');
+    }
+    model.changed();
+    await new Promise((resolve) => setTimeout(resolve, pause));
+    pause = Math.min(longestPause, pause * 2);
+  }
+}
+
+/** Asks once for the token, and goes on. */
+function askToken(): void {
+  if (document.querySelector('dialog.token')) return;
+  token.forget();
+  const input = el('input', { type: 'password', autocomplete: 'off', 'aria-label': 'token', required: true });
+  const form = el(
+    'form',
+    { method: 'dialog' },
+    el('h2', {}, 'Token'),
+    el(
+      'p.quiet',
+      {},
+      'EVC wants the administrator’s token, which evc init printed. This tab keeps it until it is closed.',
+    ),
+    input,
+    el('button.primary', {}, 'Go on'),
+  );
+  const dialog = el(
+    'dialog.token',
+    {
+      onclose: () => {
+        dialog.remove();
+        if (input.value.trim() === '')
+          return page.say(
+            'Without the token there is nothing to see but files that are dropped here.',
+            'trouble',
+          );
+        token.set(input.value.trim());
+        unwatch();
+        viewName = null;
+        page.say('');
+        read();
+      },
+    },
+    form,
+  );
+  document.body.append(dialog);
+  dialog.showModal();
+}
+
+function otherTheme(): void {
+  const other = document.documentElement.dataset.theme === 'dark' ? 'light' : 'dark';
+  document.documentElement.dataset.theme = other;
+  localStorage.setItem('theme', other);
+  model.changed();
+}
+
+function key(event: KeyboardEvent): void {
+  const typing = event.target instanceof HTMLInputElement && event.target.type !== 'range';
+  if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector('dialog[open]')) return;
+  if (event.key === 'Escape' && typing) {
+    search.value = '';
+    search.blur();
+    model.changed();
+    return;
+  }
+  if (typing || event.target instanceof HTMLSelectElement) return;
+  const onButton =
+    event.target instanceof HTMLButtonElement ||
+    (event.target instanceof HTMLElement && event.target.tagName === 'SUMMARY');
+  const shown = names.filter((one) => one !== 'devices' || server.by === 'evc');
+  const actions: Record<string, () => void> = {
+    '/': () => search.focus(),
+    '?': () => helpDialog.showModal(),
+    t: otherTheme,
+    r: () => void model.nextRefusal(),
+    f: () => model.follow(),
+    ArrowRight: () => {
+      model.pause();
+      model.step(1);
+    },
+    ArrowLeft: () => {
+      model.pause();
+      model.step(-1);
+    },
+  };
+  if (!onButton) actions[' '] = () => (model.playing ? model.pause() : model.play());
+  const number = names.indexOf(shown[Number(event.key) - (server.by === 'evc' ? 1 : 1)] as ViewName);
+  const taken = view?.key?.(event) ?? false;
+  if (!taken) {
+    const action =
+      actions[event.key] ??
+      (number >= 0 && /^\d$/.test(event.key) ? () => page.go({ view: names[number] as string }) : undefined);
+    if (!action) return;
+    action();
+  }
+  event.preventDefault();
+}
+
+function update(): void {
+  view?.update();
+  bar.update();
+  if (viewName === 'devices' || viewName === 'recordings') bar.element.hidden = true;
+  const { track } = model;
+  const stand = track?.stand(model.at);
+  const { serial } = stand?.get('device-record')?.context ?? stand?.get('client')?.context ?? {};
+  const what =
+    (typeof serial === 'string' ? shorten(serial, 40) : '') ||
+    (track
+      ? track.live && /^[0-9a-f]{64}$/.test(track.name)
+        ? shortHash(track.name)
+        : shorten(track.name, 40)
+      : 'no recording');
+  put(
+    subject,
+    el(`span.dot.${track?.live ? (state === 'live' ? 'good' : 'warn') : 'file'}`),
+    what,
+    track?.live && state !== 'live' && el('span.quiet', {}, ` ${state}`),
+  );
+}
+
+function listen(): void {
+  addEventListener('hashchange', read);
+  addEventListener('keydown', key);
+  addEventListener('dragover', (event) => {
+    event.preventDefault();
+    document.body.classList.add('dropping');
+  });
+  addEventListener('dragleave', (event) => {
+    if (event.relatedTarget === null) document.body.classList.remove('dropping');
+  });
+  addEventListener('drop', (event) => {
+    event.preventDefault();
+    document.body.classList.remove('dropping');
+    void page.openFiles(event.dataTransfer?.files ?? []);
+  });
+  addEventListener('error', (event) => page.say(`the page failed: ${event.message}`, 'refused'));
+  addEventListener('unhandledrejection', (event) => {
+    const { reason } = event as { reason: unknown };
+    page.say(`the page failed: ${reason instanceof Error ? reason.message : 'unknown'}`, 'refused');
+  });
+}
+
+async function start(): Promise<void> {
+  const dark = matchMedia('(prefers-color-scheme: dark)');
+  const paint = () => {
+    document.documentElement.dataset.theme =
+      localStorage.getItem('theme') ?? (dark.matches ? 'dark' : 'light');
+    model.changed();
+  };
+  dark.addEventListener('change', paint);
+  paint();
+  document.body.append(
+    el(
+      'header',
+      {},
+      el('a.brand', { href: '#', title: 'eve-attest inspector' }, 'eve', el('b', {}, 'attest')),
+      subject,
+      nav,
+      search,
+      theme,
+      helpButton,
+    ),
+    notice,
+    main,
+    bar.element,
+    helpDialog,
+  );
+  model.onChange(update);
+  listen();
+  denied.ask = askToken;
+  server = await whoServes();
+  read();
+  receiveGuests(window, (guest: Guest) => {
+    unwatch();
+    const track = new Track(guest.name, true);
+    model.show(track);
+    page.go({ view: 'charts', device: null });
+    guest.onLines((lines) => {
+      track.add(lines);
+      model.grown(track);
+    });
+  });
+}
+
+void start();

@@ -1,0 +1,66 @@
+// The page as files over HTTP, for whoever serves it: EVC, and a device on its own machine. Nothing but these files, and with
+// headers that let the page run its own script and talk to the server that it came from, and to nobody else.
+import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+
+export interface PageFile {
+  type: string;
+  bytes: Buffer;
+}
+
+const types: Readonly<Record<string, string>> = {
+  'index.html': 'text/html; charset=utf-8',
+  'app.js': 'text/javascript; charset=utf-8',
+  'layout-worker.js': 'text/javascript; charset=utf-8',
+  'style.css': 'text/css; charset=utf-8',
+  'icon.svg': 'image/svg+xml',
+};
+
+export const pageHeaders: Readonly<Record<string, string>> = {
+  'content-security-policy': [
+    "default-src 'none'",
+    "script-src 'self'",
+    "style-src 'self'",
+    "img-src 'self'",
+    "connect-src 'self'",
+    "worker-src 'self'",
+    "base-uri 'none'",
+    "form-action 'none'",
+    // A page of this machine may hold it in a frame, as Stately's clients do; it is read-only, so there is nothing to click away.
+    "frame-ancestors 'self' http://localhost:* http://127.0.0.1:*",
+  ].join('; '),
+  'x-content-type-options': 'nosniff',
+  'referrer-policy': 'no-referrer',
+  'cross-origin-resource-policy': 'same-origin',
+  'permissions-policy': 'camera=(), geolocation=(), microphone=(), usb=()',
+  'cache-control': 'no-cache',
+};
+
+/** The files of the page by path, `/` and all; empty where it was never built. */
+export function pageFiles(): ReadonlyMap<string, PageFile> {
+  // Beside this file where everything is built; in dist/ where it runs from its sources.
+  const folder = [join(import.meta.dirname, '..'), join(import.meta.dirname, '../../dist/inspector')].find(
+    (place) => existsSync(join(place, 'app.js')),
+  );
+  const files = new Map<string, PageFile>();
+  if (folder === undefined) return files;
+  for (const [name, type] of Object.entries(types)) {
+    const path = join(folder, name);
+    if (!existsSync(path)) continue;
+    const file = { type, bytes: readFileSync(path) };
+    files.set(`/${name}`, file);
+    if (name === 'index.html') files.set('/', file);
+  }
+  return files;
+}
+
+/** Where a message of a chart client may come from: this machine, or the page itself. */
+export function isLocal(origin: string | undefined, host: string | undefined): boolean {
+  if (origin === undefined) return true;
+  try {
+    const { hostname, host: named } = new URL(origin);
+    return named === host || ['localhost', '127.0.0.1', '[::1]'].includes(hostname);
+  } catch {
+    return false;
+  }
+}

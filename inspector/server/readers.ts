@@ -1,0 +1,114 @@
+// Lines of a recording to whoever reads along over HTTP. Nobody who reads slowly is waited for: beyond a bounded backlog lines
+// are dropped for that reader, and it is told how many.
+import type { ServerResponse } from 'node:http';
+import { type Line, recordingFormat, recordingVersion } from '../../formats/recording/format.ts';
+
+/** What a recorder tells its lines to. */
+export interface LineSink {
+  line(text: string): void;
+  room(): boolean;
+}
+
+export const recordingType = 'application/x-ndjson';
+/** Bytes that may wait for a slow reader. */
+export const backlog = 4 * 1024 * 1024;
+/** An empty line now and then, so that whatever stands between does not take the silence for an end, ms. */
+const pulse = 15_000;
+
+/** Begins an answer that has no end; the sink writes to it. `gone` is called when the reader is. */
+export function streamTo(
+  response: ServerResponse,
+  headers: Readonly<Record<string, string>>,
+  gone: () => void,
+): LineSink {
+  response.writeHead(200, { ...headers, 'content-type': recordingType, 'cache-control': 'no-store' });
+  response.flushHeaders();
+  const room = () => response.writableLength < backlog;
+  const timer = setInterval(() => room() && response.write('\n'), pulse);
+  timer.unref();
+  response.once('close', () => {
+    clearInterval(timer);
+    gone();
+  });
+  return { line: (text) => void response.write(`${text}\n`), room };
+}
+
+/** Lines that come from elsewhere, told to every reader: those that say how things stand first. */
+export class Readers {
+  readonly #by: string;
+  readonly #sinks = new Map<LineSink, number>();
+  /** The charts and actors of guests, and where they stand: for a reader that comes later. */
+  readonly #standing = new Map<string, Line>();
+  #n = 0;
+
+  constructor(by: string) {
+    this.#by = by;
+  }
+
+  get count(): number {
+    return this.#sinks.size;
+  }
+
+  add(line: Line): void {
+    this.#keep(line);
+    for (const sink of this.#sinks.keys()) this.#tell(sink, line);
+  }
+
+  attach(sink: LineSink, now: number): () => void {
+    sink.line(
+      JSON.stringify({
+        recording: recordingFormat,
+        version: recordingVersion,
+        made: now,
+        by: this.#by,
+        device: '',
+      }),
+    );
+    for (const line of this.#standing.values()) this.#tell(sink, line, false);
+    this.#sinks.set(sink, 0);
+    return () => this.#sinks.delete(sink);
+  }
+
+  #tell(sink: LineSink, line: Line, counted = true): void {
+    const missed = this.#sinks.get(sink) ?? 0;
+    if (counted && !sink.room()) {
+      this.#sinks.set(sink, missed + 1);
+      return;
+    }
+    if (missed > 0) {
+      this.#sinks.set(sink, 0);
+      const { at, mono } = line;
+      const why = 'the reader was too slow';
+      sink.line(
+        JSON.stringify({
+          n: this.#n++,
+          at,
+          mono,
+          component: 'recorder',
+          kind: 'dropped',
+          lines: missed,
+          why,
+        }),
+      );
+      for (const one of this.#standing.values()) sink.line(JSON.stringify({ ...one, n: this.#n++ }));
+      return;
+    }
+    sink.line(JSON.stringify({ ...line, n: this.#n++ }));
+  }
+
+  #keep(line: Line): void {
+    if (line.kind === 'chart') this.#standing.set(`chart ${line.hash}`, line);
+    else if (line.kind === 'actor') this.#standing.set(`actor ${line.actor}`, line);
+    else if (line.kind === 'snapshot') {
+      const begun = this.#standing.get(`actor ${line.actor}`);
+      if (begun?.kind !== 'actor') return;
+      const context = { ...begun.context, ...line.context };
+      for (const name of line.removed ?? []) delete context[name];
+      this.#standing.set(`actor ${line.actor}`, { ...begun, value: line.value, context, restored: true });
+    } else if (line.kind === 'stop') {
+      const begun = this.#standing.get(`actor ${line.actor}`);
+      if (begun?.kind === 'actor') this.#standing.delete(`chart ${begun.hash}`);
+      this.#standing.delete(`actor ${line.actor}`);
+    }
+  }
+}
