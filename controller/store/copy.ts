@@ -39,6 +39,19 @@ const tables: readonly Table[] = [
     key: ['id'],
   },
   { name: 'blobs', columns: { sha256: 'text', bytes: 'bytea' }, key: ['sha256'] },
+  {
+    name: 'attempts',
+    columns: {
+      ...{ device: 'text', attempt: 'bigint', begun: 'bigint', ended: 'bigint', steps: 'bigint' },
+      ...{ size: 'bigint', dropped: 'bigint', evidence: 'text', outcome: 'text' },
+    },
+    key: ['device', 'attempt'],
+  },
+  {
+    name: 'attempt_lines',
+    columns: { seq: 'bigint', device: 'text', attempt: 'bigint', lines: 'text' },
+    key: ['seq'],
+  },
   { name: 'documents', columns: { kind: 'text', id: 'text', body: 'text' }, key: ['kind', 'id'] },
 ];
 
@@ -76,6 +89,9 @@ export async function copyStore(
       }
       await client.query(
         "select setval('journal_seq', (select coalesce(max(seq), 0) + 1 from journal), false)",
+      );
+      await client.query(
+        "select setval(pg_get_serial_sequence('attempt_lines', 'seq'), (select coalesce(max(seq), 0) + 1 from attempt_lines), false)",
       );
       await client.query('commit');
       return { rows };
@@ -146,7 +162,7 @@ async function copyTable(source: Database.Database, client: pg.PoolClient, table
     const more = name === 'effects' ? { columns: ', leased', values: ', 0' } : { columns: '', values: '' };
     const update = changed.map((column) => `${column} = excluded.${column}`).join(', ');
     await client.query(
-      `insert into ${name} (${list}${more.columns}) select ${list}${more.values} from copied on conflict (${key.join(', ')}) do update set ${update}`,
+      `insert into ${name} (${list}${more.columns}) overriding system value select ${list}${more.values} from copied on conflict (${key.join(', ')}) do update set ${update}`,
     );
   }
   await client.query('drop table copied');

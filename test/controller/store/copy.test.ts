@@ -21,6 +21,8 @@ async function all(store: Store): Promise<unknown> {
       await store.journal(device, 10_000),
       await store.escrowed(device, 1),
       await store.evidence(`evidence ${device}`),
+      await store.attempts(device),
+      await store.attemptLines(device, 1),
     ]),
   );
   const documents = [await store.all('account'), await store.all('setting')];
@@ -51,6 +53,7 @@ async function fill(store: Store, count: number): Promise<void> {
         effects: [{ id: `e${i}`, device, type: 'push', params: { text: '\0"\u{1f600}' } }],
         setTimers: [{ timer: 't', at: i }],
         escrow: { device, version: 1, keyId: 'k', box: Uint8Array.of(i & 255, 0, 255), at: 5 },
+        attempt: { begins: true, lines: [`line ${i}`], standing: () => 'stands' },
         evidence: { id: `evidence ${device}`, bytes: new Uint8Array(100).fill(i), at: 6 },
       }),
     );
@@ -75,6 +78,9 @@ if (await needDebian(['postgresql-15'], [])) {
       const database = await PostgresStore.open({ url, lease: -1 });
       await same(database, file);
 
+      await file.commit(
+        stepOf('d1', 1, { attempt: { begins: false, lines: ['later'], standing: () => 's' } }),
+      );
       await file.commit(stepOf('d0', 1, { clearTimers: ['t'], snapshot: { late: true } }));
       await file.commit(stepOf('new', 0));
       await file.done('e5');
