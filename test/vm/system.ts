@@ -124,12 +124,14 @@ function libraryPath(name: string): string {
 }
 
 function agentFiles(): ArchiveFile[] {
-  const files: ArchiveFile[] = ['package.json', 'bin/eve.js', 'device/native/build/addon.node'].map(
-    (path) => ({
-      path: `opt/eve/${path}`,
-      content: { file: join(root, path) },
-    }),
-  );
+  const files: ArchiveFile[] = [
+    ...['package.json', 'bin/eve.js', 'device/native/build/addon.node'],
+    // By which the suite finds the addon.
+    'device/native/build.js',
+  ].map((path) => ({
+    path: `opt/eve/${path}`,
+    content: { file: join(root, path) },
+  }));
   const below = (folder: string, place: string) => {
     for (const path of filesBelow(join(root, folder)))
       files.push({ path: `opt/eve/${place}/${path}`, content: { file: join(root, folder, path) } });
