@@ -56,6 +56,8 @@ export class Machine {
     mkdirSync(this.#tpmFolder, { recursive: true });
     copyFileSync(parts.firmware.variables, join(folder, 'variables.fd'));
     certify(this.#tpmFolder);
+    // Whatever ends us ends the guest, and with it its TPM.
+    process.once('exit', () => this.#qemu?.kill('SIGKILL'));
   }
 
   /** Certificates of the authority that vouches for its TPM. */
