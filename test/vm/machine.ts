@@ -56,6 +56,8 @@ export class Machine {
     mkdirSync(this.#tpmFolder, { recursive: true });
     copyFileSync(parts.firmware.variables, join(folder, 'variables.fd'));
     certify(this.#tpmFolder);
+    // Whatever ends us ends the guest, and with it its TPM.
+    process.once('exit', () => this.#qemu?.kill('SIGKILL'));
   }
 
   /** Certificates of the authority that vouches for its TPM. */
@@ -127,7 +129,7 @@ export class Machine {
 
   /** What a command in the guest prints. Rejects when it fails, or takes over `patience` ms. */
   async run(command: string, patience = 60_000): Promise<string> {
-    const shell = connect(this.#port, '127.0.0.1').setEncoding('latin1').setTimeout(patience);
+    const shell = connect(this.#port, '127.0.0.1').setEncoding('utf8').setTimeout(patience);
     shell.once('timeout', () => shell.destroy(new Error(`over ${patience / 1000} s: ${command}`)));
     // Its own standard input is the connection, and a program would read the rest of it.
     shell.write(`{ ${command}\n} </dev/null 2>&1; echo "ended $?"; exit\n`);

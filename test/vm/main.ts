@@ -51,6 +51,9 @@ async function play(): Promise<void> {
     say('EVC serves; a disk and a TPM are made in the factory, and EVC knows who vouches for the TPM');
     await story(machine, disk, evc, parts, { first, second });
     say('✓ S1 to S4 are as they must be');
+  } catch (error) {
+    if (machine) console.log(`${machine.lines.slice(-25).join('\n')}\n`);
+    throw error;
   } finally {
     await machine?.powerOff();
     await evc.stop();
@@ -243,6 +246,7 @@ async function evidenceHolds(machine: Machine, evc: EvcOnHost, step: string): Pr
   say(`${step.padEnd(6)} evc eventlog replay --pcrs, evc quote verify --log: ${verdict.split('\n')[0]}`);
 }
 
+for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(130));
 play().then(
   () => process.exit(0),
   (error: unknown) => {

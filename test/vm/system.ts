@@ -15,18 +15,9 @@ const modules = [
   ...['virtio_pci', 'virtio_blk', 'virtio_net', 'crc32c_generic', 'ext4', 'vfat', 'nls_cp437', 'nls_ascii'],
   ...['xts', 'cts', 'ecb', 'sha512_generic'],
 ];
-/** What the agent imports. */
-const packages = [
-  '@bufbuild/protobuf',
-  'aedes',
-  'commander',
-  'mqtt',
-  'node-forge',
-  'tar',
-  'valibot',
-  'xstate',
-];
-const folders = ['dist/broker', 'dist/device', 'dist/formats', 'dist/machines', 'dist/wasm'];
+/** What is EVC's alone; all else that is compiled, and that it needs, goes with the agent. */
+const foldersOfEvc = ['controller', 'test'];
+const packagesOfEvc = ['fastify', 'libsql', 'lru-cache', 'pg'];
 /** The suite of transports, for the TPM of the guest, and what it imports. */
 const suite = '.eve-attest/vm/tests';
 export const suiteFile = 'tests/test/device/tpm/transports/every.test.js';
@@ -124,17 +115,24 @@ function libraryPath(name: string): string {
 }
 
 function agentFiles(): ArchiveFile[] {
-  const files: ArchiveFile[] = ['package.json', 'bin/eve.js', 'device/native/build/addon.node'].map(
-    (path) => ({
-      path: `opt/eve/${path}`,
-      content: { file: join(root, path) },
-    }),
-  );
+  const files: ArchiveFile[] = [
+    ...['package.json', 'bin/eve.js', 'device/native/build/addon.node'],
+    // By which the suite finds the addon.
+    'device/native/build.js',
+  ].map((path) => ({
+    path: `opt/eve/${path}`,
+    content: { file: join(root, path) },
+  }));
   const below = (folder: string, place: string) => {
     for (const path of filesBelow(join(root, folder)))
       files.push({ path: `opt/eve/${place}/${path}`, content: { file: join(root, folder, path) } });
   };
-  for (const folder of folders) below(folder, folder);
+  const compiled = readdirSync(join(root, 'dist')).filter((name) => !foldersOfEvc.includes(name));
+  for (const name of compiled) below(`dist/${name}`, `dist/${name}`);
+  const { dependencies } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as {
+    dependencies: Record<string, string>;
+  };
+  const packages = Object.keys(dependencies).filter((name) => !packagesOfEvc.includes(name));
   for (const name of closureOf([...packages, ...suitePackages]))
     below(`node_modules/${name}`, `node_modules/${name}`);
   below(suite, 'tests');
