@@ -1,6 +1,6 @@
 // `eve`: the command of a device.
 import { Command, CommanderError, Option } from 'commander';
-import { exitCodes, explain } from './cli/failure.ts';
+import { exitCodes, explain, Failure } from './cli/failure.ts';
 import { locationForms, tpmForms } from './options.ts';
 
 // Commands are loaded when they run: making an image needs no broker.
@@ -51,7 +51,11 @@ withFolders(program.command('run').argument('[component]', 'runs this one alone,
   .addOption(new Option('--with-parent', 'ends when standard input does').hideHelp())
   .action(async (component, { processes, ...options }) => {
     if (options.inspect !== undefined && (processes || component !== undefined))
-      throw new CommanderError(2, 'eve.inspect', 'error: --inspect is for a device in one process');
+      throw new Failure(
+        '--inspect is for a device in one process',
+        'leave out --processes and the name of a component',
+        exitCodes.usage,
+      );
     if (component === undefined && !processes) return (await import('./cli/run.ts')).runDevice(options);
     const { runComponent, runDeviceSteps } = await import('./cli/run-processes.ts');
     return component === undefined || component === 'device-steps'
