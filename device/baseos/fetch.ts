@@ -89,10 +89,13 @@ async function download(wanted: BaseOsConfig, partial: string, from: number, how
       yield chunk;
     }
   };
+  const file = createWriteStream(partial, { flags: resumed ? 'a' : 'w' });
+  const closed = new Promise<void>((resolve) => file.once('close', resolve));
   try {
-    const file = createWriteStream(partial, { flags: resumed ? 'a' : 'w' });
     await pipeline(response, bounded, file, { signal: how.signal });
   } catch (error) {
+    // A write that is under way ends after the pipeline: nobody may continue from a size that still grows.
+    await closed;
     if (error instanceof Refusal) rmSync(partial, { force: true });
     const { code, syscall } = error as NodeJS.ErrnoException;
     const lost = code === 'ECONNRESET' || code === 'ERR_STREAM_PREMATURE_CLOSE' || syscall === 'read';
