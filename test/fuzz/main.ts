@@ -3,22 +3,13 @@ import { createHash } from 'node:crypto';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { parseArgs } from 'node:util';
+import { Argument, Command, type CommanderError, InvalidArgumentError } from 'commander';
 import { projectRoot } from '../kit/root.ts';
 import { type FuzzResult, fuzz } from './fuzzer.ts';
 import { targets } from './targets.ts';
 
-const { values, positionals } = parseArgs({
-  allowPositionals: true,
-  options: { minutes: { type: 'string', default: '10' }, seed: { type: 'string', default: '1' } },
-});
-const wanted = positionals.length === 0 ? targets : targets.filter(({ name }) => positionals.includes(name));
-const minutes = Number(values.minutes);
-if (wanted.length < positionals.length || !(minutes > 0)) {
-  console.error(`usage: npm run fuzz -- [TARGET…] [--minutes N] [--seed N]`);
-  console.error(`targets: ${targets.map(({ name }) => name).join(', ')}`);
-  process.exit(2);
-}
+const { args, seed, minutes } = readCommand();
+const wanted = args.length === 0 ? targets : targets.filter(({ name }) => args.includes(name));
 
 const root = new URL('../../', import.meta.url);
 const found = fileURLToPath(new URL('test/fuzz/found/', projectRoot));
@@ -34,7 +25,7 @@ let inputs = 0;
 for (const target of wanted) {
   const result = await fuzz(target, {
     seconds: (60 * minutes) / wanted.length,
-    seed: Number(values.seed),
+    seed,
     wanted: isOurs,
     onProgress: (so) => console.log(`  ${line(so)}`),
   });
@@ -52,3 +43,23 @@ for (const target of wanted) {
 }
 console.log(`${inputs} inputs, ${broken} broke a reader`);
 process.exit(broken === 0 ? 0 : 1);
+
+function readCommand(): { args: string[]; minutes: number; seed: number } {
+  const number = (text: string) => {
+    if (!(Number(text) > 0)) throw new InvalidArgumentError('a number above 0 belongs here');
+    return Number(text);
+  };
+  const command = new Command('npm run fuzz --')
+    .description('Looks for inputs that break a reader; those that do are kept in test/fuzz/found.')
+    .addArgument(new Argument('[target...]', 'all without any').choices(targets.map(({ name }) => name)))
+    .option('--minutes <number>', 'in all', number, 10)
+    .option('--seed <number>', 'the same inputs for the same seed', number, 1)
+    .addHelpText('after', '\nExit codes: 0 nothing broke; 1 something did; 2 wrong use.')
+    .exitOverride();
+  try {
+    command.parse();
+  } catch (error) {
+    process.exit((error as CommanderError).exitCode === 0 ? 0 : 2);
+  }
+  return { args: command.args, ...command.opts<{ minutes: number; seed: number }>() };
+}
