@@ -4,6 +4,7 @@ import Database from 'libsql';
 import pg from 'pg';
 import { migrate } from './postgres-schema.ts';
 import { StoreError } from './store.ts';
+import { inTransaction } from './transaction.ts';
 
 interface Table {
   name: string;
@@ -78,9 +79,7 @@ export async function copyStore(
     await migrate(pool, 'the database');
     // What is read is what was there when the first row was, whatever EVC writes meanwhile.
     source.exec('begin');
-    const client = await pool.connect();
-    try {
-      await client.query('begin');
+    return await inTransaction(pool, async (client) => {
       await refuseNewer(source, client);
       const rows: Copied['rows'] = {};
       for (const table of tables) {
@@ -93,14 +92,8 @@ export async function copyStore(
       await client.query(
         "select setval(pg_get_serial_sequence('attempt_lines', 'seq'), (select coalesce(max(seq), 0) + 1 from attempt_lines), false)",
       );
-      await client.query('commit');
       return { rows };
-    } catch (error) {
-      await client.query('rollback').catch(() => undefined);
-      throw error;
-    } finally {
-      client.release();
-    }
+    });
   } finally {
     source.close();
     await pool.end();

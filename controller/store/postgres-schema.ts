@@ -2,6 +2,7 @@
 // table of millions stays in pieces that vacuum and back-ups can handle; the journal by time, so that the old goes at once.
 import type pg from 'pg';
 import { StoreError } from './store.ts';
+import { inTransaction } from './transaction.ts';
 
 export const postgresVersion = 2;
 const recordParts = 16;
@@ -55,9 +56,7 @@ const maintenanceLock = '7305221194027812';
 
 /** Brings the tables to this version; one controller at a time does. Rejects with StoreError version. */
 export async function migrate(pool: pg.Pool, where: string): Promise<void> {
-  const client = await pool.connect();
-  try {
-    await client.query('begin');
+  await inTransaction(pool, async (client) => {
     await client.query(`select pg_advisory_xact_lock(${migrationLock})`);
     await client.query('create table if not exists evc_store (version integer not null)');
     const { rows } = await client.query<{ version: number }>('select version from evc_store');
@@ -70,13 +69,7 @@ export async function migrate(pool: pg.Pool, where: string): Promise<void> {
     for (const step of steps.slice(found)) await client.query(step);
     if (found === 0) await client.query('insert into evc_store (version) values ($1)', [postgresVersion]);
     else await client.query('update evc_store set version = $1', [postgresVersion]);
-    await client.query('commit');
-  } catch (error) {
-    await client.query('rollback').catch(() => undefined);
-    throw error;
-  } finally {
-    client.release();
-  }
+  });
 }
 
 const day = 86_400_000;
@@ -100,24 +93,15 @@ function monthOf(at: number): Month {
  * it at once one does.
  */
 export async function maintainJournal(pool: pg.Pool, now: number, keptDays: number): Promise<void> {
-  const client = await pool.connect();
-  try {
-    await client.query('begin');
+  await inTransaction(pool, async (client) => {
     const { rows } = await client.query<{ alone: boolean }>(
       `select pg_try_advisory_xact_lock(${maintenanceLock}) as alone`,
     );
-    if (rows[0]?.alone) {
-      const current = monthOf(now);
-      for (const month of [current, monthOf(current.to)]) await makePart(client, month);
-      await dropOlder(client, now - keptDays * day);
-    }
-    await client.query('commit');
-  } catch (error) {
-    await client.query('rollback').catch(() => undefined);
-    throw error;
-  } finally {
-    client.release();
-  }
+    if (!rows[0]?.alone) return;
+    const current = monthOf(now);
+    for (const month of [current, monthOf(current.to)]) await makePart(client, month);
+    await dropOlder(client, now - keptDays * day);
+  });
 }
 
 async function makePart(client: pg.PoolClient, { name, from, to }: Month): Promise<void> {

@@ -22,6 +22,7 @@ import {
   type TimerRow,
   TimerTaken,
 } from './store.ts';
+import { inTransaction } from './transaction.ts';
 
 export interface PostgresOptions {
   /** `postgres://user@host/database`, or a folder of a Unix socket in `?host=`. */
@@ -248,27 +249,19 @@ export class PostgresStore implements Store {
     change: (body: Body | null) => Body,
   ): Promise<Body> {
     this.#checkOpen();
-    let client: pg.PoolClient | null = null;
     try {
-      client = await this.#pool.connect();
-      await client.query('begin');
-      // A row that is not there yet cannot be locked, so its name is.
-      await client.query('select pg_advisory_xact_lock(hashtextextended($1, 0))', [`${kind} ${id}`]);
-      const { rows } = await client.query<Row>('select body from documents where kind = $1 and id = $2', [
-        kind,
-        id,
-      ]);
-      const body = change(rows[0] ? (JSON.parse(String(rows[0].body)) as Body) : null);
-      await client.query(putDocument, [kind, id, JSON.stringify(body)]);
-      await client.query('commit');
-      client.release();
-      return body;
+      return await inTransaction(this.#pool, async (client) => {
+        // A row that is not there yet cannot be locked, so its name is.
+        await client.query('select pg_advisory_xact_lock(hashtextextended($1, 0))', [`${kind} ${id}`]);
+        const { rows } = await client.query<Row>('select body from documents where kind = $1 and id = $2', [
+          kind,
+          id,
+        ]);
+        const body = change(rows[0] ? (JSON.parse(String(rows[0].body)) as Body) : null);
+        await client.query(putDocument, [kind, id, JSON.stringify(body)]);
+        return body;
+      });
     } catch (error) {
-      // The connection may be what failed: then it is closed, and the transaction with it.
-      await client?.query('rollback').then(
-        () => client?.release(),
-        (broken: Error) => client?.release(broken),
-      );
       throw storeError(this.#where, error);
     }
   }
