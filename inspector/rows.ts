@@ -13,6 +13,9 @@ export interface RowsOptions {
 /** Browsers draw nothing below some ten million pixels. */
 const tallest = 8_000_000;
 
+/** Keys that go a line down or up. */
+export const lineMoves: Readonly<Record<string, number>> = { ArrowDown: 1, j: 1, ArrowUp: -1, k: -1 };
+
 export class Rows {
   readonly element: HTMLElement;
   readonly #options: RowsOptions;
@@ -119,10 +122,7 @@ export class Rows {
   #key(event: KeyboardEvent): void {
     const page = Math.max(1, Math.floor(this.element.clientHeight / this.#options.height) - 1);
     const moves: Record<string, number> = {
-      ArrowDown: 1,
-      j: 1,
-      ArrowUp: -1,
-      k: -1,
+      ...lineMoves,
       PageDown: page,
       PageUp: -page,
       Home: -this.#count,

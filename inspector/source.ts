@@ -1,5 +1,6 @@
 // Where the page has its data from: EVC's API, a device that shows itself, or nobody, when it was opened as a file.
 // Everything is read; nothing here changes anything anywhere.
+import type { Finding } from '../machines/flow.ts';
 import type { Source } from './model.ts';
 
 /** What serves the page: `evc` wants the administrator's token, `eve` shows one device to this machine. */
@@ -13,15 +14,6 @@ export interface DeviceRow {
   trust: string;
   /** ms since the epoch. */
   seen: number;
-}
-
-export interface Finding {
-  code: string;
-  text: string;
-  pcr?: number;
-  event?: number;
-  seen?: string;
-  allowed?: string;
 }
 
 export interface DeviceDetails extends DeviceRow {

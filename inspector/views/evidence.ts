@@ -1,16 +1,12 @@
 // The evidence of an attempt as EVC judged it: its PCRs against the baseline, the events that moved, what was found.
 import type { Line } from '../../formats/recording/format.ts';
+import type { Finding } from '../../machines/flow.ts';
 import { bootLog, type LogEntry } from '../boot-log.ts';
 import { bytesOf, facts, reason } from '../details.ts';
 import { el, put } from '../element.ts';
 import { readTrack } from '../model.ts';
 import { Rows } from '../rows.ts';
-import {
-  type AttemptRow,
-  type Finding,
-  attempt as fetchAttempt,
-  attempts as listAttempts,
-} from '../source.ts';
+import { type AttemptRow, attempt as fetchAttempt, attempts as listAttempts } from '../source.ts';
 import { dateTime, shorten, shortHash } from '../text.ts';
 import type { Track } from '../track.ts';
 import type { Page, View } from '../view.ts';

@@ -1,9 +1,9 @@
 // The message chart: who told whom what, line by line. Only what can be seen is drawn, so its length does not matter.
-
 import type { Line } from '../../formats/recording/format.ts';
 import { type Arrow, type ArrowKind, Arrows, arrowKinds, arrowOf, lifelineOf, lifelines } from '../arrows.ts';
 import { lineDetails } from '../details.ts';
 import { el, put, svg } from '../element.ts';
+import { lineMoves } from '../rows.ts';
 import { duration, shorten } from '../text.ts';
 import { type Lane, lastBefore, type Span, type Track } from '../track.ts';
 import type { Page, View } from '../view.ts';
@@ -204,12 +204,7 @@ export function sequenceView(page: Page): View {
         close();
         return true;
       }
-      const move =
-        event.key === 'j' || event.key === 'ArrowDown'
-          ? 1
-          : event.key === 'k' || event.key === 'ArrowUp'
-            ? -1
-            : 0;
+      const move = lineMoves[event.key] ?? 0;
       const rows = arrows?.rows ?? [];
       if (move === 0 || rows.length === 0) return false;
       const at = lastBefore(rows.length, (i) => (rows[i] as number) <= (chosen < 0 ? model.at : chosen));

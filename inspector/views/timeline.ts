@@ -4,7 +4,7 @@ import { keyOf, type Stand } from '../../formats/recording/playback.ts';
 import { arrowOf } from '../arrows.ts';
 import { diff, facts, lineDetails, reason, tree, waiting } from '../details.ts';
 import { el, put } from '../element.ts';
-import { Rows } from '../rows.ts';
+import { lineMoves, Rows } from '../rows.ts';
 import { clockTime, eventText, shorten, stateText } from '../text.ts';
 import type { Track } from '../track.ts';
 import { lastBefore } from '../track.ts';
@@ -203,12 +203,7 @@ export function timelineView(page: Page): View {
       details(now);
     },
     key(event) {
-      const move =
-        event.key === 'j' || event.key === 'ArrowDown'
-          ? 1
-          : event.key === 'k' || event.key === 'ArrowUp'
-            ? -1
-            : 0;
+      const move = lineMoves[event.key] ?? 0;
       if (move === 0 || shown.length === 0) return false;
       const next = Math.max(0, Math.min(shown.length - 1, rows.chosen + move));
       model.pause();
