@@ -57,13 +57,23 @@ const capabilityPages = 64;
 type CapabilityPage<C> = Extract<TPMS_CAPABILITY_DATA, { capability: C }>['data'];
 
 interface Turn {
+  tpm: Tpm;
   active: boolean;
+  /** Work on one TPM may need another one. */
+  outer: Turn | undefined;
+}
+
+/** One for all: Node follows each of them through every promise, and never forgets one. */
+const turns = new AsyncLocalStorage<Turn>();
+
+function hasTurn(tpm: Tpm, turn: Turn | undefined): boolean {
+  for (let at = turn; at; at = at.outer) if (at.tpm === tpm && at.active) return true;
+  return false;
 }
 
 export class Tpm {
   #transport: Transport;
   readonly #options: TpmOptions;
-  readonly #turn = new AsyncLocalStorage<Turn>();
   /** Ends when the last sequence ends, and when the last command ends. */
   #sequences: Promise<unknown> = Promise.resolve();
   #commands: Promise<unknown> = Promise.resolve();
@@ -86,10 +96,11 @@ export class Tpm {
    * @throws TransportError `closed` if the connection must be reopened and nobody said how.
    */
   exclusive<T>(work: () => Promise<T>): Promise<T> {
-    if (this.#turn.getStore()?.active) return work();
-    const turn: Turn = { active: true };
+    const outer = turns.getStore();
+    if (hasTurn(this, outer)) return work();
+    const turn: Turn = { tpm: this, active: true, outer };
     const sequence = () =>
-      this.#turn.run(turn, async () => {
+      turns.run(turn, async () => {
         try {
           if (this.#lost !== undefined) await this.#recover(this.#lost);
           return await work();
