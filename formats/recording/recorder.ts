@@ -325,21 +325,25 @@ export function labelOf(mac: string): string {
 
 /** A line as text; one that is too long becomes the note that it is not there. */
 export function lineText(
-  place: Place,
+  { n, at, mono, component }: Place,
   body: Body,
   secrets: ReadonlySet<string>,
   label: (secret: string) => string,
 ): string {
-  const line = { ...place, ...body };
-  let text = JSON.stringify(line);
-  // Looking at every field costs several times as much as writing them, and few lines have one that matters.
+  // Joined as text: an object that has all of it costs more to make than to write.
+  const begin = `{"n":${n},"at":${at},"mono":${mono},"component":${JSON.stringify(component)},`;
+  let rest = JSON.stringify(body);
+  // Looking at every field costs more than writing it, and few lines have one that matters.
   for (const name of secrets) {
-    if (!text.includes(`"${name}":`)) continue;
-    text = JSON.stringify(line, masking(secrets, label));
+    if (!rest.includes(`"${name}":`)) continue;
+    // What is written counts, and not what it was made of: an object may have a `toJSON` of its own.
+    rest = JSON.stringify(withheld(JSON.parse(rest), secrets, label));
     break;
   }
+  const text = begin + rest.slice(1);
   if (text.length <= limits.line) return text;
-  return JSON.stringify({ ...place, kind: 'dropped', lines: 1, why: `a line of ${text.length} characters` });
+  const note = { kind: 'dropped', lines: 1, why: `a line of ${text.length} characters` };
+  return begin + JSON.stringify(note).slice(1);
 }
 
 /** The same line at another place of a recording. */
@@ -347,19 +351,25 @@ export function renumbered(line: string, n: number): string {
   return line.replace(/^\{"n":\d+/, `{"n":${n}`);
 }
 
-/** For JSON.stringify: every text and number below a field of these names becomes a label. */
-export function masking(
-  secrets: ReadonlySet<string>,
-  label: (secret: string) => string,
-): (key: string, value: unknown) => unknown {
-  const mask = (value: unknown): unknown => {
-    if (typeof value === 'string') return value === '' ? value : label(value);
-    if (typeof value === 'number') return label(String(value));
-    if (Array.isArray(value)) return value.map(mask);
-    if (typeof value !== 'object' || value === null) return value;
-    return Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, mask(inner)]));
+/** A copy in which every text and number below a field of these names is a label. */
+function withheld(value: unknown, secrets: ReadonlySet<string>, label: (secret: string) => string): unknown {
+  const mask = (inner: unknown): unknown => {
+    if (typeof inner === 'string') return inner === '' ? inner : label(inner);
+    if (typeof inner === 'number') return label(String(inner));
+    return copied(inner, (_, item) => mask(item));
   };
-  return (key, value) => (secrets.has(key) ? mask(value) : value);
+  const look = (key: string, inner: unknown): unknown =>
+    secrets.has(key) ? mask(inner) : copied(inner, look);
+  return look('', value);
+}
+
+/** An array or object with its items made anew; anything else as it is. */
+function copied(value: unknown, make: (key: string, item: unknown) => unknown): unknown {
+  if (typeof value !== 'object' || value === null) return value;
+  if (Array.isArray(value)) return value.map((item) => make('', item));
+  const copy: Record<string, unknown> = {};
+  for (const key of Object.keys(value)) copy[key] = make(key, (value as Record<string, unknown>)[key]);
+  return copy;
 }
 
 const hashes = new WeakMap<AnyStateMachine, string>();

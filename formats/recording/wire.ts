@@ -28,6 +28,7 @@ const replies: Record<string, DescMessage> = {
 /** Longer ones are named by their size; the bytes of the message have them. */
 const longestBytes = 64;
 const longestText = 4096;
+const hexOf = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, '0'));
 /** A reply without a problem [RFC 9110, 15.3.1, 15.4.5]; a push has no status. */
 const good = new Set([0, 200, 304]);
 
@@ -103,5 +104,7 @@ function scalar(value: unknown): unknown {
 }
 
 function hex(bytes: Uint8Array): string {
-  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
+  let text = '';
+  for (const byte of bytes) text += hexOf[byte];
+  return text;
 }
