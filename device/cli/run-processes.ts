@@ -176,8 +176,8 @@ class Machine {
       this.#recorder,
     );
     const steps = this.#steps;
-    client.listen((topic, body) => {
-      this.#recorder?.shown(topic, body);
+    client.listen((topic, body, size) => {
+      this.#recorder?.shown(topic, body, size);
       deliver(steps, topic, body);
     });
     catchUp(steps, node);

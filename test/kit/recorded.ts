@@ -13,7 +13,7 @@ import { Tokens } from '../../device/tokens.ts';
 import { MasterKeyStore } from '../../device/vault/master-key.ts';
 import type { Line } from '../../formats/recording/format.ts';
 import { readRecording } from '../../formats/recording/read.ts';
-import { renumbered } from '../../formats/recording/recorder.ts';
+import { renumbered } from '../../formats/recording/line.ts';
 import { replay } from '../../formats/recording/replay.ts';
 import { charts } from '../../machines/charts.ts';
 import type { World, WorldDevice } from './world.ts';
