@@ -67,7 +67,10 @@ export class RecordingFile implements Sink {
   }
 
   #put(piece: Uint8Array, done: () => void): void {
-    if (this.#failed) return done();
+    if (this.#failed) {
+      done();
+      return;
+    }
     this.#written += piece.length;
     this.#out.write(piece, done);
   }

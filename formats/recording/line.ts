@@ -104,4 +104,3 @@ function copied(value: unknown, make: (key: string, item: unknown) => unknown): 
   for (const key of Object.keys(value)) copy[key] = make(key, (value as Record<string, unknown>)[key]);
   return copy;
 }
-

@@ -64,7 +64,10 @@ export class Pieces {
 
   #soon(): void {
     if (this.#busy) return;
-    if (this.#weight >= largest || this.#emptied.length > 0) return this.#next();
+    if (this.#weight >= largest || this.#emptied.length > 0) {
+      this.#next();
+      return;
+    }
     if (this.#timer || this.#waiting.length === 0) return;
     const timer = setTimeout(() => this.#next(), this.#delay);
     // A number, in a browser.

@@ -286,12 +286,7 @@ export class Recorder {
     return this.#line(component, json, none, json.length);
   }
 
-  #line(
-    component: string,
-    body: Said,
-    secrets: ReadonlySet<string>,
-    weight?: number,
-  ): LateLine {
+  #line(component: string, body: Said, secrets: ReadonlySet<string>, weight?: number): LateLine {
     const { now, mono, label } = this.#options;
     const place = { n: this.#n++, at: now(), mono: Math.round(mono() * 1000) / 1000, component };
     return LateLine.of(place, body, { secrets, label, ...(weight === undefined ? {} : { weight }) });

@@ -10,7 +10,7 @@ export type LineSink = Pick<Sink, 'line' | 'late'> & { room(): boolean };
 
 export const recordingType = 'application/x-ndjson';
 /** Characters that may wait for a slow reader. */
-export const backlog = 4 * 1024 * 1024;
+export const backlog = 1024 * 1024;
 /** What a person does not see, ms: lines go out together. */
 const delay = 40;
 /** An empty line now and then, so that whatever stands between does not take the silence for an end, ms. */
