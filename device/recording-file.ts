@@ -83,6 +83,8 @@ export interface RingOptions {
   keep: number;
   /** Bytes of one of them. */
   most?: number;
+  /** The first begins at once, and not when the power is on: for a component that joins a boot. */
+  now?: boolean;
 }
 
 const fileName = /^attempt-(\d{6})\.jsonl$/;
@@ -95,7 +97,7 @@ export class AttemptRing {
   readonly #ignore: () => void;
   #file: RecordingFile | null = null;
   #detach: (() => void) | null = null;
-  #closing: Promise<void>[] = [];
+  readonly #closing = new Set<Promise<void>>();
   /** Whether the open file holds an attempt already, and whether another one begins. */
   #attempted = false;
   #asking = false;
@@ -106,6 +108,7 @@ export class AttemptRing {
     this.#options = options;
     mkdirSync(options.folder, { recursive: true, mode: 0o700 });
     this.#ignore = recorder.onEvent((event) => this.#watch(event));
+    if (options.now) this.#begin();
   }
 
   async close(): Promise<void> {
@@ -158,7 +161,10 @@ export class AttemptRing {
   #end(): void {
     this.#detach?.();
     this.#detach = null;
-    if (this.#file) this.#closing.push(this.#file.close());
+    const closing = this.#file?.close();
     this.#file = null;
+    if (!closing) return;
+    this.#closing.add(closing);
+    void closing.finally(() => this.#closing.delete(closing));
   }
 }

@@ -240,6 +240,7 @@ class Machine {
       ...(options.location === undefined ? [] : ['--location', options.location]),
       ...(options.vault === undefined ? [] : ['--vault', options.vault]),
       ...(options.record === undefined ? [] : ['--record', options.record]),
+      ...(options.attempts === undefined ? [] : ['--attempts', options.attempts]),
       ...(options.board === undefined ? [] : ['--board', options.board]),
       ...(options.tpm === undefined ? [] : ['--tpm', options.tpm]),
       ...(options.platform === undefined ? [] : ['--platform', options.platform]),

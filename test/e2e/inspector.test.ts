@@ -45,6 +45,7 @@ test('EVC’s page follows a device, shows why it is refused, and gives its atte
     try {
       await seen(page, '.device-row >> text=edge-01');
       await seen(page, '.trust.good');
+      await seen(page, '.chip >> text=charts of other programs');
       assert.not.match(page.url(), token, 'the token does not stay in the address');
       assert.is(await page.evaluate('sessionStorage.length'), 1);
       await page.click('.device-row[data-row="0"]');
@@ -129,6 +130,10 @@ test('a device shows its own charts on its machine as they move', () =>
       await page.click('.chart-item >> text=attest-task');
       await seen(page, active('complete'));
       await seen(page, '.chart-item[aria-current] >> text=waits for the next attestation');
+      await page.click('text=charts of other programs');
+      await seen(page, '.chart-note >> text=No program shows charts here yet');
+      await page.click('text=this device');
+      await seen(page, '.chart-item >> text=attest-task');
       watched.check();
     } finally {
       await watched.close();
