@@ -130,7 +130,7 @@ export class DeviceRecorder {
 
   #command(command: Uint8Array, code: string, ms: number): void {
     // What it carries may be wiped after use, and is nothing to hold on to.
-    const beginning = Uint8Array.from(command.subarray(0, largestBeginning));
+    const beginning = new Uint8Array(command.subarray(0, largestBeginning));
     this.#add('tpm', () => commandBody(beginning, code, ms));
   }
 
