@@ -6,6 +6,7 @@ import { Downlink } from './downlink.ts';
 import { EkRoots } from './enrol/ek-roots.ts';
 import { Catalogue } from './images/catalogue.ts';
 import { Curator } from './images/curator.ts';
+import { KnownLogs } from './known-logs.ts';
 import { Operator } from './operator.ts';
 import { loadPki, type Pki } from './pki.ts';
 import { performer } from './record/effects.ts';
@@ -53,8 +54,10 @@ export class Evc {
     this.store = store;
     this.recorder = new RecordRecorder({ clock });
     this.ekRoots = new EkRoots(join(data, 'ek-roots'));
+    const logs = new KnownLogs(store);
     this.downlink = new Downlink({
       store,
+      logs,
       runner: () => this.runner,
       pki: this.pki,
       clock,
@@ -69,7 +72,7 @@ export class Evc {
     this.curator = new Curator({ store, clock, catalogue: this.catalogue, pki: this.pki });
     this.#verifier = new VerifierPool(options.verifierThreads ?? 0);
     const { catalogue, downlink } = this;
-    const perform = performer({ store, clock, catalogue, downlink, verifier: this.#verifier });
+    const perform = performer({ store, clock, catalogue, downlink, logs, verifier: this.#verifier });
     this.runner = new RecordRunner({
       store,
       clock,
