@@ -70,6 +70,7 @@ export class DeviceFleet {
   readonly members: readonly FleetMember[];
   readonly #options: FleetOptions;
   #stopping = false;
+  #closed: Promise<void> | null = null;
 
   constructor(options: FleetOptions) {
     this.#options = options;
@@ -85,6 +86,8 @@ export class DeviceFleet {
       member.poweredAt = clock.now();
       this.#change(member, 'starting', '');
       member.node ??= await this.#plug(member);
+      // Ended meanwhile, and nobody else knows of it.
+      if (this.#stopping) return member.node.powerOff();
       await member.node.powerOn();
       await Promise.race([member.decided(), this.#stopped]);
     });
@@ -105,10 +108,11 @@ export class DeviceFleet {
   }
 
   /** Powers everything off, and ends whoever waits. */
-  async close(): Promise<void> {
+  close(): Promise<void> {
     this.#stopping = true;
     this.#stop();
-    await inTurns(this.members, 100, async ({ node }) => node?.powerOff());
+    this.#closed ??= inTurns(this.members, 100, async ({ node }) => node?.powerOff());
+    return this.#closed;
   }
 
   #stop: () => void = () => {};

@@ -81,8 +81,10 @@ program
   .option('--json', 'prints everything that happens as lines of JSON')
   .addOption(new Option('--with-parent', 'ends when standard input does').hideHelp())
   .action(async (number, options) => {
-    const { runFleet } = await import('./cli/fleet.ts');
-    if (!(await runFleet(number, options))) process.exitCode = exitCodes.failed;
+    const { runFleet, runInLargerHeap } = await import('./cli/fleet.ts');
+    const code = await runInLargerHeap(number);
+    if (code !== null) process.exitCode = code;
+    else if (!(await runFleet(number, options))) process.exitCode = exitCodes.failed;
   });
 
 withFolders(program.command('install'))

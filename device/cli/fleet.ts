@@ -1,7 +1,9 @@
 // `eve fleet N`: many devices in this process, until somebody ends it or its scenario is over.
+import { spawn } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
+import { getHeapStatistics } from 'node:v8';
 import { createImage, type Image, readImage } from '../boot/image.ts';
 import { systemClock } from '../clock.ts';
 import { DeviceFleet, type FleetMember } from '../fleet.ts';
@@ -45,6 +47,27 @@ interface PhaseReport {
   memoryMb: number;
   mostMemoryMb: number;
   reasons: Record<string, number>;
+}
+
+/** Of the JavaScript heap, for each device and for everything else, bytes: a device takes half of it. */
+const heap = { device: 1e6, rest: 500e6 };
+
+/**
+ * The heap of a process cannot grow past a limit that is given when it starts: a large fleet runs in a process of its own, with
+ * one that is large enough. Resolves with its exit code; null where this process will do.
+ */
+export async function runInLargerHeap(countText: string): Promise<number | null> {
+  const wanted = Number(countText) * heap.device + heap.rest;
+  if (!(wanted > getHeapStatistics().heap_size_limit) || wanted > most * heap.device) return null;
+  const limit = `--max-old-space-size=${Math.ceil(wanted / 1e6)}`;
+  const child = spawn(process.execPath, [limit, ...process.execArgv, ...process.argv.slice(1)], {
+    stdio: 'inherit',
+  });
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => child.kill(signal));
+  return new Promise((resolve, reject) => {
+    child.once('error', reject);
+    child.once('close', (code) => resolve(code ?? exitCodes.failed));
+  });
 }
 
 /** Resolves with whether all went as it must: with `storm`, the tampered are refused and all others trusted. */
@@ -112,7 +135,7 @@ export async function runFleet(countText: string, options: FleetCommandOptions):
     );
   } finally {
     progress?.end();
-    if (!ended) await fleet.close();
+    await fleet.close();
     if (options.state === undefined) rmSync(folder, { recursive: true, force: true });
   }
 }

@@ -105,7 +105,7 @@ test('a record that another controller stepped is read again, and no step is los
     await one.send('d', { type: 'link.changed', online: true });
     const after = await other.read('d');
     assert.is(after?.context.nonce?.hash, 'n2');
-    assert.is((after?.value as { link: string }).link, 'online');
+    assert.match(JSON.stringify(after?.value), '"link":"online"');
     assert.is((await one.latest('d'))?.context.nonce?.hash, 'n2');
   }));
 
