@@ -1,6 +1,7 @@
 // Recordings over the API: the attempts that are kept of a device, and its record as it moves, as lines of JSON until the reader
 // goes. Nobody who reads slowly is waited for: lines are dropped, and it is said how many.
 import type { FastifyInstance } from 'fastify';
+import { recordingType, streamTo } from '../../inspector/server/readers.ts';
 import { attemptRecording } from '../record/attempt.ts';
 import type { RecordRecorder } from '../record/recorder.ts';
 import type { RecordRunner } from '../record/runner.ts';
@@ -15,12 +16,7 @@ export interface RecordingsOptions {
   find(words: string): Promise<string>;
 }
 
-export const recordingType = 'application/x-ndjson';
 const mostReaders = 50;
-/** Bytes that may wait for a slow reader before lines are dropped. */
-const backlog = 4 * 1024 * 1024;
-/** An empty line now and then: a reader skips it, and whatever stands between does not take the silence for an end. */
-const pulse = 15_000;
 
 type Words = { Params: { words: string } };
 type Numbered = { Params: { words: string; attempt: string } };
@@ -37,21 +33,13 @@ export function serveRecordings(
       throw new RequestError('events.too-many', 503, `${mostReaders} others read recordings already`);
     const now = await runner.read(device);
     reply.hijack();
-    const { raw } = reply;
-    raw.writeHead(200, { 'content-type': recordingType, 'cache-control': 'no-store' });
     readers++;
-    const stop = recorder.listen(device, now, {
-      line: (text) => void raw.write(`${text}\n`),
-      room: () => raw.writableLength < backlog,
-    });
-    const timer = setInterval(() => {
-      if (raw.writableLength < backlog) raw.write('\n');
-    }, pulse);
-    request.raw.once('close', () => {
-      clearInterval(timer);
+    let stop = () => {};
+    const sink = streamTo(reply.raw, {}, () => {
       readers--;
       stop();
     });
+    stop = recorder.listen(device, now, sink);
   });
 
   app.get<Words>('/api/v1/devices/:words/attempts', async ({ params }) => ({
