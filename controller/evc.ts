@@ -1,11 +1,16 @@
 // EVC, whole: keys, store, record runner, downlink and timers. Where its messages come from and go to is the caller's
 // matter: the embedded broker, or any other.
 import { join } from 'node:path';
+import { LRUCache } from 'lru-cache';
+import { parseTopic } from '../formats/wire/topics.ts';
 import type { Clock } from '../machines/clock.ts';
+import { Admission, type AdmissionLimits, type Shed } from './admission.ts';
 import { Downlink } from './downlink.ts';
 import { EkRoots } from './enrol/ek-roots.ts';
+import type { RegisteredDevice } from './enrol/onboarding.ts';
 import { Catalogue } from './images/catalogue.ts';
 import { Curator } from './images/curator.ts';
+import { KnownLogs } from './known-logs.ts';
 import { Operator } from './operator.ts';
 import { loadPki, type Pki } from './pki.ts';
 import { performer } from './record/effects.ts';
@@ -30,7 +35,13 @@ export interface EvcOptions {
   verifierThreads?: number;
   watch?(event: RunnerEvent): void;
   onRefused?(topic: string, code: string, text: string): void;
+  /** More comes than EVC can do: what was put off, once a second while it lasts. */
+  onShed?(shed: Shed): void;
+  admission?: Partial<AdmissionLimits>;
 }
+
+/** Devices whose account is known without asking the store. */
+const accountsKnown = 20_000;
 
 export class Evc {
   readonly pki: Pki;
@@ -42,6 +53,8 @@ export class Evc {
   readonly curator: Curator;
   readonly operator: Operator;
   readonly ekRoots: EkRoots;
+  readonly admission: Admission;
+  readonly #accounts = new LRUCache<string, string>({ max: accountsKnown });
   readonly #verifier: VerifierPool;
   readonly #stopping = new AbortController();
   readonly #working = new Set<Promise<unknown>>();
@@ -53,8 +66,10 @@ export class Evc {
     this.store = store;
     this.recorder = new RecordRecorder({ clock });
     this.ekRoots = new EkRoots(join(data, 'ek-roots'));
+    const logs = new KnownLogs(store);
     this.downlink = new Downlink({
       store,
+      logs,
       runner: () => this.runner,
       pki: this.pki,
       clock,
@@ -69,13 +84,26 @@ export class Evc {
     this.curator = new Curator({ store, clock, catalogue: this.catalogue, pki: this.pki });
     this.#verifier = new VerifierPool(options.verifierThreads ?? 0);
     const { catalogue, downlink } = this;
-    const perform = performer({ store, clock, catalogue, downlink, verifier: this.#verifier });
+    const perform = performer({ store, clock, catalogue, downlink, logs, verifier: this.#verifier });
     this.runner = new RecordRunner({
       store,
       clock,
       perform,
       recorder: this.recorder,
-      ...(options.watch ? { watch: options.watch } : {}),
+      watch: (step) => {
+        const { account } = step.snapshot.context;
+        if (account) this.#accounts.set(step.device, account.id);
+        options.watch?.(step);
+      },
+    });
+    this.admission = new Admission({
+      clock,
+      handle: ({ topic, payload }) => downlink.receive(topic, payload),
+      putOff: ({ topic }, retryAfter) => downlink.putOff(topic, retryAfter),
+      accountOf: (device) => this.#accountOf(device),
+      signal: this.#stopping.signal,
+      ...(options.admission ? { limits: options.admission } : {}),
+      ...(options.onShed ? { onShed: options.onShed } : {}),
     });
     this.operator = new Operator({
       store,
@@ -100,7 +128,10 @@ export class Evc {
   /** A message of a device. */
   receive(topic: string, payload: Uint8Array): void {
     this.recorder.message(topic, payload);
-    this.#track(this.downlink.receive(topic, payload));
+    const device = deviceOf(topic);
+    if (device) this.admission.offer({ ...device, topic, payload });
+    // It says what is wrong with the topic.
+    else this.#track(this.downlink.receive(topic, payload));
   }
 
   /** A device connected, or its last connection ended. */
@@ -116,6 +147,7 @@ export class Evc {
 
   /** Resolves when nothing is under way. */
   async settled(): Promise<void> {
+    await this.admission.settled();
     while (this.#working.size > 0) await Promise.allSettled(this.#working);
     await this.runner.settled();
   }
@@ -128,8 +160,27 @@ export class Evc {
     await this.store.close();
   }
 
+  async #accountOf(device: string): Promise<string> {
+    const known = this.#accounts.get(device);
+    if (known !== undefined) return known;
+    const registered = await this.store.get<RegisteredDevice>('device', device);
+    const account = registered?.account ?? '';
+    if (registered) this.#accounts.set(device, account);
+    return account;
+  }
+
   #track(work: Promise<unknown>): void {
     const tracked = work.catch(() => undefined).finally(() => this.#working.delete(tracked));
     this.#working.add(tracked);
+  }
+}
+
+/** null for a topic that no device asks on. */
+function deviceOf(topic: string): { device: string; endpoint: string } | null {
+  try {
+    const { device, endpoint, direction } = parseTopic(topic);
+    return direction === 'up' ? { device, endpoint } : null;
+  } catch {
+    return null;
   }
 }

@@ -10,7 +10,7 @@ import {
 } from '../../formats/recording/format.ts';
 import { LateLine, labelOf, renumbered, type Said } from '../../formats/recording/line.ts';
 import { chartJson, hashOf, type Sink } from '../../formats/recording/recorder.ts';
-import { standing, stepBodies } from '../../formats/recording/step.ts';
+import { standing, type Taken } from '../../formats/recording/step.ts';
 import { wireMessage } from '../../formats/recording/wire.ts';
 import { parseTopic } from '../../formats/wire/topics.ts';
 import type { Clock } from '../../machines/clock.ts';
@@ -87,9 +87,10 @@ export class RecordRecorder {
     device: string,
     before: DeviceRecordSnapshot,
     event: DeviceRecordEvent,
+    taken: Taken<DeviceRecordSnapshot>,
     judged: Judged | undefined,
   ): AttemptLines {
-    const bodies = stepBodies(deviceRecord, before, event, device);
+    const bodies = taken.bodies(device);
     const lines = judged ? [evidenceBody(judged), ...bodies] : bodies;
     return {
       begins: beginnings.has(event.type),

@@ -3,13 +3,11 @@
 // not done is done at the next start.
 import { randomUUID } from 'node:crypto';
 import { setTimeout } from 'node:timers/promises';
-import { initialTransition, transition } from 'xstate';
+import { LRUCache } from 'lru-cache';
+import { initialTransition } from 'xstate';
+import { takeStep } from '../../formats/recording/step.ts';
 import type { Clock } from '../../machines/clock.ts';
-import {
-  type DeviceRecordEvent,
-  type DeviceRecordSnapshot,
-  deviceRecord,
-} from '../../machines/device-record.ts';
+import type { DeviceRecordEvent, DeviceRecordSnapshot } from '../../machines/device-record.ts';
 import {
   type Effect,
   type EscrowRow,
@@ -20,6 +18,7 @@ import {
   type TimerRow,
 } from '../store/store.ts';
 import type { Judged, RecordRecorder } from './recorder.ts';
+import { type RecordChart, recordChart, restoreRecord, storedRecord } from './snapshot.ts';
 
 /** An event as its sender knows it; the runner stamps it. */
 type Unstamped<Event> = Event extends unknown ? Omit<Event, 'at' | 'dice'> : never;
@@ -44,6 +43,8 @@ export interface RunnerOptions {
   watch?(event: RunnerEvent): void;
   /** Keeps each attempt, and tells it to those who read along. */
   recorder?: RecordRecorder;
+  /** Default: today's. */
+  chart?: RecordChart;
 }
 
 /** One step of a record, for the story, the inspector and recordings. */
@@ -62,24 +63,38 @@ export interface RunnerEvent {
 const timerEffects = new Set(['setTimer', 'clearTimer']);
 const outboxEffects = new Set(['reply', 'verify', 'push']);
 const conflictTries = 10;
+const latestKept = 512;
 /** Effects that are taken over at once. */
 const mostRecovered = 1000;
 
 export class RecordRunner {
   readonly #options: RunnerOptions;
+  readonly #chart: RecordChart;
   /** The last step of each device: one at a time in this process, the store's versions among processes. */
   readonly #turns = new Map<string, Promise<unknown>>();
+  /**
+   * How records stood after their last step here: of those that are busy, the next step needs no reading. Another controller
+   * may have stepped one meanwhile; then the commit conflicts, and the record is read.
+   */
+  readonly #latest = new LRUCache<string, { version: number; snapshot: DeviceRecordSnapshot }>({
+    max: latestKept,
+  });
   /** What is under way, by the id of its effect. */
   readonly #performing = new Map<string, Promise<void>>();
 
   constructor(options: RunnerOptions) {
     this.#options = options;
+    this.#chart = options.chart ?? recordChart;
   }
 
   /** The record as it stands; null for a device that nobody has seen. */
   async read(device: string): Promise<DeviceRecordSnapshot | null> {
-    const row = await this.#options.store.load(device);
-    return row ? restore(row.snapshot) : null;
+    return (await this.#load(device))?.snapshot ?? null;
+  }
+
+  /** The record as this controller last saw it: another one may have stepped it since. */
+  async latest(device: string): Promise<DeviceRecordSnapshot | null> {
+    return this.#latest.get(device)?.snapshot ?? (await this.read(device));
   }
 
   /**
@@ -115,21 +130,24 @@ export class RecordRunner {
 
   async #step(device: string, event: RecordEvent, extras: StepExtras): Promise<DeviceRecordSnapshot> {
     const { store, clock, watch, recorder } = this.#options;
+    const chart = this.#chart;
     for (let tries = 1; ; tries++) {
-      const row = await store.load(device);
-      const before = row ? restore(row.snapshot) : initialTransition(deviceRecord)[0];
+      const latest = this.#latest.get(device) ?? (await this.#load(device));
+      const before = latest?.snapshot ?? initialTransition(chart.machine)[0];
+      const from = latest?.version ?? 0;
       const stamped = { ...event, at: clock.now(), dice: clock.random() } as DeviceRecordEvent;
-      const [after, actions] = transition(deviceRecord, before, stamped);
-      const named = actions as unknown as { type: string; params?: object }[];
+      const taken = takeStep(chart.machine, before, stamped);
+      const { after } = taken;
+      const named = taken.actions as readonly { type: string; params?: object }[];
       const effects = named
         .filter(({ type }) => outboxEffects.has(type))
         .map(({ type, params }) => ({ id: randomUUID(), device, type, params: params ?? {} }));
-      const attempt = recorder?.step(device, before, stamped, extras.judged);
+      const attempt = recorder?.step(device, before, stamped, taken, extras.judged);
       const timers = named.filter(({ type }) => timerEffects.has(type));
       const step: Step = {
         device,
-        from: row?.version ?? 0,
-        snapshot: deviceRecord.getPersistedSnapshot(after) as object,
+        from,
+        snapshot: storedRecord(after, chart),
         journal: { at: stamped.at, event: event.type, body: journalBody(event) },
         effects,
         setTimers: timers
@@ -144,7 +162,9 @@ export class RecordRunner {
       };
       try {
         await store.commit(step);
+        this.#latest.set(device, { version: from + 1, snapshot: after });
       } catch (error) {
+        this.#latest.delete(device);
         if (!(error instanceof StepConflict) || tries >= conflictTries) throw error;
         // Another controller is at the same record: without chance in it one of the two could lose every time.
         await setTimeout(clock.random() * 2 ** tries);
@@ -165,6 +185,11 @@ export class RecordRunner {
       for (const effect of effects) this.#perform(effect);
       return after;
     }
+  }
+
+  async #load(device: string): Promise<{ version: number; snapshot: DeviceRecordSnapshot } | null> {
+    const row = await this.#options.store.load(device);
+    return row && { version: row.version, snapshot: restoreRecord(row.snapshot, this.#chart) };
   }
 
   #perform(effect: Effect): void {
@@ -224,8 +249,4 @@ function journalBody(event: RecordEvent): object {
   if (event.type !== 'verdict.given') return body;
   const { accepted, genuine, grounds, findings, versions } = event.verdict;
   return { attempt: event.attempt, accepted, genuine, grounds, findings, versions };
-}
-
-function restore(snapshot: object): DeviceRecordSnapshot {
-  return deviceRecord.restoreSnapshot(snapshot as never, {} as never) as DeviceRecordSnapshot;
 }

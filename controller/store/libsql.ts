@@ -67,9 +67,17 @@ const journalCut = 100;
 
 type Row = Record<string, unknown>;
 
+/** A change that waits for the next commit. */
+interface Waiting {
+  run(): void;
+  stored(): void;
+  failed(error: Error): void;
+}
+
 export class LibsqlStore implements Store {
   readonly #db: Database.Database;
   readonly #statements = new Map<string, Database.Statement>();
+  #waiting: Waiting[] = [];
 
   readonly #path: string;
   #closed = false;
@@ -112,8 +120,8 @@ export class LibsqlStore implements Store {
       : null;
   }
 
-  async commit(step: Step): Promise<void> {
-    this.#transaction(() => {
+  commit(step: Step): Promise<void> {
+    return this.#grouped(() => {
       const { device, from, summary, journal } = step;
       const { serial, uuid, account, trust, seen } = summary;
       const values = [JSON.stringify(step.snapshot), serial, uuid, account, trust, seen];
@@ -237,7 +245,7 @@ export class LibsqlStore implements Store {
   }
 
   async done(effect: string): Promise<void> {
-    this.#change('delete from effects where id = ?', effect);
+    await this.#change('delete from effects where id = ?', effect);
   }
 
   async pending(limit: number): Promise<Effect[]> {
@@ -339,7 +347,7 @@ export class LibsqlStore implements Store {
   }
 
   async putBlob(sha256: string, bytes: Uint8Array): Promise<void> {
-    this.#change(
+    await this.#change(
       'insert into blobs (sha256, bytes) values (?, ?) on conflict do nothing',
       sha256,
       Buffer.from(bytes),
@@ -352,7 +360,7 @@ export class LibsqlStore implements Store {
   }
 
   async put(kind: DocumentKind, id: string, body: object): Promise<void> {
-    this.#change(
+    await this.#change(
       'insert or replace into documents (kind, id, body) values (?, ?, ?)',
       kind,
       id,
@@ -360,12 +368,12 @@ export class LibsqlStore implements Store {
     );
   }
 
-  async update<Body extends object>(
+  update<Body extends object>(
     kind: DocumentKind,
     id: string,
     change: (body: Body | null) => Body,
   ): Promise<Body> {
-    return this.#transaction(() => {
+    return this.#grouped(() => {
       const row = this.#get('select body from documents where kind = ? and id = ?', kind, id);
       const body = change(row ? (JSON.parse(String(row.body)) as Body) : null);
       this.#run(
@@ -398,6 +406,7 @@ export class LibsqlStore implements Store {
 
   async close(): Promise<void> {
     if (this.#closed) return;
+    this.#flush();
     this.#closed = true;
     this.#statements.clear();
     try {
@@ -410,6 +419,61 @@ export class LibsqlStore implements Store {
 
   #takeTimer({ device, timer, at }: TimerRow): number {
     return this.#run('delete from timers where device = ? and timer = ? and at = ?', device, timer, at);
+  }
+
+  /**
+   * Changes what is kept, together with all that others change in this turn of the event loop: one write to the disk serves
+   * them all. Each is there whole or not at all, whatever becomes of the others. Resolves when it is on the disk.
+   */
+  #grouped<Result>(work: () => Result): Promise<Result> {
+    return new Promise((resolve, reject) => {
+      let result: Result;
+      const run = () => {
+        result = work();
+      };
+      this.#waiting.push({ run, stored: () => resolve(result), failed: reject });
+      if (this.#waiting.length === 1) setImmediate(() => this.#flush());
+    });
+  }
+
+  #flush(): void {
+    const group = this.#waiting;
+    if (group.length === 0) return;
+    this.#waiting = [];
+    try {
+      for (const settle of this.#together(group)) settle();
+    } catch {
+      // What the engine itself refused may be the matter of one of them: each on its own finds out whose.
+      for (const one of group) this.#alone(one);
+    }
+  }
+
+  /** All in one transaction; returns what each is to hear. Throws what the engine throws, and then nothing is stored. */
+  #together(group: readonly Waiting[]): (() => void)[] {
+    return this.#transaction(() =>
+      group.map((one) => {
+        this.#run('savepoint one');
+        try {
+          one.run();
+          this.#run('release one');
+          return one.stored;
+        } catch (error) {
+          if (error instanceof StoreError || !this.#db.inTransaction) throw error;
+          this.#db.exec('rollback to one; release one');
+          return () => one.failed(error as Error);
+        }
+      }),
+    );
+  }
+
+  #alone(one: Waiting): void {
+    try {
+      this.#transaction(one.run);
+    } catch (error) {
+      one.failed(error as Error);
+      return;
+    }
+    one.stored();
   }
 
   #transaction<Result>(work: () => Result): Result {
@@ -440,8 +504,8 @@ export class LibsqlStore implements Store {
   }
 
   /** One change on its own: a statement that fails outside a transaction is never reset, and no commit works after it. */
-  #change(sql: string, ...values: unknown[]): number {
-    return this.#transaction(() => this.#run(sql, ...values));
+  #change(sql: string, ...values: unknown[]): Promise<number> {
+    return this.#grouped(() => this.#run(sql, ...values));
   }
 
   #run(sql: string, ...values: unknown[]): number {

@@ -245,22 +245,9 @@ export class Recorder {
       return;
     }
     if (!this.on) return;
-    const { status, value, context } = snapshot;
     const before = running.context;
-    const changed: Record<string, unknown> = {};
-    for (const key of Object.keys(context)) if (context[key] !== before[key]) changed[key] = context[key];
-    const removed = Object.keys(before).filter(
-      (key) => context[key] === undefined && before[key] !== undefined,
-    );
-    running.context = context;
-    this.#tell(running, {
-      kind: 'snapshot',
-      actor: running.life,
-      status,
-      value,
-      context: changed,
-      ...(removed.length > 0 ? { removed } : {}),
-    });
+    running.context = snapshot.context;
+    this.#tell(running, snapshotBody(running.life, before, snapshot));
   }
 
   #actorBody(running: Running, { value, context }: Snapshot, restored: boolean): Body {
@@ -369,8 +356,26 @@ interface Transition {
 
 const taken = new WeakMap<object, TakenTransition>();
 
+/** How a chart stands after a step: of what it remembers, what changed. */
+export function snapshotBody(life: string, before: Readonly<Record<string, unknown>>, now: Snapshot): Body {
+  const { status, value, context } = now;
+  const changed: Record<string, unknown> = {};
+  for (const key of Object.keys(context)) if (context[key] !== before[key]) changed[key] = context[key];
+  const removed = Object.keys(before).filter(
+    (key) => context[key] === undefined && before[key] !== undefined,
+  );
+  return {
+    kind: 'snapshot',
+    actor: life,
+    status,
+    value,
+    context: changed,
+    ...(removed.length > 0 ? { removed } : {}),
+  };
+}
+
 /** Made once for each, since they are those of the chart. */
-function takenOf(transition: object): TakenTransition {
+export function takenOf(transition: object): TakenTransition {
   const known = taken.get(transition) ?? takenIn(transition);
   taken.set(transition, known);
   return known;
