@@ -2,8 +2,11 @@
 // matter: the embedded broker, or any other.
 import { join } from 'node:path';
 import type { Clock } from '../machines/clock.ts';
+import { Accounts } from './accounts.ts';
 import { Downlink } from './downlink.ts';
 import { EkRoots } from './enrol/ek-roots.ts';
+import { Endorsers } from './enrol/endorsers.ts';
+import { OnboardingKeys } from './enrol/keys.ts';
 import { Catalogue } from './images/catalogue.ts';
 import { Curator } from './images/curator.ts';
 import { Operator } from './operator.ts';
@@ -14,6 +17,7 @@ import { RecordRunner, type RunnerEvent } from './record/runner.ts';
 import { runTimers } from './record/timers.ts';
 import { LibsqlStore } from './store/libsql.ts';
 import type { Store } from './store/store.ts';
+import { Tokens } from './tokens.ts';
 import { VerifierPool } from './verify/pool.ts';
 
 export interface EvcOptions {
@@ -34,6 +38,7 @@ export interface EvcOptions {
 
 export class Evc {
   readonly pki: Pki;
+  readonly clock: Clock;
   readonly store: Store;
   readonly runner: RecordRunner;
   readonly recorder: RecordRecorder;
@@ -41,6 +46,10 @@ export class Evc {
   readonly catalogue: Catalogue;
   readonly curator: Curator;
   readonly operator: Operator;
+  readonly accounts: Accounts;
+  readonly keys: OnboardingKeys;
+  readonly endorsers: Endorsers;
+  readonly tokens: Tokens;
   readonly ekRoots: EkRoots;
   readonly #verifier: VerifierPool;
   readonly #stopping = new AbortController();
@@ -50,9 +59,12 @@ export class Evc {
   private constructor(options: EvcOptions, store: Store) {
     const { clock, data } = options;
     this.pki = loadPki(join(data, 'pki'));
+    this.clock = clock;
     this.store = store;
     this.recorder = new RecordRecorder({ clock });
     this.ekRoots = new EkRoots(join(data, 'ek-roots'));
+    this.keys = new OnboardingKeys({ store, clock });
+    this.tokens = new Tokens({ store, clock });
     this.downlink = new Downlink({
       store,
       runner: () => this.runner,
@@ -77,12 +89,15 @@ export class Evc {
       recorder: this.recorder,
       ...(options.watch ? { watch: options.watch } : {}),
     });
+    const { runner, ekRoots } = this;
+    this.accounts = new Accounts({ store, clock, runner });
+    this.endorsers = new Endorsers({ store, clock, runner, ekRoots });
     this.operator = new Operator({
       store,
       clock,
-      runner: this.runner,
+      runner,
       catalogue: this.catalogue,
-      ekRoots: this.ekRoots,
+      accounts: this.accounts,
       imageBase: options.imageBase,
     });
     this.#timers = runTimers(store, this.runner, clock, this.#stopping.signal);
@@ -93,7 +108,7 @@ export class Evc {
     const evc = new Evc(options, options.store ?? LibsqlStore.open(join(options.data, 'evc.db')));
     await evc.runner.recover();
     // The folder may have changed while nobody was looking.
-    evc.#track(evc.operator.judgeEndorsements());
+    evc.#track(evc.endorsers.judge());
     return evc;
   }
 

@@ -28,6 +28,7 @@ const table: Record<string, Rule> = {
     folders: ['machines', 'formats'],
     packages: [
       '@bufbuild/protobuf',
+      'ajv',
       'commander',
       'fastify',
       'libsql',

@@ -1,5 +1,5 @@
 // Certificates of TPM vendors, for the person at the terminal.
-import type { EkRootView } from '../operator.ts';
+import type { EkRootView } from '../enrol/endorsers.ts';
 import type { ApiClient } from './client.ts';
 import { plain, short, table } from './print.ts';
 

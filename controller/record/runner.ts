@@ -4,6 +4,7 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout } from 'node:timers/promises';
 import { initialTransition, transition } from 'xstate';
+import type { FleetFacts } from '../../formats/filter/row.ts';
 import type { Clock } from '../../machines/clock.ts';
 import {
   type DeviceRecordEvent,
@@ -11,6 +12,7 @@ import {
   deviceRecord,
 } from '../../machines/device-record.ts';
 import {
+  type AuditEntry,
   type Effect,
   type EscrowRow,
   type RecordSummary,
@@ -34,6 +36,23 @@ export interface StepExtras {
   judged?: Judged;
   /** The due timer that the event is made of: the step is made by whoever takes it, and by nobody else. */
   timer?: TimerRow;
+  /** A person made it: kept with the step, and with how the record stood before and after. */
+  decided?: Decided;
+}
+
+export interface Decided extends Pick<AuditEntry, 'by' | 'what' | 'reason'> {
+  /** The step is made from this version of the record, or not at all. */
+  ifRevision?: number;
+}
+
+/** The record is not what somebody looked at when they decided. */
+export class RevisionChanged extends Error {
+  readonly revision: number;
+  constructor(revision: number) {
+    super('the record of the device has moved on since you looked; look again, and decide again');
+    this.name = 'RevisionChanged';
+    this.revision = revision;
+  }
 }
 
 export interface RunnerOptions {
@@ -84,7 +103,7 @@ export class RecordRunner {
 
   /**
    * Steps a record, and sees its effects off. Resolves when the step is stored; effects go on.
-   * Rejects with TimerTaken where somebody else took the timer, StoreError, and StepConflict after ten.
+   * Rejects with TimerTaken where somebody else took the timer, RevisionChanged, StoreError, and StepConflict after ten.
    */
   send(device: string, event: RecordEvent, extras: StepExtras = {}): Promise<DeviceRecordSnapshot> {
     const turn = (this.#turns.get(device) ?? Promise.resolve())
@@ -117,6 +136,8 @@ export class RecordRunner {
     const { store, clock, watch, recorder } = this.#options;
     for (let tries = 1; ; tries++) {
       const row = await store.load(device);
+      const wanted = extras.decided?.ifRevision;
+      if (wanted !== undefined && wanted !== row?.version) throw new RevisionChanged(row?.version ?? 0);
       const before = row ? restore(row.snapshot) : initialTransition(deviceRecord)[0];
       const stamped = { ...event, at: clock.now(), dice: clock.random() } as DeviceRecordEvent;
       const [after, actions] = transition(deviceRecord, before, stamped);
@@ -140,6 +161,7 @@ export class RecordRunner {
           .map(({ params }) => (params as { timer: string }).timer),
         summary: summaryOf(after),
         ...extrasOf(extras, after, stamped.at),
+        ...(extras.decided ? { audit: auditOf(device, extras.decided, before, after, stamped.at) } : {}),
         ...(attempt ? { attempt } : {}),
       };
       try {
@@ -199,7 +221,54 @@ export function trustOf(snapshot: DeviceRecordSnapshot): string {
 
 function summaryOf(snapshot: DeviceRecordSnapshot): RecordSummary {
   const { serial, uuid, account, seen } = snapshot.context;
-  return { serial, uuid, account: account?.id ?? '', trust: trustOf(snapshot), seen };
+  const facts = factsOf(snapshot);
+  return { serial, uuid, account: account?.id ?? '', trust: trustOf(snapshot), seen, facts };
+}
+
+export function factsOf({ value, context }: DeviceRecordSnapshot): FleetFacts {
+  const { verdict, baseline, upgrade } = context;
+  const findings = verdict && !verdict.accepted ? verdict.findings : [];
+  const pcrs = findings.flatMap(({ code, pcr }) =>
+    code === 'policy.pcr.unexpected' && pcr !== undefined ? [pcr] : [],
+  );
+  return {
+    online: (value as Record<string, string>).link === 'online',
+    reason: findings[0]?.code ?? '',
+    pcrs: [...new Set(pcrs)].sort((a, b) => a - b),
+    image: baseline?.versions.image ?? '',
+    firmware: baseline?.versions.firmware ?? '',
+    upgrade: upgrade?.to ?? '',
+  };
+}
+
+function auditOf(
+  device: string,
+  { by, what, reason }: Decided,
+  before: DeviceRecordSnapshot,
+  after: DeviceRecordSnapshot,
+  at: number,
+): AuditEntry {
+  const account = (after.context.account ?? before.context.account)?.id ?? '';
+  const views = { before: decisionView(before), after: decisionView(after) };
+  return { at, by, what, reason, subject: device, account, ...views };
+}
+
+/** What decisions change, without what only machines need. */
+function decisionView(snapshot: DeviceRecordSnapshot): object {
+  const { account, baseline, acceptance, verdict, upgrade, place, rotate, reenrol, config } =
+    snapshot.context;
+  return {
+    trust: trustOf(snapshot),
+    account: account?.id ?? null,
+    baseline: baseline && { ...baseline.versions, attempt: baseline.attempt },
+    accepted: acceptance?.attempt ?? null,
+    shown: verdict && { ...verdict.versions, attempt: verdict.attempt },
+    upgrade: upgrade && { from: upgrade.from, to: upgrade.to, until: upgrade.until },
+    place: place.locked,
+    rotate,
+    reenrol,
+    config: config.version,
+  };
 }
 
 function extrasOf(extras: StepExtras, after: DeviceRecordSnapshot, at: number): Partial<Step> {

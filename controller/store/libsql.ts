@@ -2,19 +2,27 @@
 import { mkdirSync } from 'node:fs';
 import { dirname } from 'node:path';
 import Database from 'libsql';
+import { storeError } from './libsql-error.ts';
+import { schema, upgrades, version } from './libsql-schema.ts';
 import {
   type AttemptLines,
   type AttemptRow,
+  type AuditEntry,
+  type AuditQuery,
   attemptBytes,
   attemptRow,
   attemptsKept,
+  auditRow,
+  auditValues,
+  type DeviceRow,
   type Document,
   type DocumentKind,
+  deviceColumns,
+  deviceRow,
   type Effect,
   type EscrowRow,
   type JournalEntry,
   type RecordRow,
-  type RecordSummary,
   type Step,
   StepConflict,
   type Store,
@@ -22,42 +30,6 @@ import {
   type TimerRow,
   TimerTaken,
 } from './store.ts';
-
-const version = 2;
-
-const schema = `
-create table records (
-  device text primary key, version integer not null, snapshot text not null,
-  serial text not null, uuid text not null, account text not null, trust text not null, seen integer not null);
-create index records_serial on records (serial);
-create table journal (
-  seq integer primary key autoincrement, device text not null, at integer not null, event text not null, body text not null);
-create index journal_device on journal (device, seq);
-create table effects (
-  seq integer primary key autoincrement, id text not null unique, device text not null, type text not null, params text not null);
-create table timers (device text not null, timer text not null, at integer not null, primary key (device, timer));
-create index timers_at on timers (at);
-create table escrow (
-  device text not null, version integer not null, key_id text not null, box blob not null, at integer not null,
-  primary key (device, version));
-create table evidence (id text primary key, device text not null, at integer not null, bytes blob not null);
-create index evidence_device on evidence (device, at);
-create table blobs (sha256 text primary key, bytes blob not null);
-create table documents (kind text not null, id text not null, body text not null, primary key (kind, id));
-`;
-
-/** What each version added to the one before, by the version that it makes. */
-const upgrades: Readonly<Record<number, string>> = {
-  2: `
-create table attempts (
-  device text not null, attempt integer not null, begun integer not null, ended integer not null, steps integer not null,
-  size integer not null, dropped integer not null, evidence text not null, outcome text not null,
-  primary key (device, attempt));
-create table attempt_lines (
-  seq integer primary key autoincrement, device text not null, attempt integer not null, lines text not null);
-create index attempt_lines_attempt on attempt_lines (device, attempt, seq);
-`,
-};
 
 /** Attempts whose evidence is kept, per device. */
 const evidenceKept = 20;
@@ -115,17 +87,25 @@ export class LibsqlStore implements Store {
   async commit(step: Step): Promise<void> {
     this.#transaction(() => {
       const { device, from, summary, journal } = step;
-      const { serial, uuid, account, trust, seen } = summary;
-      const values = [JSON.stringify(step.snapshot), serial, uuid, account, trust, seen];
+      const { serial, uuid, account, trust, seen, facts } = summary;
+      const values = [
+        JSON.stringify(step.snapshot),
+        serial,
+        uuid,
+        account,
+        trust,
+        seen,
+        JSON.stringify(facts),
+      ];
       const changed =
         from === 0
           ? this.#run(
-              'insert into records (version, snapshot, serial, uuid, account, trust, seen, device) values (1, ?, ?, ?, ?, ?, ?, ?) on conflict do nothing',
+              'insert into records (version, snapshot, serial, uuid, account, trust, seen, facts, device) values (1, ?, ?, ?, ?, ?, ?, ?, ?) on conflict do nothing',
               ...values,
               device,
             )
           : this.#run(
-              'update records set version = version + 1, snapshot = ?, serial = ?, uuid = ?, account = ?, trust = ?, seen = ? where device = ? and version = ?',
+              'update records set version = version + 1, snapshot = ?, serial = ?, uuid = ?, account = ?, trust = ?, seen = ?, facts = ? where device = ? and version = ?',
               ...values,
               device,
               from,
@@ -190,6 +170,7 @@ export class LibsqlStore implements Store {
         );
       }
       if (step.attempt) this.#keepAttempt(device, journal.at, step.attempt);
+      if (step.audit) this.#run(insertAudit, ...auditValues(step.audit));
     });
   }
 
@@ -264,20 +245,40 @@ export class LibsqlStore implements Store {
     return at === null || at === undefined ? null : Number(at);
   }
 
-  async list(after: string, limit: number): Promise<(RecordSummary & { device: string })[]> {
+  async list(after: string, limit: number, accounts?: readonly string[] | null): Promise<DeviceRow[]> {
+    const of = accounts ? ' and account in (select value from json_each(?))' : '';
     const rows = this.#all(
-      'select device, serial, uuid, account, trust, seen from records where device > ? order by device limit ?',
-      after,
-      limit,
+      `select ${deviceColumns} from records where device > ?${of} order by device limit ?`,
+      ...(accounts ? [after, JSON.stringify(accounts), limit] : [after, limit]),
+    );
+    return rows.map(deviceRow);
+  }
+
+  async find(words: string, limit: number, accounts?: readonly string[] | null): Promise<DeviceRow[]> {
+    const id = words.toLowerCase();
+    const of = accounts ? ' and account in (select value from json_each(?))' : '';
+    // Ids are hex, so whatever begins with one is before it and a letter behind f.
+    const rows = this.#all(
+      `select ${deviceColumns} from records where ((device >= ? and device < ?) or uuid = ? or serial = ?)${of} order by device limit ?`,
+      ...[id, `${id}g`, words, words],
+      ...(accounts ? [JSON.stringify(accounts), limit] : [limit]),
+    );
+    return rows.map(deviceRow);
+  }
+
+  async counts(): Promise<{ account: string; trust: string; devices: number }[]> {
+    const rows = this.#all(
+      'select account, trust, count(*) as devices from records group by account, trust order by account, trust',
     );
     return rows.map((row) => ({
-      device: String(row.device),
-      serial: String(row.serial),
-      uuid: String(row.uuid),
       account: String(row.account),
       trust: String(row.trust),
-      seen: Number(row.seen),
+      devices: Number(row.devices),
     }));
+  }
+
+  async label(device: string, labels: readonly string[]): Promise<boolean> {
+    return this.#change('update records set labels = ? where device = ?', JSON.stringify(labels), device) > 0;
   }
 
   async bySerial(serial: string): Promise<string | null> {
@@ -351,6 +352,25 @@ export class LibsqlStore implements Store {
     return row ? bytesOf(row.bytes) : null;
   }
 
+  async audit(entry: AuditEntry): Promise<void> {
+    this.#change(insertAudit, ...auditValues(entry));
+  }
+
+  async audits({ before, limit, subject, accounts }: AuditQuery): Promise<(AuditEntry & { seq: number })[]> {
+    const where = [
+      ...(before === undefined ? [] : ['seq < ?']),
+      ...(subject === undefined ? [] : ['subject = ?']),
+      ...(accounts ? ['account in (select value from json_each(?))'] : []),
+    ];
+    const values = [
+      ...(before === undefined ? [] : [before]),
+      ...(subject === undefined ? [] : [subject]),
+      ...(accounts ? [JSON.stringify(accounts)] : []),
+    ];
+    const of = where.length === 0 ? '' : ` where ${where.join(' and ')}`;
+    return this.#all(`select * from audit${of} order by seq desc limit ?`, ...values, limit).map(auditRow);
+  }
+
   async put(kind: DocumentKind, id: string, body: object): Promise<void> {
     this.#change(
       'insert or replace into documents (kind, id, body) values (?, ?, ?)',
@@ -358,6 +378,10 @@ export class LibsqlStore implements Store {
       id,
       JSON.stringify(body),
     );
+  }
+
+  async remove(kind: DocumentKind, id: string): Promise<boolean> {
+    return this.#change('delete from documents where kind = ? and id = ?', kind, id) > 0;
   }
 
   async update<Body extends object>(
@@ -467,34 +491,9 @@ export class LibsqlStore implements Store {
   }
 }
 
+const insertAudit =
+  'insert into audit (at, who, what, subject, account, reason, was, became) values (?, ?, ?, ?, ?, ?, ?, ?)';
+
 function bytesOf(value: unknown): Uint8Array {
   return new Uint8Array(value as Buffer);
-}
-
-function storeError(path: string, error: unknown): Error {
-  if (error instanceof StoreError) return error;
-  const { code = '', message = '', syscall } = error as { code?: string; message?: string; syscall?: string };
-  if (code === 'SQLITE_FULL' || code === 'SQLITE_IOERR_SHMSIZE') {
-    return new StoreError(
-      'full',
-      `the disk under ${path} is full; free some space, what was stored is safe`,
-      { cause: error },
-    );
-  }
-  if (code === 'SQLITE_NOTADB' || code.startsWith('SQLITE_CORRUPT')) {
-    return new StoreError('broken', `${path} is damaged; restore it from a backup`, { cause: error });
-  }
-  if (code.startsWith('SQLITE_BUSY')) {
-    return new StoreError('taken', `${path} is in use by another process; stop that one first`, {
-      cause: error,
-    });
-  }
-  // libsql says it in its own words when it opens, and Node when it makes the folder.
-  const closed = code.startsWith('SQLITE_READONLY') || message.includes('Unable to open connection');
-  if (closed || code.startsWith('SQLITE_CANTOPEN') || syscall !== undefined) {
-    return new StoreError('broken', `${path} cannot be opened; check the folder and its permissions`, {
-      cause: error,
-    });
-  }
-  return error instanceof Error ? error : new Error(message);
 }

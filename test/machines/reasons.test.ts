@@ -33,6 +33,16 @@ const eventTypes = new Set<string>(charts.flatMap((chart) => chart.events as str
 
 /** Families of names, or other names, that share a first word with reasons and are none. */
 const notReasons: Record<string, string> = {
+  'account.added': 'in the audit log',
+  'device.labelled': 'in the audit log',
+  'device.lock': 'in the audit log',
+  'device.moved': 'in the audit log',
+  'enrolment.approved': 'in the audit log',
+  'enrolment.refused': 'in the audit log',
+  'key.added': 'in the audit log',
+  'key.revoked': 'in the audit log',
+  'token.added': 'in the audit log',
+  'token.revoked': 'in the audit log',
   'config.applied': 'a file',
   'config.staged': 'a file',
   'device.cert.pem': 'a file',

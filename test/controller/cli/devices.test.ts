@@ -4,6 +4,7 @@ import * as assert from 'uvu/assert';
 import { deviceText, journalText, statusTable, whyText } from '../../../controller/cli/devices.ts';
 import { tableWidth } from '../../../controller/cli/print.ts';
 import type { DeviceView } from '../../../controller/operator.ts';
+import { noFacts } from '../../../formats/filter/row.ts';
 
 const now = Date.UTC(2026, 5, 1, 12);
 const minute = 60_000;
@@ -24,7 +25,11 @@ const certificate = {
 const device: DeviceView = {
   device: '12'.repeat(32),
   serial: 'edge-01',
+  revision: 3,
   uuid: 'u',
+  labels: [],
+  facts: noFacts,
+  lock: { locationLock: false, radius: 100, moved: 'report' },
   account: 'default',
   trust: 'trusted',
   seen: now,
