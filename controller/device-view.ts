@@ -7,7 +7,7 @@ import type {
   RefusedEnrolment,
 } from '../machines/device-record.ts';
 import type { Finding, Location, Versions } from '../machines/flow.ts';
-import { factsOf, trustOf } from './record/runner.ts';
+import { factsOf, trustOf } from './record/facts.ts';
 
 type Context = DeviceRecordSnapshot['context'];
 

@@ -8,7 +8,8 @@ import type { Accounts, DeviceLock } from './accounts.ts';
 import { checkName, checkReason, type Decision, evcItself, OperatorError } from './decision.ts';
 import { type ChangesView, changesView, type DeviceView, deviceView } from './device-view.ts';
 import type { Catalogue } from './images/catalogue.ts';
-import { type Decided, type RecordEvent, type RecordRunner, trustOf } from './record/runner.ts';
+import { trustOf } from './record/facts.ts';
+import type { Decided, RecordEvent, RecordRunner } from './record/runner.ts';
 import type { DeviceRow, JournalEntry, Store } from './store/store.ts';
 
 export type { ChangesView, DeviceView } from './device-view.ts';

@@ -75,6 +75,7 @@ const pcrs = { type: 'object', additionalProperties: { type: 'string' } } as con
 const facts = fields({
   online: flag,
   reason: { type: 'string' },
+  why: { type: 'string' },
   pcrs: { type: 'array', items: count },
   image: { type: 'string' },
   firmware: { type: 'string' },

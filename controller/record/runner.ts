@@ -4,7 +4,6 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout } from 'node:timers/promises';
 import { initialTransition, transition } from 'xstate';
-import type { FleetFacts } from '../../formats/filter/row.ts';
 import type { Clock } from '../../machines/clock.ts';
 import {
   type DeviceRecordEvent,
@@ -21,6 +20,7 @@ import {
   type Store,
   type TimerRow,
 } from '../store/store.ts';
+import { factsOf, trustOf } from './facts.ts';
 import type { Judged, RecordRecorder } from './recorder.ts';
 
 /** An event as its sender knows it; the runner stamps it. */
@@ -200,45 +200,10 @@ export class RecordRunner {
   }
 }
 
-/** The trust of a device in one word, for lists. */
-export function trustOf(snapshot: DeviceRecordSnapshot): string {
-  const { enrolment, integrity, location } = snapshot.value as Record<string, string>;
-  if (enrolment === 'retired') return 'retired';
-  const { verdict, token } = snapshot.context;
-  // While a new attestation is under way, the verdict before it stands.
-  const standing =
-    integrity === 'challenged' || integrity === 'verifying'
-      ? verdict?.accepted && token
-        ? 'trusted'
-        : verdict?.accepted === false
-          ? 'uud'
-          : 'unattested'
-      : (integrity ?? 'unattested');
-  if (location === 'umd' && (standing === 'trusted' || verdict?.genuine))
-    return standing === 'trusted' ? 'umd' : standing;
-  return standing;
-}
-
 function summaryOf(snapshot: DeviceRecordSnapshot): RecordSummary {
   const { serial, uuid, account, seen } = snapshot.context;
   const facts = factsOf(snapshot);
   return { serial, uuid, account: account?.id ?? '', trust: trustOf(snapshot), seen, facts };
-}
-
-export function factsOf({ value, context }: DeviceRecordSnapshot): FleetFacts {
-  const { verdict, baseline, upgrade } = context;
-  const findings = verdict && !verdict.accepted ? verdict.findings : [];
-  const pcrs = findings.flatMap(({ code, pcr }) =>
-    code === 'policy.pcr.unexpected' && pcr !== undefined ? [pcr] : [],
-  );
-  return {
-    online: (value as Record<string, string>).link === 'online',
-    reason: findings[0]?.code ?? '',
-    pcrs: [...new Set(pcrs)].sort((a, b) => a - b),
-    image: baseline?.versions.image ?? '',
-    firmware: baseline?.versions.firmware ?? '',
-    upgrade: upgrade?.to ?? '',
-  };
 }
 
 function auditOf(

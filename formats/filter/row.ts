@@ -5,6 +5,8 @@ export interface FleetFacts {
   online: boolean;
   /** Code of the first finding of the last verdict; empty where it was accepted, or there is none. */
   reason: string;
+  /** Why it is trusted or not, in a few words. */
+  why: string;
   /** PCRs that are not what the baseline allows, ascending. */
   pcrs: number[];
   /** Version of the image in the baseline, and of its firmware; empty where there is no baseline. */
@@ -31,6 +33,7 @@ export interface FleetRow {
 export const noFacts: FleetFacts = {
   online: false,
   reason: '',
+  why: '',
   pcrs: [],
   image: '',
   firmware: '',

@@ -18,14 +18,20 @@ test('--help names every command, the exit codes and an example', async () => {
   const { code, stdout } = await runToEnd('evc', ['--help']);
   assert.is(code, 0);
   const commands =
-    'up init serve status device why journal accept accept-place retire reenrol upgrade move rotate account key ek-root image firmware signer allow';
+    'up init serve status device why journal events audit accept accept-place retire reenrol upgrade move rotate account key token ek-root image firmware signer allow attempt record eventlog quote store broker replay completion';
   for (const command of commands.split(' ')) assert.match(stdout, new RegExp(`^  ${command}\\b`, 'm'));
   assert.match(stdout, 'Exit codes: 0 done, 1 failed, 2 wrong usage, 3 EVC is out of reach, 4 EVC refused');
 });
 
 const wrong: [args: string[], says: RegExp][] = [
   [['frobnicate'], /unknown command/],
-  [['accept', 'edge-01'], /--reason/],
+  [['accept'], /a device, or --filter/],
+  [['eventlog', 'frobnicate'], /unknown command/],
+  [['store', 'copy'], /--to <url>/],
+  [['completion', 'fish'], /Allowed choices are bash, zsh/],
+  [['retire', 'edge-01'], /--reason/],
+  [['token', 'add', 'x', '--role', 'owner'], /Allowed choices are viewer, operator, admin/],
+  [['key', 'add', '--out', folder, '--limit', 'all'], /--limit all/],
   [['serve', '--mqtt-port', 'x', '--data', data], /no port/],
   [['upgrade', 'a', 'b', '--window', 'soon'], /no length of time/],
   [['account', 'set', 'a', '--location-lock', 'maybe'], /--location-lock/],
@@ -147,7 +153,7 @@ test('an operator’s day over the API', async () => {
     assert.match((await ask('account', 'set', 'plant', '--location-lock', 'on')).stdout, 'Location-Lock on');
     assert.match(
       (await ask('account', 'list')).stdout,
-      /^plant +manufacturing +on +100 m +report +optional$/m,
+      /^plant +manufacturing +on +100 m +report +optional +off$/m,
     );
     assert.match(
       (await ask('account', 'set', 'plant', '--require-ek-certificate', 'on')).stdout,

@@ -43,7 +43,11 @@ test('a key is good for as many devices as it says, and says how many it let in'
 test('a key that was taken back lets nobody in, and those that it let in stay', async () => {
   const key = await keyOf();
   const { device } = await register(key);
-  await rejects(evc.keys.revoke(key.id, ann, ['nobody']), OperatorError, ({ code }) => code === 'key.unknown');
+  await rejects(
+    evc.keys.revoke(key.id, ann, ['nobody']),
+    OperatorError,
+    ({ code }) => code === 'key.unknown',
+  );
   const view = await evc.keys.revoke(key.id.slice(0, 12), ann);
   assert.is(view.state, 'expired');
   assert.is((await register(key)).code, 'enrol.key-expired');
