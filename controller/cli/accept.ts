@@ -144,8 +144,7 @@ async function confirm(question: string, { yes, json }: AcceptOptions): Promise<
   const lines = createInterface({ input: process.stdin, output: process.stdout });
   const answer = await lines.question(`${question} [y/N] `);
   lines.close();
-  if (!/^y(es)?$/i.test(answer.trim()))
-    throw new Failure('nothing was done');
+  if (!/^y(es)?$/i.test(answer.trim())) throw new Failure('nothing was done');
 }
 
 export function changesText({ serial, device, trust, account, software }: ChangesView, now: number): string {
