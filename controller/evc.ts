@@ -9,12 +9,14 @@ import { Endorsers } from './enrol/endorsers.ts';
 import { OnboardingKeys } from './enrol/keys.ts';
 import { Catalogue } from './images/catalogue.ts';
 import { Curator } from './images/curator.ts';
+import { Metrics } from './metrics.ts';
 import { Operator } from './operator.ts';
 import { loadPki, type Pki } from './pki.ts';
 import { performer } from './record/effects.ts';
 import { RecordRecorder } from './record/recorder.ts';
 import { RecordRunner, type RunnerEvent } from './record/runner.ts';
 import { runTimers } from './record/timers.ts';
+import { Rollouts } from './rollout/rollouts.ts';
 import { LibsqlStore } from './store/libsql.ts';
 import type { Store } from './store/store.ts';
 import { Tokens } from './tokens.ts';
@@ -50,6 +52,8 @@ export class Evc {
   readonly keys: OnboardingKeys;
   readonly endorsers: Endorsers;
   readonly tokens: Tokens;
+  readonly rollouts: Rollouts;
+  readonly metrics: Metrics;
   readonly ekRoots: EkRoots;
   readonly #verifier: VerifierPool;
   readonly #stopping = new AbortController();
@@ -75,7 +79,10 @@ export class Evc {
         this.recorder.message(topic, bytes);
         return options.publish(topic, bytes);
       },
-      ...(options.onRefused ? { onRefused: options.onRefused } : {}),
+      onRefused: (topic, code, text) => {
+        this.metrics.refused(code);
+        options.onRefused?.(topic, code, text);
+      },
     });
     this.catalogue = new Catalogue(store, this.pki, join(data, 'images'));
     this.curator = new Curator({ store, clock, catalogue: this.catalogue, pki: this.pki });
@@ -87,7 +94,10 @@ export class Evc {
       clock,
       perform,
       recorder: this.recorder,
-      ...(options.watch ? { watch: options.watch } : {}),
+      watch: (step) => {
+        this.metrics.step(step);
+        options.watch?.(step);
+      },
     });
     const { runner, ekRoots } = this;
     this.accounts = new Accounts({ store, clock, runner });
@@ -100,7 +110,11 @@ export class Evc {
       accounts: this.accounts,
       imageBase: options.imageBase,
     });
-    this.#timers = runTimers(store, this.runner, clock, this.#stopping.signal);
+    const { operator } = this;
+    this.rollouts = new Rollouts({ store, clock, runner, operator });
+    this.metrics = new Metrics({ store, rollouts: this.rollouts, now: () => clock.now() });
+    const { signal } = this.#stopping;
+    this.#timers = runTimers(store, runner, clock, signal, () => this.rollouts.look());
   }
 
   /** Opens the data folder and finishes what an earlier life left behind. Throws StoreError. */

@@ -14,6 +14,7 @@ import { lookCommands, showCommand } from './cli/look.ts';
 import { quoteCommand } from './cli/quote.ts';
 import { dataOption, say } from './cli/remote.ts';
 import { replayCommand } from './cli/replay.ts';
+import { rolloutCommands, upgradeCommand } from './cli/rollouts.ts';
 import { storeCommand } from './cli/store.ts';
 import { tokenCommands } from './cli/tokens.ts';
 import { DataFolder } from './options.ts';
@@ -90,6 +91,8 @@ program
 lookCommands(program);
 acceptCommands(program);
 decisionCommands(program);
+upgradeCommand(program);
+rolloutCommands(program.command('rollout').description('Roll-outs: images on their way to many devices.'));
 const device = program.command('device').description('Looks at a device, and says what is its own.');
 showCommand(device);
 deviceCommands(device);

@@ -35,6 +35,7 @@ const table: Record<string, Rule> = {
       'lru-cache',
       'mqtt',
       'pg',
+      'prom-client',
       'tar',
       'valibot',
       'xstate',

@@ -1,5 +1,6 @@
 // All operations of the API.
 import type { Evc } from '../evc.ts';
+import { mostDevices } from '../rollout/rollouts.ts';
 import { serveAccess } from './access.ts';
 import { serveAccounts } from './accounts.ts';
 import { serveCatalogue } from './catalogue.ts';
@@ -8,6 +9,7 @@ import { serveEnrolment } from './enrolment.ts';
 import type { Operations } from './operation.ts';
 import type { Guests } from './page.ts';
 import { serveRecordings } from './recordings.ts';
+import { serveRollouts } from './rollouts.ts';
 import { type ServiceView, serveService } from './service.ts';
 import type { StepStream } from './stream.ts';
 
@@ -22,14 +24,15 @@ export interface OperationsOptions {
 
 export function addOperations(api: Operations, options: OperationsOptions): void {
   const { evc, stream, guests, uploads, service } = options;
-  const { operator, store, runner, recorder, accounts, keys, endorsers, tokens, curator } = evc;
+  const { operator, store, runner, recorder, accounts, keys, endorsers, tokens, curator, rollouts } = evc;
   const find = (words: string, of: readonly string[] | null) => operator.find(words, of);
   const now = () => evc.clock.now();
-  serveService(api, { uploads, service });
+  serveService(api, { uploads, service, metrics: () => evc.metrics });
   serveDevices(api, operator);
   serveRecordings(api, { store, runner, recorder });
   stream.serve(api, find);
   guests.serve(api, now);
+  serveRollouts(api, rollouts, mostDevices);
   serveAccounts(api, accounts);
   serveEnrolment(api, { keys, endorsers, now });
   serveCatalogue(api, curator, uploads);

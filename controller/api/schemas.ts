@@ -101,6 +101,25 @@ const source = {
 };
 const who = fields({ at: time, by: { type: 'string' }, reason: { type: 'string' } });
 
+const progresses = ['waiting', 'assigned', 'committed', 'failed', 'skipped'] as const;
+const rollout = {
+  id: { type: 'string' },
+  version: { type: 'string' },
+  by: { type: 'string' },
+  reason: { type: 'string' },
+  created: time,
+  accounts: { type: ['array', 'null'], items: { type: 'string' } },
+  stages: { type: 'array', items: { type: 'number' } },
+  stage: count,
+  haltAt: { type: 'number' },
+  atOnce: count,
+  window: count,
+  testWindow: count,
+  state: { enum: ['running', 'halted', 'stopped', 'done'] },
+  why: { type: 'string' },
+  counts: fields({ all: count, ...Object.fromEntries(progresses.map((one) => [one, count])) }),
+} as const;
+
 export const components = {
   Problem: {
     ...fields({
@@ -329,5 +348,13 @@ export const components = {
     notAfter: { type: 'integer' },
   }),
   Service: fields({ mqttPort: count, httpsPort: count, hosts: names(253), since: time }),
+  Rollout: fields(rollout),
+  RolloutDevices: fields({
+    ...rollout,
+    devices: {
+      type: 'array',
+      items: fields({ device: { type: 'string' }, progress: { enum: progresses }, why: { type: 'string' } }),
+    },
+  }),
   Upload: fields({ upload: { type: 'string' }, size: count, sha256: { type: 'string' } }),
 } as const;

@@ -4,6 +4,7 @@ import { createWriteStream, mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
+import type { Metrics } from '../metrics.ts';
 import { openApi } from './openapi.ts';
 import type { Operations } from './operation.ts';
 import { RequestError } from './problem.ts';
@@ -21,6 +22,7 @@ export interface ServiceRoutes {
   /** Where uploads wait until they become images. */
   uploads: string;
   service(): ServiceView;
+  metrics(): Metrics;
 }
 
 const largestUpload = 4 * 1024 ** 3;
@@ -37,6 +39,21 @@ export function serveService(api: Operations, options: ServiceRoutes): void {
     summary: 'Where this EVC is, and since when',
     answer: ref('Service'),
     run: () => options.service(),
+  });
+  api.add({
+    ...base,
+    id: 'readMetrics',
+    method: 'GET',
+    path: '/metrics',
+    summary: 'Numbers for Prometheus',
+    reach: 'fleet',
+    produces: 'text/plain',
+    answer: { type: 'string' },
+    run: async ({ reply }) => {
+      const { type, text } = await options.metrics().text();
+      reply.type(type);
+      return text;
+    },
   });
   let document: Record<string, unknown> | null = null;
   api.add({

@@ -1,7 +1,6 @@
 // What people decide about one device: take it out of service, upgrade it, move it, name it.
 import type { Command } from 'commander';
 import type { DeviceView } from '../operator.ts';
-import { durationOf } from '../options.ts';
 import { decide } from './devices.ts';
 import { switchOf } from './input.ts';
 import { ask, type Common, remote } from './remote.ts';
@@ -23,23 +22,6 @@ function decision(program: Command, name: string, description: string, done: str
 export function decisionCommands(program: Command): void {
   decision(program, 'retire', 'Takes a device out of service.', 'retired');
   decision(program, 'reenrol', 'Lets a device come back with another TPM.', 'may enrol once more');
-
-  remote(program.command('upgrade').argument('<device>').argument('<version>'))
-    .description('Pushes an image of the catalogue to a device.')
-    .option('--window <time>', 'how long the device may take', '1h')
-    .option('--test-window <time>', 'how long the new image has to hold', '10m')
-    .action((words: string, version: string, options: Common & { window: string; testWindow: string }) =>
-      ask(
-        options,
-        (api) =>
-          decide(api, words, 'upgrade', {
-            version,
-            window: durationOf(options.window, '--window'),
-            testWindow: durationOf(options.testWindow, '--test-window'),
-          }),
-        ({ upgrade }) => `${words}: ${upgrade?.from ?? ''} → ${version}; the window is open`,
-      ),
-    );
 
   remote(program.command('move').argument('<device>').argument('<account>'))
     .description('Moves a device to another account; its PCR baseline stays.')

@@ -14,6 +14,7 @@ import {
   attemptsKept,
   auditRow,
   auditValues,
+  countRow,
   type DeviceRow,
   type Document,
   type DocumentKind,
@@ -21,14 +22,20 @@ import {
   deviceRow,
   type Effect,
   type EscrowRow,
+  effectRow,
+  healthQuery,
+  healthRow,
   type JournalEntry,
+  journalRow,
   type RecordRow,
   type Step,
   StepConflict,
   type Store,
   StoreError,
+  type StoreHealth,
   type TimerRow,
   TimerTaken,
+  timerRow,
 } from './store.ts';
 
 /** Attempts whose evidence is kept, per device. */
@@ -223,12 +230,7 @@ export class LibsqlStore implements Store {
 
   async pending(limit: number): Promise<Effect[]> {
     const rows = this.#all('select id, device, type, params from effects order by seq limit ?', limit);
-    return rows.map((row) => ({
-      id: String(row.id),
-      device: String(row.device),
-      type: String(row.type),
-      params: JSON.parse(String(row.params)) as object,
-    }));
+    return rows.map(effectRow);
   }
 
   async due(now: number, limit: number): Promise<TimerRow[]> {
@@ -237,7 +239,7 @@ export class LibsqlStore implements Store {
       now,
       limit,
     );
-    return rows.map((row) => ({ device: String(row.device), timer: String(row.timer), at: Number(row.at) }));
+    return rows.map(timerRow);
   }
 
   async nextTimer(): Promise<number | null> {
@@ -270,11 +272,11 @@ export class LibsqlStore implements Store {
     const rows = this.#all(
       'select account, trust, count(*) as devices from records group by account, trust order by account, trust',
     );
-    return rows.map((row) => ({
-      account: String(row.account),
-      trust: String(row.trust),
-      devices: Number(row.devices),
-    }));
+    return rows.map(countRow);
+  }
+
+  async health(): Promise<StoreHealth> {
+    return healthRow(this.#get(healthQuery));
   }
 
   async label(device: string, labels: readonly string[]): Promise<boolean> {
@@ -292,12 +294,7 @@ export class LibsqlStore implements Store {
       device,
       limit,
     );
-    return rows.map((row) => ({
-      seq: Number(row.seq),
-      at: Number(row.at),
-      event: String(row.event),
-      body: JSON.parse(String(row.body)) as object,
-    }));
+    return rows.map(journalRow);
   }
 
   async escrowed(device: string, wanted: number): Promise<EscrowRow | null> {

@@ -12,6 +12,7 @@ import {
   attemptsKept,
   auditRow,
   auditValues,
+  countRow,
   type DeviceRow,
   type Document,
   type DocumentKind,
@@ -19,14 +20,20 @@ import {
   deviceRow,
   type Effect,
   type EscrowRow,
+  effectRow,
+  healthQuery,
+  healthRow,
   type JournalEntry,
+  journalRow,
   type RecordRow,
   type Step,
   StepConflict,
   type Store,
   StoreError,
+  type StoreHealth,
   type TimerRow,
   TimerTaken,
+  timerRow,
 } from './store.ts';
 import { inTransaction } from './transaction.ts';
 
@@ -140,14 +147,7 @@ export class PostgresStore implements Store {
        returning effects.seq, effects.id, effects.device, effects.type, effects.params`,
       [limit, this.#lease],
     );
-    return rows
-      .sort((one, other) => Number(one.seq) - Number(other.seq))
-      .map((row) => ({
-        id: String(row.id),
-        device: String(row.device),
-        type: String(row.type),
-        params: JSON.parse(String(row.params)) as object,
-      }));
+    return rows.sort((one, other) => Number(one.seq) - Number(other.seq)).map(effectRow);
   }
 
   async due(now: number, limit: number): Promise<TimerRow[]> {
@@ -155,7 +155,7 @@ export class PostgresStore implements Store {
       'select device, timer, at from timers where at <= $1 order by at limit $2',
       [now, limit],
     );
-    return rows.map((row) => ({ device: String(row.device), timer: String(row.timer), at: Number(row.at) }));
+    return rows.map(timerRow);
   }
 
   async nextTimer(): Promise<number | null> {
@@ -189,11 +189,11 @@ export class PostgresStore implements Store {
       'select account, trust, count(*) as devices from records group by account, trust order by account, trust',
       [],
     );
-    return rows.map((row) => ({
-      account: String(row.account),
-      trust: String(row.trust),
-      devices: Number(row.devices),
-    }));
+    return rows.map(countRow);
+  }
+
+  async health(): Promise<StoreHealth> {
+    return healthRow((await this.#rows(healthQuery, []))[0]);
   }
 
   async label(device: string, labels: readonly string[]): Promise<boolean> {
@@ -217,12 +217,7 @@ export class PostgresStore implements Store {
       'select seq, at, event, body from journal where device = $1 order by seq desc limit $2',
       [device, limit],
     );
-    return rows.map((row) => ({
-      seq: Number(row.seq),
-      at: Number(row.at),
-      event: String(row.event),
-      body: JSON.parse(String(row.body)) as object,
-    }));
+    return rows.map(journalRow);
   }
 
   async escrowed(device: string, wanted: number): Promise<EscrowRow | null> {

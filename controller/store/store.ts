@@ -62,6 +62,28 @@ export interface Step {
   audit?: AuditEntry;
 }
 
+export interface StoreHealth {
+  /** Effects that are not done. */
+  effects: number;
+  /** Devices with a key in escrow. */
+  escrowed: number;
+  /** Of the device whose newest key is the oldest, ms since the epoch; null where there is none. */
+  oldestEscrow: number | null;
+}
+
+/** As any engine gives it, of `healthQuery`. */
+export function healthRow(row: Record<string, unknown> | undefined): StoreHealth {
+  const { effects = 0, escrowed = 0, oldest = null } = row ?? {};
+  return {
+    effects: Number(effects),
+    escrowed: Number(escrowed),
+    oldestEscrow: oldest === null ? null : Number(oldest),
+  };
+}
+
+export const healthQuery = `select (select count(*) from effects) as effects, count(*) as escrowed, min(at) as oldest
+  from (select max(at) as at from escrow group by device) as newest`;
+
 /** What a person did: who, when, what, why, and what was changed. */
 export interface AuditEntry {
   at: number;
@@ -185,6 +207,25 @@ export function auditValues({ at, by, what, subject, account, reason, before, af
   return [at, by, what, subject, account, reason, json(before), json(after)] as const;
 }
 
+/** Rows as any engine gives them. */
+export function countRow(row: Record<string, unknown>): { account: string; trust: string; devices: number } {
+  return { account: String(row.account), trust: String(row.trust), devices: Number(row.devices) };
+}
+
+export function effectRow(row: Record<string, unknown>): Effect {
+  const params = JSON.parse(String(row.params)) as object;
+  return { id: String(row.id), device: String(row.device), type: String(row.type), params };
+}
+
+export function journalRow(row: Record<string, unknown>): JournalEntry & { seq: number } {
+  const body = JSON.parse(String(row.body)) as object;
+  return { seq: Number(row.seq), at: Number(row.at), event: String(row.event), body };
+}
+
+export function timerRow(row: Record<string, unknown>): TimerRow {
+  return { device: String(row.device), timer: String(row.timer), at: Number(row.at) };
+}
+
 /** Accounts, keys, images: things that people make, by kind and id. */
 export interface Document<Body> {
   id: string;
@@ -206,6 +247,7 @@ export type DocumentKind =
   | 'token'
   | 'idempotency'
   | 'device-lock'
+  | 'rollout'
   | 'enrolment';
 
 /** Somebody else stepped this record meanwhile: load it again. */
@@ -256,6 +298,8 @@ export interface Store {
   find(words: string, limit: number, accounts?: readonly string[] | null): Promise<DeviceRow[]>;
   /** Devices by account and trust. */
   counts(): Promise<{ account: string; trust: string; devices: number }[]>;
+  /** How much waits, and how old what must not be lost is. */
+  health(): Promise<StoreHealth>;
   /** What people call a device; false where there is none. Decides nothing, so it is no step of the record. */
   label(device: string, labels: readonly string[]): Promise<boolean>;
   bySerial(serial: string): Promise<string | null>;

@@ -288,6 +288,18 @@ export function storeSuite(
     ]);
   });
 
+  check('how much waits, and how old the keys are', async (store) => {
+    assert.equal(await store.health(), { effects: 0, escrowed: 0, oldestEscrow: null });
+    const key = (device: string, version: number, at: number) => ({
+      escrow: { device, version, keyId: 'k', box: Uint8Array.of(1), at },
+    });
+    await store.commit(stepOf('d', 0, key('d', 1, 10)));
+    await store.commit(stepOf('d', 1, key('d', 2, 50)));
+    const effects = [{ id: 'e', device: 'e', type: 'push', params: {} }];
+    await store.commit(stepOf('e', 0, { ...key('e', 1, 30), effects }));
+    assert.equal(await store.health(), { effects: 1, escrowed: 2, oldestEscrow: 30 });
+  });
+
   check('labels are beside the record, and outlive its steps', async (store) => {
     await store.commit(stepOf('d', 0));
     assert.is(await store.label('d', ['ü', 'b']), true);

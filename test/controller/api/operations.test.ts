@@ -86,6 +86,7 @@ const cases: Record<string, Case> = {
   showService: {},
   describe: {},
   whoAmI: {},
+  readMetrics: {},
   listDevices: { query: 'filter=trust:uud,trusted&limit=1', others: 'filtered' },
   showDevice: { at },
   showChanges: { at },
@@ -138,6 +139,14 @@ const cases: Record<string, Case> = {
   lockDevice: { at, body: { radius: 5 } },
   changeSettings: { at, body: { settings: { a: 'b' } } },
   upgradeDevice: { at, body: { version: '9.0.0' }, refused: 'image.no-file' },
+  startRollout: {
+    body: { version: '9.0.0', devices: [uud.id], stages: [50, 100], reason },
+    others: 'device.unknown',
+  },
+  listRollouts: { others: 'filtered' },
+  showRollout: { at: { rollout: '' }, others: 'rollout.unknown' },
+  stopRollout: { at: { rollout: '' }, body: { reason }, others: 'rollout.unknown' },
+  resumeRollout: { at: { rollout: '' }, body: { reason }, others: 'rollout.unknown' },
   acceptDevices: {
     body: async () => ({ reason, devices: [{ device: uud.id, attempt: await attempt() }] }),
     others: 'device.unknown',
@@ -257,6 +266,7 @@ test('every operation does what it says, and answers as the document says', asyn
     if (id === 'removeAllowRule')
       one.at = { rule: (await evc.curator.rules()).find(({ by }) => by !== 'evc')?.id ?? '' };
     if (id === 'removeEkRoot') one.at = { root: evc.endorsers.list().roots[0]?.id ?? '' };
+    if (one.at?.rollout !== undefined) one.at = { rollout: (await evc.rollouts.list())[0]?.id ?? '' };
     if (id === 'acceptDevice') await bench.tampered(uud, board, '7.7.7');
     const answer = await bench.call(method, pathOf(operation, one), {
       body: typeof one.body === 'function' ? await one.body() : one.body,

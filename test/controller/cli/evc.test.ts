@@ -1,4 +1,4 @@
-// deadline: 120 s
+// deadline: 240 s
 import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import net from 'node:net';
 import { tmpdir } from 'node:os';
@@ -18,7 +18,7 @@ test('--help names every command, the exit codes and an example', async () => {
   const { code, stdout } = await runToEnd('evc', ['--help']);
   assert.is(code, 0);
   const commands =
-    'up init serve status device why journal events audit accept accept-place retire reenrol upgrade move rotate account key token ek-root image firmware signer allow attempt record eventlog quote store broker replay completion';
+    'up init serve status device why journal events audit accept accept-place retire reenrol upgrade rollout move rotate account key token ek-root image firmware signer allow attempt record eventlog quote store broker replay completion';
   for (const command of commands.split(' ')) assert.match(stdout, new RegExp(`^  ${command}\\b`, 'm'));
   assert.match(stdout, 'Exit codes: 0 done, 1 failed, 2 wrong usage, 3 EVC is out of reach, 4 EVC refused');
 });
@@ -28,6 +28,8 @@ const wrong: [args: string[], says: RegExp][] = [
   [['accept'], /a device, or --filter/],
   [['eventlog', 'frobnicate'], /unknown command/],
   [['store', 'copy'], /--to <url>/],
+  [['upgrade', 'edge-01'], /a device and a version, or --filter/],
+  [['upgrade', '1.0.0', '--filter', 'x', '--stages', 'some'], /some is no percentage/],
   [['completion', 'fish'], /Allowed choices are bash, zsh/],
   [['retire', 'edge-01'], /--reason/],
   [['token', 'add', 'x', '--role', 'owner'], /Allowed choices are viewer, operator, admin/],

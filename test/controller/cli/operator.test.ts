@@ -1,4 +1,4 @@
-// deadline: 180 s
+// deadline: 300 s
 // The command against a running EVC: a person's day, with a device that is trusted and one that is not.
 import { spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
@@ -88,6 +88,34 @@ test('the list of other evidence is another list', () => {
   assert.is(listId([one, two]), listId([two, one]));
   assert.is.not(listId([one, two]), listId([one, { ...two, attempt: '3' }]));
   assert.is.not(listId([one, two]), listId([one]));
+});
+
+test('an image goes to many by the list that was shown alone, and how far it is is shown', async () => {
+  const [{ bytes } = { bytes: new Uint8Array() }] = (await board.present()).boot.logs;
+  const file = join(folder, 'image');
+  writeFileSync(file, 'an image');
+  await evc.curator.addImage({ version: '2.0.0', logs: [bytes], file: { path: file } });
+  const many = ['upgrade', '2.0.0', '--filter', 'serial:edge-*', '--stages', '50%,all', '--reason', 'fixes'];
+  const shown = await admin(...many);
+  const [, list = ''] = /2 devices, list ([0-9a-f]{8});/.exec(shown.stdout) ?? [];
+  assert.ok(list !== '', shown.stdout + shown.stderr);
+  assert.equal(await evc.rollouts.list(), []);
+  assert.match((await admin(...many, '--list', '00000000')).stderr, '[precondition.failed]');
+  const begun = await admin(...many, '--list', list);
+  const [, id = ''] = /^roll-out ([0-9a-f]{8}): 2\.0\.0 to 2 devices, 50 %, 100 %$/m.exec(begun.stdout) ?? [];
+  await evc.rollouts.look();
+  assert.match(
+    (await admin('rollout', 'list')).stdout,
+    new RegExp(`^${id} +2\\.0\\.0 .* running +50 % +0 of 2 done`, 'm'),
+  );
+  assert.match((await admin('rollout', 'show', id)).stdout, /assigned$/m);
+  assert.match(
+    (await admin('rollout', 'stop', id, '--reason', 'wait')).stdout,
+    `${id} stopped: 0 of 2 done, 1 under way`,
+  );
+  const again = await admin('rollout', 'stop', id, '--reason', 'wait');
+  assert.match(again.stderr, '[rollout.not-so]');
+  assert.match((await admin('status', 'upgrade:2.0.0')).stdout, /^1 device/m);
 });
 
 test('accounts, labels, locks and places', async () => {
