@@ -168,8 +168,8 @@ test('the audit log says who, what, to which and why, and what is otherwise now'
   for (const line of [/admin +key\.revoked .*lost/, /admin +token\.added/, /admin +account\.added +plant/])
     assert.match(stdout, line);
   const ours = await admin('audit', 'edge-01', '--json');
-  const [entry] = JSON.parse(ours.stdout) as { what: string; reason: string }[];
-  assert.equal([entry?.what, entry?.reason], ['state.accepted', 'ours']);
+  const entries = JSON.parse(ours.stdout) as { what: string; reason: string }[];
+  assert.is(entries.find(({ what }) => what === 'state.accepted')?.reason, 'ours');
 });
 
 test('events are told as they happen, and a watched list is shown again', async () => {
