@@ -40,6 +40,7 @@ import { Enrolment, type EnrolmentOptions } from './enrol/enrolment.ts';
 import { presentedKeys } from './enrol/identity.ts';
 import { EnrolmentRefused, type RegisteredDevice } from './enrol/onboarding.ts';
 import { LogUnknown, presentedOf } from './evidence.ts';
+import type { KnownLogs } from './known-logs.ts';
 import { LogUploads } from './log-uploads.ts';
 import { secretOf, signerOf } from './pki.ts';
 import { certificatesMessage, problemMessage, replyMessage, statusOf } from './replies.ts';
@@ -47,6 +48,7 @@ import { StoreError } from './store/store.ts';
 import { readClaims } from './verify/freshness.ts';
 
 export interface DownlinkOptions extends EnrolmentOptions {
+  logs: KnownLogs;
   publish(topic: string, bytes: Uint8Array): Promise<void>;
   /** A message that was not answered, and why. */
   onRefused?(topic: string, code: string, text: string): void;
@@ -196,7 +198,7 @@ export class Downlink {
   }
 
   async #attest(device: string, ref: RequestRef, message: ZAttestReq): Promise<void> {
-    const { clock, pki, store } = this.#options;
+    const { clock, pki, store, logs } = this.#options;
     const runner = this.#options.runner();
     switch (message.reqType) {
       case ZAttestReqType.ATTEST_REQ_CERT:
@@ -216,7 +218,7 @@ export class Downlink {
         if (!quote) throw new WireError('wire.malformed', 'a quote request without a quote');
         // Read once before it counts: evidence that cannot be read does not use the nonce up.
         await this.#insertUploads(device, quote);
-        const presented = await presentedOf(quote, (sha256) => store.blob(sha256));
+        const presented = await presentedOf(quote, (sha256) => logs.find(sha256));
         const claims = presented.claims ? readClaims(presented.claims) : null;
         const id = randomUUID();
         const attempt = {

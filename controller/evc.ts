@@ -9,6 +9,7 @@ import { Endorsers } from './enrol/endorsers.ts';
 import { OnboardingKeys } from './enrol/keys.ts';
 import { Catalogue } from './images/catalogue.ts';
 import { Curator } from './images/curator.ts';
+import { KnownLogs } from './known-logs.ts';
 import { Metrics } from './metrics.ts';
 import { Operator } from './operator.ts';
 import { loadPki, type Pki } from './pki.ts';
@@ -69,8 +70,10 @@ export class Evc {
     this.ekRoots = new EkRoots(join(data, 'ek-roots'));
     this.keys = new OnboardingKeys({ store, clock });
     this.tokens = new Tokens({ store, clock });
+    const logs = new KnownLogs(store);
     this.downlink = new Downlink({
       store,
+      logs,
       runner: () => this.runner,
       pki: this.pki,
       clock,
@@ -88,7 +91,7 @@ export class Evc {
     this.curator = new Curator({ store, clock, catalogue: this.catalogue, pki: this.pki });
     this.#verifier = new VerifierPool(options.verifierThreads ?? 0);
     const { catalogue, downlink } = this;
-    const perform = performer({ store, clock, catalogue, downlink, verifier: this.#verifier });
+    const perform = performer({ store, clock, catalogue, downlink, logs, verifier: this.#verifier });
     this.runner = new RecordRunner({
       store,
       clock,

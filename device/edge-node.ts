@@ -28,6 +28,8 @@ export interface EdgeNodeOptions {
   folders: Folders;
   clock: Clock;
   board: Board;
+  /** Whether what it writes outlives a cut of this machine's power. Default: it does. */
+  durable?: boolean;
   /** What keeps the data of a new vault. Default: file. */
   vault?: VaultChoice;
   /** A stream to EVC's broker. */
@@ -71,8 +73,9 @@ export class EdgeNode {
           },
         }
       : options;
-    this.#config = new StateFolder(options.folders.config);
-    this.#persist = new StateFolder(options.folders.persist);
+    const { folders, durable = true } = options;
+    this.#config = new StateFolder(folders.config, { durable });
+    this.#persist = new StateFolder(folders.persist, { durable });
   }
 
   /** The running node; null while the power is off. */
@@ -108,6 +111,11 @@ export class EdgeNode {
         this.#afterWatchdog();
       }
     });
+  }
+
+  /** The power is gone, until `powerOn`. */
+  cutPower(reason: string): Promise<void> {
+    return this.#inTurn(() => this.#halt(reason));
   }
 
   async powerOff(): Promise<void> {

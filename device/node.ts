@@ -1,5 +1,6 @@
 // What the components of one device share: its folders, TPM, vault, slots, link and boot. One object a process.
 import { X509Certificate } from 'node:crypto';
+import { LRUCache } from 'lru-cache';
 import type { Bus } from '../broker/bus.ts';
 import type { Clock } from '../machines/clock.ts';
 import type { Location, LogPart, Versions } from '../machines/flow.ts';
@@ -61,10 +62,21 @@ export function rootCertificate(config: StateFolder): { pem: string; certificate
     );
   }
   try {
-    return { pem: Buffer.from(bytes).toString('utf8'), certificate: new X509Certificate(bytes) };
+    const pem = Buffer.from(bytes).toString('utf8');
+    return { pem, certificate: parsedRoot(pem) };
   } catch (cause) {
     throw new Refusal('config.no-root', `${config.file(rootCertificateFile)} is no certificate`, { cause });
   }
+}
+
+/** Every message needs it, and parsing costs more than a signature. A fleet in one process has one root. */
+const roots = new LRUCache<string, X509Certificate>({ max: 16 });
+
+/** Throws Error for what is no certificate. */
+function parsedRoot(pem: string): X509Certificate {
+  const known = roots.get(pem) ?? new X509Certificate(pem);
+  roots.set(pem, known);
+  return known;
 }
 
 /** EVC's certificates as they are stored; null before they are fetched. */

@@ -3,6 +3,7 @@
 // not done is done at the next start.
 import { randomUUID } from 'node:crypto';
 import { setTimeout } from 'node:timers/promises';
+import { LRUCache } from 'lru-cache';
 import { initialTransition, transition } from 'xstate';
 import type { Clock } from '../../machines/clock.ts';
 import {
@@ -81,6 +82,7 @@ export interface RunnerEvent {
 const timerEffects = new Set(['setTimer', 'clearTimer']);
 const outboxEffects = new Set(['reply', 'verify', 'push']);
 const conflictTries = 10;
+const latestKept = 512;
 /** Effects that are taken over at once. */
 const mostRecovered = 1000;
 
@@ -88,6 +90,13 @@ export class RecordRunner {
   readonly #options: RunnerOptions;
   /** The last step of each device: one at a time in this process, the store's versions among processes. */
   readonly #turns = new Map<string, Promise<unknown>>();
+  /**
+   * How records stood after their last step here: of those that are busy, the next step needs no reading. Another controller
+   * may have stepped one meanwhile; then the commit conflicts, and the record is read.
+   */
+  readonly #latest = new LRUCache<string, { version: number; snapshot: DeviceRecordSnapshot }>({
+    max: latestKept,
+  });
   /** What is under way, by the id of its effect. */
   readonly #performing = new Map<string, Promise<void>>();
 
@@ -97,8 +106,12 @@ export class RecordRunner {
 
   /** The record as it stands; null for a device that nobody has seen. */
   async read(device: string): Promise<DeviceRecordSnapshot | null> {
-    const row = await this.#options.store.load(device);
-    return row ? restore(row.snapshot) : null;
+    return (await this.#load(device))?.snapshot ?? null;
+  }
+
+  /** The record as this controller last saw it: another one may have stepped it since. */
+  async latest(device: string): Promise<DeviceRecordSnapshot | null> {
+    return this.#latest.get(device)?.snapshot ?? (await this.read(device));
   }
 
   /**
@@ -135,10 +148,13 @@ export class RecordRunner {
   async #step(device: string, event: RecordEvent, extras: StepExtras): Promise<DeviceRecordSnapshot> {
     const { store, clock, watch, recorder } = this.#options;
     for (let tries = 1; ; tries++) {
-      const row = await store.load(device);
       const wanted = extras.decided?.ifRevision;
-      if (wanted !== undefined && wanted !== row?.version) throw new RevisionChanged(row?.version ?? 0);
-      const before = row ? restore(row.snapshot) : initialTransition(deviceRecord)[0];
+      // Somebody may have looked through another controller, at what this one has not heard of.
+      if (wanted !== undefined && wanted !== this.#latest.get(device)?.version) this.#latest.delete(device);
+      const latest = this.#latest.get(device) ?? (await this.#load(device));
+      const before = latest?.snapshot ?? initialTransition(deviceRecord)[0];
+      const from = latest?.version ?? 0;
+      if (wanted !== undefined && wanted !== from) throw new RevisionChanged(from);
       const stamped = { ...event, at: clock.now(), dice: clock.random() } as DeviceRecordEvent;
       const [after, actions] = transition(deviceRecord, before, stamped);
       const named = actions as unknown as { type: string; params?: object }[];
@@ -149,7 +165,7 @@ export class RecordRunner {
       const timers = named.filter(({ type }) => timerEffects.has(type));
       const step: Step = {
         device,
-        from: row?.version ?? 0,
+        from,
         snapshot: deviceRecord.getPersistedSnapshot(after) as object,
         journal: { at: stamped.at, event: event.type, body: journalBody(event) },
         effects,
@@ -166,7 +182,9 @@ export class RecordRunner {
       };
       try {
         await store.commit(step);
+        this.#latest.set(device, { version: from + 1, snapshot: after });
       } catch (error) {
+        this.#latest.delete(device);
         if (!(error instanceof StepConflict) || tries >= conflictTries) throw error;
         // Another controller is at the same record: without chance in it one of the two could lose every time.
         await setTimeout(clock.random() * 2 ** tries);
@@ -187,6 +205,11 @@ export class RecordRunner {
       for (const effect of effects) this.#perform(effect);
       return after;
     }
+  }
+
+  async #load(device: string): Promise<{ version: number; snapshot: DeviceRecordSnapshot } | null> {
+    const row = await this.#options.store.load(device);
+    return row && { version: row.version, snapshot: restore(row.snapshot) };
   }
 
   #perform(effect: Effect): void {

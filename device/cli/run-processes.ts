@@ -301,7 +301,7 @@ export async function runComponent(name: string, options: RunOptions): Promise<v
   const { node, close } = assemble({
     config: new StateFolder(folders.config),
     persist,
-    run: new StateFolder(folders.run),
+    run: new StateFolder(folders.run, { durable: false }),
     clock: systemClock,
     bus,
     tpm,
@@ -356,7 +356,7 @@ async function waitForBoot(folders: Folders): Promise<Boot> {
   const until = systemClock.now() + patience;
   for (;;) {
     // Made anew each time: a boot removes the folder of the one before.
-    const boot = loadBoot(new StateFolder(folders.run));
+    const boot = loadBoot(new StateFolder(folders.run, { durable: false }));
     if (boot) return boot;
     if (systemClock.now() > until) {
       throw new Failure(

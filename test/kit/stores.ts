@@ -54,6 +54,45 @@ export function storeSuite(
   const check = (what: string, work: (store: Store, again: () => Promise<Store>) => Promise<void>) =>
     test(`${name}: ${what}`, () => opens(work));
 
+  check('what is changed at once is there whole or not at all, each for itself', async (store, again) => {
+    await store.commit(stepOf('a', 0));
+    const effect = { id: 'e1', device: 'b', type: 'reply', params: {} };
+    await store.commit(stepOf('b', 0, { effects: [effect] }));
+    const settled = await Promise.allSettled([
+      store.commit(stepOf('a', 1)),
+      // Made from a version that is gone.
+      store.commit(stepOf('a', 1, { setTimers: [{ timer: 'nonce', at: 5 }] })),
+      store.put('setting', 'one', { is: 1 }),
+      // An effect of this id is there: the engine itself refuses it, after the record was changed.
+      store.commit(stepOf('b', 1, { effects: [effect], setTimers: [{ timer: 'trust', at: 5 }] })),
+      store.update('setting', 'two', () => {
+        throw new TypeError('not like this');
+      }),
+      store.commit(stepOf('c', 0)),
+      store.done('nothing'),
+    ]);
+    assert.equal(
+      settled.map(({ status }) => status),
+      ['fulfilled', 'rejected', 'fulfilled', 'rejected', 'rejected', 'fulfilled', 'fulfilled'],
+    );
+    const reasons = settled.map((one) => (one.status === 'rejected' ? one.reason : null));
+    assert.instance(reasons[1], StepConflict);
+    assert.match((reasons[4] as Error).message, /not like this/);
+    for (const view of [store, await again()]) {
+      const versions = await Promise.all(
+        ['a', 'b', 'c'].map(async (device) => (await view.load(device))?.version),
+      );
+      assert.equal(versions, [2, 1, 1]);
+      assert.equal(await view.due(10, 10), []);
+      assert.equal(await view.get('setting', 'one'), { is: 1 });
+      assert.is(await view.get('setting', 'two'), null);
+      assert.equal(
+        (await view.journal('b', 10)).map(({ body }) => body),
+        [{ from: 0 }],
+      );
+    }
+  });
+
   check('an empty store has nothing', async (store) => {
     assert.is(await store.load('d'), null);
     assert.equal(await store.pending(10), []);

@@ -361,7 +361,9 @@ export class World {
     const last = this.steps
       .slice(-12)
       .map((step) => `record ${step.event.type} → ${JSON.stringify(step.after)}`);
-    return [...lines, ...last, `refused: ${this.refused.slice(-10).join(' · ')}`].join('\n');
+    const upgraded = this.steps.at(-1)?.snapshot.context.upgraded;
+    const why = upgraded?.why ? [`rolled back: ${JSON.stringify(upgraded.why)}`] : [];
+    return [...lines, ...last, ...why, `refused: ${this.refused.slice(-10).join(' · ')}`].join('\n');
   }
 
   /** A TPM in another process works while nothing moves here: simulated time waits for it. */

@@ -1,0 +1,116 @@
+// The process that makes the load, so that what it costs is not counted as EVC's: reads orders from its standard input, one
+// JSON a line, and answers each with one.
+import { readFileSync } from 'node:fs';
+import { createInterface } from 'node:readline';
+import { Attester, Fleet, type FleetFile, fleetFileIn } from './attester.ts';
+
+export type Order =
+  | { do: 'connect'; from: number; count: number }
+  /** Each of `width` connections in turn attests, one after the other, for `ms`. */
+  | { do: 'attest'; width: number; ms: number }
+  /** Each connection attests once, `width` at a time. */
+  | { do: 'once'; width: number }
+  | { do: 'end' };
+
+export interface Done {
+  done: number;
+  failed: number;
+  /** The first few, in words. */
+  why: string[];
+  ms: number;
+  /** Of one attestation each, ms: median, 99 of 100, the slowest. */
+  median: number;
+  p99: number;
+  slowest: number;
+  /** CPU of this process meanwhile, ms. */
+  cpu: number;
+}
+
+const [data = '', port = ''] = process.argv.slice(2);
+const file = JSON.parse(readFileSync(fleetFileIn(data), 'utf8')) as FleetFile;
+const root = readFileSync(`${data}/pki/root.cert.pem`, 'utf8');
+const fleet = new Fleet(file, root, { host: 'localhost', port: Number(port) });
+const attesters: Attester[] = [];
+/** Handshakes under way at once. */
+const dialling = 50;
+
+for await (const line of createInterface({ input: process.stdin })) {
+  const order = JSON.parse(line) as Order;
+  if (order.do === 'end') break;
+  process.stdout.write(`${JSON.stringify(await carryOut(order))}\n`);
+}
+await Promise.all(attesters.map((attester) => attester.close()));
+// An open pipe would keep it alive.
+process.stdin.destroy();
+
+async function carryOut(order: Exclude<Order, { do: 'end' }>): Promise<Done> {
+  const cpu = process.cpuUsage();
+  const start = performance.now();
+  const times: number[] = [];
+  const why: string[] = [];
+  let failed = 0;
+  const timed = async (work: () => Promise<void>) => {
+    const begin = performance.now();
+    try {
+      await work();
+      times.push(performance.now() - begin);
+    } catch (error) {
+      failed++;
+      const { code = '', message } = error as Error & { code?: string };
+      if (why.length < 5) why.push(`${code} ${message}`);
+    }
+  };
+  switch (order.do) {
+    case 'connect': {
+      const wanted = file.devices.slice(order.from, order.from + order.count);
+      await inTurns(wanted.length, dialling, async (i) => {
+        const attester = new Attester(fleet, wanted[i] as FleetFile['devices'][number]);
+        attesters.push(attester);
+        await timed(async () => {
+          while (!attester.connected) await new Promise((resolve) => setTimeout(resolve, 5));
+          if (!fleet.certificates) await attester.fetchCertificates();
+        });
+      });
+      break;
+    }
+    case 'once':
+      await inTurns(attesters.length, order.width, (i) => timed(() => (attesters[i] as Attester).attest()));
+      break;
+    case 'attest': {
+      let next = 0;
+      const end = start + order.ms;
+      const busy = Array.from({ length: order.width }, async () => {
+        // A connection that attests is in nobody else's hands: two attestations of one device would meet.
+        while (performance.now() < end) {
+          const attester = attesters[next++ % attesters.length] as Attester;
+          await timed(() => attester.attest());
+        }
+      });
+      await Promise.all(busy);
+      break;
+    }
+  }
+  const ms = performance.now() - start;
+  const { user, system } = process.cpuUsage(cpu);
+  times.sort((a, b) => a - b);
+  const at = (share: number) => times[Math.min(times.length - 1, Math.floor(times.length * share))] ?? 0;
+  return {
+    done: times.length,
+    failed,
+    why,
+    ms,
+    median: at(0.5),
+    p99: at(0.99),
+    slowest: times.at(-1) ?? 0,
+    cpu: (user + system) / 1000,
+  };
+}
+
+/** Runs `work` for each index, so many at a time. */
+async function inTurns(count: number, width: number, work: (index: number) => Promise<void>): Promise<void> {
+  let next = 0;
+  const lane = async () => {
+    for (let i = next++; i < count; i = next++) await work(i);
+  };
+  await Promise.all(Array.from({ length: Math.min(width, count) }, lane));
+}
