@@ -2,6 +2,7 @@
 import { Command, CommanderError, Option } from 'commander';
 import { acceptCommands } from './cli/accept.ts';
 import { accountCommands } from './cli/accounts.ts';
+import { backupCommand, restoreCommand } from './cli/backup.ts';
 import { brokerCommand } from './cli/broker-config.ts';
 import { addCatalogueCommands } from './cli/catalogue.ts';
 import { completionCommand } from './cli/completion.ts';
@@ -108,6 +109,8 @@ for (const command of [
   eventlogCommand(),
   quoteCommand(),
   storeCommand(),
+  backupCommand(),
+  restoreCommand(),
   brokerCommand(),
   replayCommand(),
   completionCommand(program),

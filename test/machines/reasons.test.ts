@@ -53,6 +53,7 @@ const notReasons: Record<string, string> = {
   'device.key.pem': 'a file',
   'firmware.bin': 'a file',
   'image.json': 'a file',
+  'backup.json': 'a file',
   'evc.db': 'a file',
   'tpm.key': 'a file',
   'tpm.nv': 'a file',
