@@ -8,12 +8,13 @@ import { addCatalogueCommands } from './cli/catalogue.ts';
 import { completionCommand } from './cli/completion.ts';
 import { decisionCommands, deviceCommands } from './cli/decisions.ts';
 import { ekRootCommands } from './cli/ek-roots.ts';
+import { escrowCommands } from './cli/escrow.ts';
 import { eventlogCommand } from './cli/eventlog.ts';
 import { exitCodes, explain } from './cli/failure.ts';
 import { keyCommands } from './cli/keys.ts';
 import { lookCommands, showCommand } from './cli/look.ts';
 import { quoteCommand } from './cli/quote.ts';
-import { dataOption, say } from './cli/remote.ts';
+import { type Common, dataOption, remote, say } from './cli/remote.ts';
 import { replayCommand } from './cli/replay.ts';
 import { rolloutCommands, upgradeCommand } from './cli/rollouts.ts';
 import { storeCommand } from './cli/store.ts';
@@ -100,6 +101,17 @@ deviceCommands(device);
 accountCommands(program.command('account').description('Accounts: what their devices may do.'));
 keyCommands(program.command('key').description('Onboarding keys, and devices that wait to be let in.'));
 tokenCommands(program.command('token').description('Tokens: who may ask EVC for what.'));
+escrowCommands(
+  program.command('escrow').description('The master keys of vaults that EVC keeps for devices.'),
+);
+remote(program.command('doctor'))
+  .description('Looks for what may be wrong with this EVC; 1 if something is.')
+  .action(async (options: Common) => {
+    const { doctorText, examine, exitOf } = await import('./cli/doctor.ts');
+    const findings = await examine(options, Date.now());
+    say(options.json ? JSON.stringify(findings) : doctorText(findings));
+    process.exitCode = exitOf(findings);
+  });
 ekRootCommands(
   program.command('ek-root').description('Roots of TPM vendors: whom EVC believes what a TPM is.'),
 );

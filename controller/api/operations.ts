@@ -34,7 +34,7 @@ export function addOperations(api: Operations, options: OperationsOptions): void
   guests.serve(api, now);
   serveRollouts(api, rollouts, mostDevices);
   serveAccounts(api, accounts);
-  serveEnrolment(api, { keys, endorsers, now });
+  serveEnrolment(api, { keys, endorsers, operator, store, runner, now });
   serveCatalogue(api, curator, uploads);
   serveAccess(api, { tokens, store, now, find });
 }

@@ -213,6 +213,14 @@ export const components = {
     attempt: { type: 'string' },
     refused: orNull(fields({ code: { type: 'string' }, detail: { type: 'string' } })),
   }),
+  EscrowCheck: fields({
+    device: { type: 'string' },
+    serial: { type: 'string' },
+    version: count,
+    at: time,
+    former: count,
+    state: { enum: ['good', 'none', 'missing', 'unreadable'] },
+  }),
   JournalEntry: fields({ seq: count, at: time, event: { type: 'string' }, body: any }),
   Attempt: fields({
     attempt: count,

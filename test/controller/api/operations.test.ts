@@ -129,6 +129,7 @@ const cases: Record<string, Case> = {
   addKey: { body: { name: 'k', account: 'factory' }, others: 'account.unknown' },
   revokeKey: { at: { key: careful.id }, body: { reason }, others: 'key.unknown' },
   listWaiting: { others: 'filtered' },
+  checkEscrow: { query: 'limit=5', others: 'filtered' },
   approveDevice: { at: { waiting: waiting[0]?.id ?? '' }, body: { reason }, others: 'enrolment.unknown' },
   refuseDevice: { at: { waiting: 'waits-1' }, body: { reason }, others: 'enrolment.unknown' },
   listTokens: {},
