@@ -107,6 +107,18 @@ export class Downlink {
     }
   }
 
+  /** Answers a request that nobody looked at: there is too much to do. Never rejects. */
+  async putOff(text: string, retryAfter: number): Promise<void> {
+    const why = { code: 'limit.overload', text: 'EVC has more to do than it can; the same again later' };
+    const problem = problemMessage(why);
+    const topic = formatTopic({ ...parseTopic(text), direction: 'down' });
+    await this.#publish(topic, problem.schema, problem.message, {
+      kind: 'reply',
+      status: 503,
+      retryAfter,
+    }).catch(() => undefined);
+  }
+
   /** Sends the reply that a record decided on. */
   async reply(device: string, reply: Reply): Promise<void> {
     const { store, pki } = this.#options;

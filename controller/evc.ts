@@ -1,12 +1,16 @@
 // EVC, whole: keys, store, record runner, downlink and timers. Where its messages come from and go to is the caller's
 // matter: the embedded broker, or any other.
 import { join } from 'node:path';
+import { LRUCache } from 'lru-cache';
+import { parseTopic } from '../formats/wire/topics.ts';
 import type { Clock } from '../machines/clock.ts';
 import { Accounts } from './accounts.ts';
+import { Admission, type AdmissionLimits, type Shed } from './admission.ts';
 import { Downlink } from './downlink.ts';
 import { EkRoots } from './enrol/ek-roots.ts';
 import { Endorsers } from './enrol/endorsers.ts';
 import { OnboardingKeys } from './enrol/keys.ts';
+import type { RegisteredDevice } from './enrol/onboarding.ts';
 import { Catalogue } from './images/catalogue.ts';
 import { Curator } from './images/curator.ts';
 import { KnownLogs } from './known-logs.ts';
@@ -37,7 +41,13 @@ export interface EvcOptions {
   verifierThreads?: number;
   watch?(event: RunnerEvent): void;
   onRefused?(topic: string, code: string, text: string): void;
+  /** More comes than EVC can do: what was put off, once a second while it lasts. */
+  onShed?(shed: Shed): void;
+  admission?: Partial<AdmissionLimits>;
 }
+
+/** Devices whose account is known without asking the store. */
+const accountsKnown = 20_000;
 
 export class Evc {
   readonly pki: Pki;
@@ -56,6 +66,8 @@ export class Evc {
   readonly rollouts: Rollouts;
   readonly metrics: Metrics;
   readonly ekRoots: EkRoots;
+  readonly admission: Admission;
+  readonly #accounts = new LRUCache<string, string>({ max: accountsKnown });
   readonly #verifier: VerifierPool;
   readonly #stopping = new AbortController();
   readonly #working = new Set<Promise<unknown>>();
@@ -99,7 +111,21 @@ export class Evc {
       recorder: this.recorder,
       watch: (step) => {
         this.metrics.step(step);
+        const { account } = step.snapshot.context;
+        if (account) this.#accounts.set(step.device, account.id);
         options.watch?.(step);
+      },
+    });
+    this.admission = new Admission({
+      clock,
+      handle: ({ topic, payload }) => downlink.receive(topic, payload),
+      putOff: ({ topic }, retryAfter) => downlink.putOff(topic, retryAfter),
+      accountOf: (device) => this.#accountOf(device),
+      signal: this.#stopping.signal,
+      ...(options.admission ? { limits: options.admission } : {}),
+      onShed: (shed) => {
+        this.metrics.shed(shed);
+        options.onShed?.(shed);
       },
     });
     const { runner, ekRoots } = this;
@@ -115,7 +141,12 @@ export class Evc {
     });
     const { operator } = this;
     this.rollouts = new Rollouts({ store, clock, runner, operator });
-    this.metrics = new Metrics({ store, rollouts: this.rollouts, now: () => clock.now() });
+    this.metrics = new Metrics({
+      store,
+      rollouts: this.rollouts,
+      load: () => this.admission.load,
+      now: () => clock.now(),
+    });
     const { signal } = this.#stopping;
     this.#timers = runTimers(store, runner, clock, signal, () => this.rollouts.look());
   }
@@ -132,7 +163,10 @@ export class Evc {
   /** A message of a device. */
   receive(topic: string, payload: Uint8Array): void {
     this.recorder.message(topic, payload);
-    this.#track(this.downlink.receive(topic, payload));
+    const device = deviceOf(topic);
+    if (device) this.admission.offer({ ...device, topic, payload });
+    // It says what is wrong with the topic.
+    else this.#track(this.downlink.receive(topic, payload));
   }
 
   /** A device connected, or its last connection ended. */
@@ -148,6 +182,7 @@ export class Evc {
 
   /** Resolves when nothing is under way. */
   async settled(): Promise<void> {
+    await this.admission.settled();
     while (this.#working.size > 0) await Promise.allSettled(this.#working);
     await this.runner.settled();
   }
@@ -160,8 +195,27 @@ export class Evc {
     await this.store.close();
   }
 
+  async #accountOf(device: string): Promise<string> {
+    const known = this.#accounts.get(device);
+    if (known !== undefined) return known;
+    const registered = await this.store.get<RegisteredDevice>('device', device);
+    const account = registered?.account ?? '';
+    if (registered) this.#accounts.set(device, account);
+    return account;
+  }
+
   #track(work: Promise<unknown>): void {
     const tracked = work.catch(() => undefined).finally(() => this.#working.delete(tracked));
     this.#working.add(tracked);
+  }
+}
+
+/** null for a topic that no device asks on. */
+function deviceOf(topic: string): { device: string; endpoint: string } | null {
+  try {
+    const { device, endpoint, direction } = parseTopic(topic);
+    return direction === 'up' ? { device, endpoint } : null;
+  } catch {
+    return null;
   }
 }

@@ -55,6 +55,12 @@ program
   .option('--story <name>', 'plays one story alone; --story list shows them')
   .option('--exit', 'ends when the stories have; 0 only if every one ended as it must')
   .option('--json', 'prints the steps as lines of JSON')
+  .option('--store <url>', 'keeps the records there, as evc serve does: postgres://…')
+  .option('--broker <url>', 'uses a broker that runs, as evc serve does: mqtts://…')
+  .option(
+    '--https-port <number>',
+    'port of the API, which such a broker asks for logins (default: a free one)',
+  )
   .addOption(dataOption())
   .action(async (options) => {
     process.exitCode = await (await import('./cli/up.ts')).up(options);

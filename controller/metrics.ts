@@ -9,6 +9,8 @@ import type { Store } from './store/store.ts';
 export interface MetricsOptions {
   store: Store;
   rollouts: Rollouts;
+  /** Messages that wait, and that are worked at. */
+  load(): { queued: number; atWork: number };
   now(): number;
 }
 
@@ -29,6 +31,7 @@ export class Metrics {
   readonly #steps: Counter;
   readonly #verdicts: Counter<'outcome' | 'reason'>;
   readonly #refused: Counter<'code'>;
+  readonly #shed: Counter<'how'>;
   readonly #judged: Histogram;
   readonly #trusted: Histogram;
   readonly #upgrades: Counter<'how'>;
@@ -47,6 +50,12 @@ export class Metrics {
       name: 'evc_refused_messages_total',
       help: 'Messages of devices that were refused before a record saw them, by code',
       labelNames: ['code'],
+      registers,
+    });
+    this.#shed = new Counter({
+      name: 'evc_shed_messages_total',
+      help: 'Messages of devices that were more than EVC can do: told to come back, or not answered',
+      labelNames: ['how'],
       registers,
     });
     this.#judged = new Histogram({
@@ -86,6 +95,12 @@ export class Metrics {
     this.#refused.inc({ code: this.#known(code) });
   }
 
+  /** What was too much. */
+  shed({ putOff, dropped }: { putOff: number; dropped: number }): void {
+    this.#shed.inc({ how: 'put-off' }, putOff);
+    this.#shed.inc({ how: 'dropped' }, dropped);
+  }
+
   /** In the text format of Prometheus. */
   async text(): Promise<{ type: string; text: string }> {
     return { type: this.#registry.contentType, text: await this.#registry.metrics() };
@@ -118,7 +133,18 @@ export class Metrics {
   }
 
   #gauges(registers: Registry[]): void {
-    const { store, rollouts, now } = this.#options;
+    const { store, rollouts, load, now } = this.#options;
+    new Gauge({
+      name: 'evc_messages',
+      help: 'Messages of devices by where they are',
+      labelNames: ['where'],
+      registers,
+      collect() {
+        const { queued, atWork } = load();
+        this.set({ where: 'queued' }, queued);
+        this.set({ where: 'at-work' }, atWork);
+      },
+    });
     new Gauge({
       name: 'evc_devices',
       help: 'Devices by account and trust',

@@ -37,6 +37,7 @@ test('verdicts by their reason, devices by trust, times to trust', async () => {
   assert.is(samples.get('evc_time_to_trust_seconds_count'), 2);
   assert.is(samples.get('evc_waiting_effects'), 0);
   assert.is(samples.get('evc_escrowed_devices'), 0);
+  assert.is(samples.get('evc_messages{where="queued"}'), 0);
 });
 
 test('what was refused is counted by its code, and codes that nobody knows share one name', async () => {
@@ -47,6 +48,11 @@ test('what was refused is counted by its code, and codes that nobody knows share
   assert.is(samples.get('evc_refused_messages_total{code="enrol.unknown-key"}'), 1);
   assert.ok((samples.get('evc_refused_messages_total{code="other"}') ?? 0) > 90);
   assert.ok([...samples.keys()].filter((name) => name.startsWith('evc_refused')).length <= 201);
+});
+
+test('what was too much for EVC is counted', async () => {
+  evc.metrics.shed({ putOff: 3, dropped: 1 });
+  assert.is((await scrape()).get('evc_shed_messages_total{how="put-off"}'), 3);
 });
 
 test('roll-outs that are not over show how far they are', async () => {
