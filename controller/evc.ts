@@ -26,6 +26,7 @@ import { LibsqlStore } from './store/libsql.ts';
 import type { Store } from './store/store.ts';
 import { Tokens } from './tokens.ts';
 import { VerifierPool } from './verify/pool.ts';
+import { Webhooks } from './webhook/webhooks.ts';
 
 export interface EvcOptions {
   /** EVC's data folder, as `evc init` made it. */
@@ -64,6 +65,7 @@ export class Evc {
   readonly endorsers: Endorsers;
   readonly tokens: Tokens;
   readonly rollouts: Rollouts;
+  readonly webhooks: Webhooks;
   readonly metrics: Metrics;
   readonly ekRoots: EkRoots;
   readonly admission: Admission;
@@ -148,7 +150,12 @@ export class Evc {
       now: () => clock.now(),
     });
     const { signal } = this.#stopping;
-    this.#timers = runTimers(store, runner, clock, signal, () => this.rollouts.look());
+    this.webhooks = new Webhooks({ store, clock, pki: this.pki, signal });
+    this.#timers = runTimers(store, runner, clock, signal, () => {
+      // Nobody waits for the addresses of others.
+      this.#track(this.webhooks.look());
+      return this.rollouts.look();
+    });
   }
 
   /** Opens the data folder and finishes what an earlier life left behind. Throws StoreError. */

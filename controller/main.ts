@@ -19,6 +19,7 @@ import { replayCommand } from './cli/replay.ts';
 import { rolloutCommands, upgradeCommand } from './cli/rollouts.ts';
 import { storeCommand } from './cli/store.ts';
 import { tokenCommands } from './cli/tokens.ts';
+import { webhookCommands } from './cli/webhooks.ts';
 import { DataFolder } from './options.ts';
 
 const program = new Command('evc')
@@ -118,6 +119,7 @@ remote(program.command('doctor'))
     say(options.json ? JSON.stringify(findings) : doctorText(findings));
     process.exitCode = exitOf(findings);
   });
+webhookCommands(program.command('webhook').description('Webhooks: who is told what happens.'));
 ekRootCommands(
   program.command('ek-root').description('Roots of TPM vendors: whom EVC believes what a TPM is.'),
 );

@@ -12,6 +12,7 @@ import { serveRecordings } from './recordings.ts';
 import { serveRollouts } from './rollouts.ts';
 import { type ServiceView, serveService } from './service.ts';
 import type { StepStream } from './stream.ts';
+import { serveWebhooks } from './webhooks.ts';
 
 export interface OperationsOptions {
   evc: Evc;
@@ -24,7 +25,19 @@ export interface OperationsOptions {
 
 export function addOperations(api: Operations, options: OperationsOptions): void {
   const { evc, stream, guests, uploads, service } = options;
-  const { operator, store, runner, recorder, accounts, keys, endorsers, tokens, curator, rollouts } = evc;
+  const {
+    operator,
+    store,
+    runner,
+    recorder,
+    accounts,
+    keys,
+    endorsers,
+    tokens,
+    curator,
+    rollouts,
+    webhooks,
+  } = evc;
   const find = (words: string, of: readonly string[] | null) => operator.find(words, of);
   const now = () => evc.clock.now();
   serveService(api, { uploads, service, metrics: () => evc.metrics });
@@ -36,5 +49,6 @@ export function addOperations(api: Operations, options: OperationsOptions): void
   serveAccounts(api, accounts);
   serveEnrolment(api, { keys, endorsers, operator, store, runner, now });
   serveCatalogue(api, curator, uploads);
+  serveWebhooks(api, webhooks);
   serveAccess(api, { tokens, store, now, find });
 }

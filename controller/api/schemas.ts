@@ -364,5 +364,26 @@ export const components = {
       items: fields({ device: { type: 'string' }, progress: { enum: progresses }, why: { type: 'string' } }),
     },
   }),
+  Webhook: fields({
+    id: { type: 'string' },
+    url: { type: 'string' },
+    events: { type: 'array', items: { type: 'string' } },
+    accounts: { type: ['array', 'null'], items: { type: 'string' } },
+    by: { type: 'string' },
+    created: time,
+    delivered: count,
+    tries: count,
+    why: { type: 'string' },
+    deadLetters: {
+      type: 'array',
+      items: fields({
+        seq: count,
+        at: time,
+        event: { type: 'string' },
+        device: { type: 'string' },
+        why: { type: 'string' },
+      }),
+    },
+  }),
   Upload: fields({ upload: { type: 'string' }, size: count, sha256: { type: 'string' } }),
 } as const;

@@ -274,6 +274,18 @@ export class LibsqlStore implements Store {
     return rows.map(journalRow);
   }
 
+  async journalAfter(seq: number, until: number, limit: number) {
+    const rows = this.#db.all(
+      'select * from journal where seq > ? and at <= ? order by seq limit ?',
+      ...[seq, until, limit],
+    );
+    return rows.map((row) => ({ ...journalRow(row), device: String(row.device) }));
+  }
+
+  async journalEnd(): Promise<number> {
+    return Number(this.#db.get('select max(seq) as seq from journal')?.seq ?? 0);
+  }
+
   async escrowed(device: string, wanted: number): Promise<EscrowRow | null> {
     const row = this.#db.get(
       'select key_id, box, at from escrow where device = ? and version = ?',

@@ -52,6 +52,7 @@ const third = `
 alter table records add column labels text not null default '[]';
 alter table records add column facts text not null default '${JSON.stringify(noFacts)}';
 create index records_uuid on records (uuid);
+create index journal_order on journal (seq);
 create index records_account on records (account, device);
 create table audit (
   seq bigint generated always as identity primary key, at bigint not null, who text not null, what text not null,

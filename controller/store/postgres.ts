@@ -220,6 +220,18 @@ export class PostgresStore implements Store {
     return rows.map(journalRow);
   }
 
+  async journalAfter(seq: number, until: number, limit: number) {
+    const rows = await this.#rows(
+      'select seq, device, at, event, body from journal where seq > $1 and at <= $2 order by seq limit $3',
+      [seq, until, limit],
+    );
+    return rows.map((row) => ({ ...journalRow(row), device: String(row.device) }));
+  }
+
+  async journalEnd(): Promise<number> {
+    return Number((await this.#rows('select max(seq) as seq from journal', []))[0]?.seq ?? 0);
+  }
+
   async escrowed(device: string, wanted: number): Promise<EscrowRow | null> {
     const [row] = await this.#rows('select key_id, box, at from escrow where device = $1 and version = $2', [
       device,

@@ -248,6 +248,7 @@ export type DocumentKind =
   | 'idempotency'
   | 'device-lock'
   | 'rollout'
+  | 'webhook'
   | 'enrolment';
 
 /** Somebody else stepped this record meanwhile: load it again. */
@@ -304,6 +305,14 @@ export interface Store {
   label(device: string, labels: readonly string[]): Promise<boolean>;
   bySerial(serial: string): Promise<string | null>;
   journal(device: string, limit: number): Promise<(JournalEntry & { seq: number })[]>;
+  /** Lines of all devices behind this number, in its order. @param until no younger than this, ms since the epoch */
+  journalAfter(
+    seq: number,
+    until: number,
+    limit: number,
+  ): Promise<(JournalEntry & { seq: number; device: string })[]>;
+  /** Number of the last line; 0 where there is none. */
+  journalEnd(): Promise<number>;
   escrowed(device: string, version: number): Promise<EscrowRow | null>;
   lastEscrow(device: string): Promise<number>;
   evidence(id: string): Promise<Uint8Array | null>;

@@ -177,4 +177,32 @@ export const operatorReasons = {
     text: 'The baseline of the device is this version already.',
     remedy: 'Nothing.',
   },
+  'webhook.unknown': {
+    kind: 'request',
+    severity: 'error',
+    title: 'Unknown webhook',
+    text: 'There is no webhook of this id.',
+    remedy: 'evc webhook list shows the webhooks.',
+  },
+  'webhook.url': {
+    kind: 'request',
+    severity: 'error',
+    title: 'No address for a webhook',
+    text: 'A webhook is told over HTTPS, or over HTTP on the machine of EVC.',
+    remedy: 'Give it as https://HOST/PATH, without a name or a password in it.',
+  },
+  'webhook.event': {
+    kind: 'request',
+    severity: 'error',
+    title: 'No event that is told',
+    text: 'Webhooks are told of some events of devices, and this is none of them.',
+    remedy: 'The text lists those that are.',
+  },
+  'webhook.too-many': {
+    kind: 'request',
+    severity: 'error',
+    title: 'Too many webhooks',
+    text: 'EVC tells fifty addresses at the most.',
+    remedy: 'Remove one: evc webhook remove ID --reason "…"',
+  },
 } satisfies Record<string, Reason>;

@@ -42,6 +42,8 @@ const notReasons: Record<string, string> = {
   'key.added': 'in the audit log',
   'key.revoked': 'in the audit log',
   'rollout.halted': 'in the audit log',
+  'webhook.added': 'in the audit log',
+  'webhook.removed': 'in the audit log',
   'rollout.resumed': 'in the audit log',
   'rollout.started': 'in the audit log',
   'rollout.stopped': 'in the audit log',

@@ -135,6 +135,10 @@ const cases: Record<string, Case> = {
   listTokens: {},
   addToken: { body: { name: 'third', role: 'viewer', accounts: ['other'], days: 3 } },
   revokeToken: { at: { token: 'third' }, body: { reason } },
+  addWebhook: { body: { url: 'http://127.0.0.1:9/x', events: ['verdict.given'] } },
+  listWebhooks: {},
+  retryWebhook: { at: { webhook: '' } },
+  removeWebhook: { at: { webhook: '' }, body: { reason } },
   readAudit: { query: 'limit=5', others: 'filtered' },
   labelDevice: { at, body: { labels: ['lab'] } },
   lockDevice: { at, body: { radius: 5 } },
@@ -267,6 +271,7 @@ test('every operation does what it says, and answers as the document says', asyn
     if (id === 'removeAllowRule')
       one.at = { rule: (await evc.curator.rules()).find(({ by }) => by !== 'evc')?.id ?? '' };
     if (id === 'removeEkRoot') one.at = { root: evc.endorsers.list().roots[0]?.id ?? '' };
+    if (one.at?.webhook !== undefined) one.at = { webhook: (await evc.webhooks.list())[0]?.id ?? '' };
     if (one.at?.rollout !== undefined) one.at = { rollout: (await evc.rollouts.list())[0]?.id ?? '' };
     if (id === 'acceptDevice') await bench.tampered(uud, board, '7.7.7');
     const answer = await bench.call(method, pathOf(operation, one), {

@@ -9,6 +9,7 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { listId } from '../../../controller/cli/accept.ts';
 import { completionScript } from '../../../controller/cli/completion.ts';
+import { webhooksText } from '../../../controller/cli/webhooks.ts';
 import { ApiBench } from '../../kit/api.ts';
 import { Running, runToEnd } from '../../kit/process.ts';
 
@@ -161,6 +162,23 @@ test('keys are listed and taken back, and devices wait', async () => {
   const nobody = await admin('key', 'approve', 'nobody', '--reason', 'x');
   assert.match(nobody.stderr, '[enrolment.unknown]');
   assert.match((await admin('key', 'revoke', id, '--reason', 'lost')).stdout, 'lets nobody in any more');
+});
+
+test('an address is told what happens, and what it did not take is shown', async () => {
+  const added = await admin('webhook', 'add', 'http://127.0.0.1:9/x', '--event', 'verdict.given');
+  const [, id = ''] = /^webhook ([0-9a-f]{8}) is told/.exec(added.stdout) ?? [];
+  assert.match(added.stdout, /^whsec_[\w+/]+=$/m, added.stderr);
+  assert.match((await admin('webhook', 'list')).stdout, new RegExp(`^${id} +0 +0 +well +http://127`, 'm'));
+  const wrong = await admin('webhook', 'add', 'http://example.com/');
+  assert.match(wrong.stderr, '[webhook.url]');
+  const dead = { seq: 1, at: 0, event: 'verdict.given', device: uud.id, why: 'it answers 503' };
+  const [view] = await evc.webhooks.list();
+  assert.ok(view);
+  const text = webhooksText([{ ...view, deadLetters: [dead], why: 'it answers 503', tries: 3 }], 60_000);
+  assert.match(text, /it answers 503, try 3/);
+  assert.match(text, /1m 0s ago +verdict\.given +[0-9a-f]{8}….* +it answers 503$/m);
+  assert.match((await admin('webhook', 'retry', id)).stdout, '0 are left');
+  assert.match((await admin('webhook', 'remove', id, '--reason', 'gone')).stdout, 'told nothing more');
 });
 
 test('the audit log says who, what, to which and why, and what is otherwise now', async () => {
