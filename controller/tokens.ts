@@ -46,6 +46,7 @@ const nobody = '0'.repeat(64);
 const mostTokens = 1000;
 
 export class Tokens {
+  readonly #open = new Map<string, Set<() => void>>();
   readonly #store: Store;
   readonly #clock: Clock;
 
@@ -116,6 +117,17 @@ export class Tokens {
     return (await this.#store.all<StoredToken>('token')).map(({ id, body }) => viewOf(id, body));
   }
 
+  /** Calls back when this token is taken back here, unless the result is called before. */
+  untilRevoked(id: string, end: () => void): () => void {
+    const open = this.#open.get(id) ?? new Set();
+    open.add(end);
+    this.#open.set(id, open);
+    return () => {
+      open.delete(end);
+      if (open.size === 0) this.#open.delete(id);
+    };
+  }
+
   /** By name or id; from now on it lets nobody in. Throws OperatorError token.unknown. */
   async revoke(words: string, { by, reason = '' }: Decision): Promise<TokenView> {
     const open = (await this.list()).filter(({ revoked }) => revoked === null);
@@ -127,6 +139,7 @@ export class Tokens {
       return { ...found, revoked };
     });
     const after = viewOf(before.id, stored);
+    for (const end of [...(this.#open.get(before.id) ?? [])]) end();
     await this.#audit(by, 'token.revoked', before, after, reason);
     return after;
   }

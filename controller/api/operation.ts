@@ -22,6 +22,8 @@ export interface Given<Params, Query, Body> {
   caller: Caller;
   /** What a decision is kept with. */
   decision: Decision;
+  /** For what has no end: calls back when the token lets nobody in any more; the result stops that. */
+  untilRefused(end: () => void): () => void;
   /** The tag of If-Match, without its quotes. */
   ifMatch: string | undefined;
   request: FastifyRequest;
@@ -63,6 +65,9 @@ export interface AccessOptions {
   /** Id of the device that these words name to this caller. */
   find(words: string, accounts: readonly string[] | null): Promise<string>;
   idempotency: Idempotency;
+  /** Calls back when the token is taken back, unless the result is called before. */
+  untilRevoked(id: string, end: () => void): () => void;
+  now(): number;
 }
 
 declare module 'fastify' {
@@ -73,6 +78,9 @@ declare module 'fastify' {
     caller: Caller | null;
   }
 }
+
+/** ms that a timer of Node counts; whoever reads on for that long reads anew. */
+const longestTimer = 2 ** 31 - 1;
 
 export const usualBody = 8 * 1024 * 1024;
 
@@ -187,7 +195,19 @@ export class Api extends Operations {
       ...(ifRevision === undefined ? {} : { ifRevision }),
     };
     const query = request.query as Query;
-    return { params, query, body, device, caller, decision, ifMatch, request, reply };
+    const untilRefused = (end: () => void) => this.#untilRefused(caller, end);
+    return { params, query, body, device, caller, decision, untilRefused, ifMatch, request, reply };
+  }
+
+  #untilRefused({ id, expires }: Caller, end: () => void): () => void {
+    const { untilRevoked, now } = this.#options;
+    const left = expires === null ? longestTimer : Math.min(longestTimer, expires - now());
+    const timer = setTimeout(end, left);
+    const forget = untilRevoked(id, end);
+    return () => {
+      clearTimeout(timer);
+      forget();
+    };
   }
 }
 

@@ -43,13 +43,17 @@ export class Guests {
       reach: 'fleet',
       produces: 'application/x-ndjson',
       answer: { type: 'string' },
-      run: ({ reply }) => {
+      run: ({ reply, untilRefused }) => {
         if (this.readers.count >= mostReaders)
           throw new RequestError('events.too-many', 503, `${mostReaders} others read the guests already`);
         reply.hijack();
         let detach = () => {};
+        const forget = untilRefused(() => reply.raw.end());
         detach = this.readers.attach(
-          streamTo(reply.raw, {}, () => detach()),
+          streamTo(reply.raw, {}, () => {
+            detach();
+            forget();
+          }),
           now(),
         );
       },

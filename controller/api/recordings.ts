@@ -36,7 +36,7 @@ export function serveRecordings(api: Operations, { store, runner, recorder }: Re
     params: deviceParams,
     produces: recordingType,
     answer: { type: 'string' },
-    run: async ({ device, request, reply }) => {
+    run: async ({ device, request, reply, untilRefused }) => {
       if (readers >= mostReaders)
         throw new RequestError('events.too-many', 503, `${mostReaders} others read recordings already`);
       const now = await runner.read(device);
@@ -44,6 +44,7 @@ export function serveRecordings(api: Operations, { store, runner, recorder }: Re
       const { raw } = reply;
       raw.writeHead(200, { 'content-type': recordingType, 'cache-control': 'no-store' });
       readers++;
+      const forget = untilRefused(() => raw.end());
       const stop = recorder.listen(device, now, {
         line: (text) => void raw.write(`${text}\n`),
         room: () => raw.writableLength < backlog,
@@ -54,6 +55,7 @@ export function serveRecordings(api: Operations, { store, runner, recorder }: Re
       request.raw.once('close', () => {
         clearInterval(timer);
         readers--;
+        forget();
         stop();
       });
     },

@@ -79,6 +79,8 @@ export async function startApi(options: ApiOptions): Promise<ApiServer> {
   const api = new Api(app, {
     idempotency,
     find,
+    now: () => clock.now(),
+    untilRevoked: (id, end) => evc.tokens.untilRevoked(id, end),
     caller: async (authorization) => {
       const token = bearerOf(authorization);
       if (token === null)

@@ -1,7 +1,6 @@
 // What EVC does, as it happens: server-sent events, one for each step of a record.
-import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { RunnerEvent } from '../record/runner.ts';
-import { type Operations, reach } from './operation.ts';
+import { type Given, type Operations, reach } from './operation.ts';
 import { RequestError } from './problem.ts';
 import { body, text } from './schemas.ts';
 
@@ -58,7 +57,8 @@ export class StepStream {
       }),
       produces: 'text/event-stream',
       answer: { type: 'string' },
-      run: async ({ query, caller, request, reply }) => {
+      run: async (given) => {
+        const { query, caller } = given;
         const { accounts } = caller;
         const device = query.device === undefined ? null : await find(query.device, accounts);
         if (query.account !== undefined) reach(caller, query.account);
@@ -66,12 +66,19 @@ export class StepStream {
           (device === null || of === device) &&
           (query.account === undefined || account === query.account) &&
           (accounts === null || accounts.includes(account));
-        this.#read(request, reply, wants);
+        this.#read(given, wants);
       },
     });
   }
 
-  #read(request: FastifyRequest, reply: FastifyReply, wants: Reader['wants']): void {
+  #read(
+    {
+      request,
+      reply,
+      untilRefused,
+    }: Pick<Given<unknown, unknown, unknown>, 'request' | 'reply' | 'untilRefused'>,
+    wants: Reader['wants'],
+  ): void {
     if (this.#readers.size >= mostReaders) {
       throw new RequestError('events.too-many', 503, `${mostReaders} others read the events already`);
     }
@@ -92,9 +99,11 @@ export class StepStream {
     const timer = setInterval(() => raw.writableLength > backlog || write(':\n\n'), pulse);
     const reader = { wants, write };
     this.#readers.add(reader);
+    const forget = untilRefused(() => raw.end());
     request.raw.once('close', () => {
       clearInterval(timer);
       this.#readers.delete(reader);
+      forget();
     });
     // The reader knows that it misses nothing from here on.
     write('event: ready\ndata: {}\n\n');

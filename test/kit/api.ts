@@ -136,6 +136,29 @@ export class ApiBench {
     };
   }
 
+  /** Resolves when something of what has no end was read; `end` resolves when it ends all the same. */
+  reading(path: string, token: string): Promise<{ end: Promise<void> }> {
+    return new Promise((resolve, reject) => {
+      const { port } = this.server;
+      const to = {
+        host: '127.0.0.1',
+        servername: 'localhost',
+        port,
+        path,
+        ca: this.root,
+        agent: false,
+      } as const;
+      https
+        .get({ ...to, headers: { authorization: `Bearer ${token}` } }, (response) => {
+          const end = new Promise<void>((done) => response.once('close', done));
+          response.once('data', () => resolve({ end }));
+          response.on('data', () => undefined);
+          response.on('error', () => undefined);
+        })
+        .on('error', reject);
+    });
+  }
+
   call(method: string, path: string, { body, headers = {}, token = this.admin, beginning }: ApiCall = {}) {
     const bytes =
       body === undefined || Buffer.isBuffer(body) || typeof body === 'string' ? body : JSON.stringify(body);

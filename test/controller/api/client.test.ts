@@ -240,6 +240,14 @@ test('tokens run out, and are taken back', async () => {
   assert.is(codeOf(one), 'token.exists');
 });
 
+test('who reads on reads no further once the token is taken back', async () => {
+  const token = await bench.token('reader', 'viewer');
+  const paths = ['/api/v1/events', `/api/v1/devices/${uud.id}/recording`, '/api/v1/guests/recording'];
+  const ended = await Promise.all(paths.map((path) => bench.reading(path, token)));
+  await evc.tokens.revoke('reader', { by: 'test' });
+  await Promise.all(ended.map(({ end }) => end));
+});
+
 test('the token of set-up is the one whose hash the data folder has', async () => {
   const { makeToken } = await import('../../../controller/api/token.ts');
   const { token, hash } = makeToken();
