@@ -420,7 +420,10 @@ function describe(error: unknown): { status: number; code: string; message: stri
     return {
       status: 503,
       code: `store.${error.code}`,
-      message: 'EVC cannot store anything at the moment',
+      message:
+        error.code === 'ahead'
+          ? 'a newer controller has this record, and will answer; try again'
+          : 'EVC cannot store anything at the moment',
       retryAfter: 5000,
     };
   }

@@ -1,6 +1,5 @@
 // What the components of one device share: its folders, TPM, vault, slots, link and boot. One object a process.
 import { X509Certificate } from 'node:crypto';
-import { LRUCache } from 'lru-cache';
 import type { Bus } from '../broker/bus.ts';
 import type { Clock } from '../machines/clock.ts';
 import type { Location, LogPart, Versions } from '../machines/flow.ts';
@@ -69,14 +68,13 @@ export function rootCertificate(config: StateFolder): { pem: string; certificate
   }
 }
 
-/** Every message needs it, and parsing costs more than a signature. A fleet in one process has one root. */
-const roots = new LRUCache<string, X509Certificate>({ max: 16 });
+/** Every message needs it, and parsing costs more than a signature. */
+let lastRoot: { pem: string; certificate: X509Certificate } | null = null;
 
 /** Throws Error for what is no certificate. */
 function parsedRoot(pem: string): X509Certificate {
-  const known = roots.get(pem) ?? new X509Certificate(pem);
-  roots.set(pem, known);
-  return known;
+  if (lastRoot?.pem !== pem) lastRoot = { pem, certificate: new X509Certificate(pem) };
+  return lastRoot.certificate;
 }
 
 /** EVC's certificates as they are stored; null before they are fetched. */

@@ -6,11 +6,7 @@ import { setTimeout } from 'node:timers/promises';
 import { LRUCache } from 'lru-cache';
 import { initialTransition, transition } from 'xstate';
 import type { Clock } from '../../machines/clock.ts';
-import {
-  type DeviceRecordEvent,
-  type DeviceRecordSnapshot,
-  deviceRecord,
-} from '../../machines/device-record.ts';
+import type { DeviceRecordEvent, DeviceRecordSnapshot } from '../../machines/device-record.ts';
 import {
   type AuditEntry,
   type Effect,
@@ -23,6 +19,7 @@ import {
 } from '../store/store.ts';
 import { factsOf, trustOf } from './facts.ts';
 import type { Judged, RecordRecorder } from './recorder.ts';
+import { type RecordChart, recordChart, restoreRecord, storedRecord } from './snapshot.ts';
 
 /** An event as its sender knows it; the runner stamps it. */
 type Unstamped<Event> = Event extends unknown ? Omit<Event, 'at' | 'dice'> : never;
@@ -64,6 +61,8 @@ export interface RunnerOptions {
   watch?(event: RunnerEvent): void;
   /** Keeps each attempt, and tells it to those who read along. */
   recorder?: RecordRecorder;
+  /** Default: today's. */
+  chart?: RecordChart;
 }
 
 /** One step of a record, for the story, the inspector and recordings. */
@@ -88,6 +87,7 @@ const mostRecovered = 1000;
 
 export class RecordRunner {
   readonly #options: RunnerOptions;
+  readonly #chart: RecordChart;
   /** The last step of each device: one at a time in this process, the store's versions among processes. */
   readonly #turns = new Map<string, Promise<unknown>>();
   /**
@@ -102,6 +102,7 @@ export class RecordRunner {
 
   constructor(options: RunnerOptions) {
     this.#options = options;
+    this.#chart = options.chart ?? recordChart;
   }
 
   /** The record as it stands; null for a device that nobody has seen. */
@@ -147,16 +148,17 @@ export class RecordRunner {
 
   async #step(device: string, event: RecordEvent, extras: StepExtras): Promise<DeviceRecordSnapshot> {
     const { store, clock, watch, recorder } = this.#options;
+    const chart = this.#chart;
     for (let tries = 1; ; tries++) {
       const wanted = extras.decided?.ifRevision;
       // Somebody may have looked through another controller, at what this one has not heard of.
       if (wanted !== undefined && wanted !== this.#latest.get(device)?.version) this.#latest.delete(device);
       const latest = this.#latest.get(device) ?? (await this.#load(device));
-      const before = latest?.snapshot ?? initialTransition(deviceRecord)[0];
+      const before = latest?.snapshot ?? initialTransition(chart.machine)[0];
       const from = latest?.version ?? 0;
       if (wanted !== undefined && wanted !== from) throw new RevisionChanged(from);
       const stamped = { ...event, at: clock.now(), dice: clock.random() } as DeviceRecordEvent;
-      const [after, actions] = transition(deviceRecord, before, stamped);
+      const [after, actions] = transition(chart.machine, before, stamped);
       const named = actions as unknown as { type: string; params?: object }[];
       const effects = named
         .filter(({ type }) => outboxEffects.has(type))
@@ -166,7 +168,7 @@ export class RecordRunner {
       const step: Step = {
         device,
         from,
-        snapshot: deviceRecord.getPersistedSnapshot(after) as object,
+        snapshot: storedRecord(after, chart),
         journal: { at: stamped.at, event: event.type, body: journalBody(event) },
         effects,
         setTimers: timers
@@ -209,7 +211,7 @@ export class RecordRunner {
 
   async #load(device: string): Promise<{ version: number; snapshot: DeviceRecordSnapshot } | null> {
     const row = await this.#options.store.load(device);
-    return row && { version: row.version, snapshot: restore(row.snapshot) };
+    return row && { version: row.version, snapshot: restoreRecord(row.snapshot, this.#chart) };
   }
 
   #perform(effect: Effect): void {
@@ -281,8 +283,4 @@ function journalBody(event: RecordEvent): object {
   if (event.type !== 'verdict.given') return body;
   const { accepted, genuine, grounds, findings, versions } = event.verdict;
   return { attempt: event.attempt, accepted, genuine, grounds, findings, versions };
-}
-
-function restore(snapshot: object): DeviceRecordSnapshot {
-  return deviceRecord.restoreSnapshot(snapshot as never, {} as never) as DeviceRecordSnapshot;
 }

@@ -269,7 +269,7 @@ export class TimerTaken extends Error {
 
 /** What the store is not: this version's, or in order. The message says what to do. */
 export class StoreError extends Error {
-  readonly code: 'version' | 'broken' | 'full' | 'taken' | 'closed' | 'unreachable' | 'newer';
+  readonly code: 'version' | 'broken' | 'full' | 'taken' | 'closed' | 'unreachable' | 'newer' | 'ahead';
   constructor(code: StoreError['code'], message: string, options?: ErrorOptions) {
     super(message, options);
     this.name = 'StoreError';

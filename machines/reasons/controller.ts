@@ -37,6 +37,13 @@ export const controllerReasons = {
     text: 'The database has gone on by itself: what would be copied over it is older.',
     remedy: 'Use the database as it is, or copy into an empty one.',
   },
+  'store.ahead': {
+    kind: 'controller',
+    severity: 'warning',
+    title: 'Record of a newer EVC',
+    text: 'A controller of a newer version has stepped this record; an older one leaves it alone.',
+    remedy: 'Upgrade the other controllers as well; until then devices ask again, and a newer one answers.',
+  },
   'store.unreachable': {
     kind: 'controller',
     severity: 'error',

@@ -4,7 +4,7 @@ import { generateKeyPairSync, sign, verify } from 'node:crypto';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { enrolled } from './load/enrolled.ts';
+import { enrolled } from '../kit/enrolled.ts';
 import { cpuOf, Load, memoryOf, ServedEvc } from './load/served.ts';
 import type { BenchTable } from './main.ts';
 

@@ -2,7 +2,7 @@
 // JSON a line, and answers each with one.
 import { readFileSync } from 'node:fs';
 import { createInterface } from 'node:readline';
-import { Attester, Fleet, type FleetFile, fleetFileIn } from './attester.ts';
+import { Attester, Fleet, type FleetFile, fleetFileIn } from '../../kit/attester.ts';
 
 export type Order =
   | { do: 'connect'; from: number; count: number }

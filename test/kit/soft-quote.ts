@@ -1,15 +1,15 @@
 // Quotes by a key of this process, over the PCRs of a real log: to EVC a genuine TPM with that log, at the cost of one signature.
 import { createHash, generateKeyPairSync, type KeyObject, sign } from 'node:crypto';
-import { hash } from '../../../controller/verify/hash.ts';
-import { parseLog } from '../../../formats/eventlog/parse.ts';
-import { replay } from '../../../formats/eventlog/replay.ts';
-import { encode } from '../../../formats/tpm2/codec.ts';
-import { TPM_ALG, TPM_ECC_CURVE, TPM_GENERATED_VALUE, TPM_ST } from '../../../formats/tpm2/constants.ts';
-import { hashId } from '../../../formats/tpm2/hash.ts';
-import { objectName } from '../../../formats/tpm2/names.ts';
-import { pcrDigest, pcrSelection } from '../../../formats/tpm2/pcrs.ts';
-import { TPMA_OBJECT, TPMS_ATTEST, TPMT_PUBLIC, TPMT_SIGNATURE } from '../../../formats/tpm2/structures.ts';
-import { eveQuotePcrs } from '../../../machines/pcrs.ts';
+import { hash } from '../../controller/verify/hash.ts';
+import { parseLog } from '../../formats/eventlog/parse.ts';
+import { replay } from '../../formats/eventlog/replay.ts';
+import { encode } from '../../formats/tpm2/codec.ts';
+import { TPM_ALG, TPM_ECC_CURVE, TPM_GENERATED_VALUE, TPM_ST } from '../../formats/tpm2/constants.ts';
+import { hashId } from '../../formats/tpm2/hash.ts';
+import { objectName } from '../../formats/tpm2/names.ts';
+import { pcrDigest, pcrSelection } from '../../formats/tpm2/pcrs.ts';
+import { TPMA_OBJECT, TPMS_ATTEST, TPMT_PUBLIC, TPMT_SIGNATURE } from '../../formats/tpm2/structures.ts';
+import { eveQuotePcrs } from '../../machines/pcrs.ts';
 
 export interface SoftQuote {
   attest: Uint8Array;

@@ -1,13 +1,13 @@
 // EVC with devices that are enrolled and have not attested yet: the state before a load.
 import { generateKeyPairSync, randomUUID } from 'node:crypto';
 import { writeFileSync } from 'node:fs';
-import { Evc } from '../../../controller/evc.ts';
-import { DataFolder } from '../../../controller/options.ts';
-import type { Store } from '../../../controller/store/store.ts';
-import { systemClock } from '../../../device/clock.ts';
-import type { Account, Identity } from '../../../machines/device-record.ts';
-import { softDevice } from '../../kit/logins.ts';
+import { Evc } from '../../controller/evc.ts';
+import { DataFolder } from '../../controller/options.ts';
+import type { Store } from '../../controller/store/store.ts';
+import { systemClock } from '../../device/clock.ts';
+import type { Account, Identity } from '../../machines/device-record.ts';
 import { type FleetFile, fleetFileIn, recordedLog } from './attester.ts';
+import { softDevice } from './logins.ts';
 import { SoftQuoter, sha256 } from './soft-quote.ts';
 
 export const account: Account = {

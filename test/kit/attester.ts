@@ -4,14 +4,14 @@ import { createPrivateKey, createPublicKey, type KeyObject, randomBytes, X509Cer
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { create, toBinary } from '@bufbuild/protobuf';
-import { signRaw } from '../../../controller/pki.ts';
-import { systemClock } from '../../../device/clock.ts';
-import type { ControllerCertificates } from '../../../device/link/certificates.ts';
-import { dialTls, login } from '../../../device/link/dial.ts';
-import { Evc } from '../../../device/link/evc.ts';
-import { Uplink } from '../../../device/link/uplink.ts';
-import { AttestGPSInput, AttestVersionType, ClaimsSchema } from '../../../formats/wire/eve_pb.ts';
-import type { LogPart } from '../../../machines/flow.ts';
+import { signRaw } from '../../controller/pki.ts';
+import { systemClock } from '../../device/clock.ts';
+import type { ControllerCertificates } from '../../device/link/certificates.ts';
+import { dialTls, login } from '../../device/link/dial.ts';
+import { Evc } from '../../device/link/evc.ts';
+import { Uplink } from '../../device/link/uplink.ts';
+import { AttestGPSInput, AttestVersionType, ClaimsSchema } from '../../formats/wire/eve_pb.ts';
+import type { LogPart } from '../../machines/flow.ts';
 import { SoftQuoter, sha256 } from './soft-quote.ts';
 
 /** How a device of the load is kept: hex, PEM and base64. */
@@ -32,7 +32,7 @@ export interface FleetFile {
 }
 
 export const recordedLog = (): Uint8Array =>
-  new Uint8Array(readFileSync(new URL('../../../device/boot/recorded/four-banks.bin', import.meta.url)));
+  new Uint8Array(readFileSync(new URL('../../device/boot/recorded/four-banks.bin', import.meta.url)));
 
 export function privateKey(base64: string): KeyObject {
   return createPrivateKey({ key: Buffer.from(base64, 'base64'), format: 'der', type: 'pkcs8' });
