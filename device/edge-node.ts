@@ -142,8 +142,8 @@ export class EdgeNode {
     this.#busServer = await startBus(this.#options.busSocket ? { socket: this.#options.busSocket } : {});
     const bus = await Bus.open(this.#busServer.connect);
     this.#assembly = this.#assemble(run, bus, boot, await board.openTpm());
-    bus.listen((topic, body) => {
-      this.#options.recorder?.shown(topic, body);
+    bus.listen((topic, body, size) => {
+      this.#options.recorder?.shown(topic, body, size);
       for (const component of this.#components.values()) deliver(component, topic, body);
     });
     this.#startSteps(this.#assembly.node);

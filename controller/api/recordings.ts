@@ -1,5 +1,6 @@
 // Recordings over the API: the attempts that are kept of a device, and its record as it moves, as lines of JSON until the reader
 // goes. Nobody who reads slowly is waited for: lines are dropped, and it is said how many.
+import { recordingType, streamTo } from '../../inspector/server/readers.ts';
 import { attemptRecording } from '../record/attempt.ts';
 import type { RecordRecorder } from '../record/recorder.ts';
 import type { RecordRunner } from '../record/runner.ts';
@@ -14,12 +15,7 @@ export interface RecordingsOptions {
   recorder: RecordRecorder;
 }
 
-export const recordingType = 'application/x-ndjson';
 const mostReaders = 50;
-/** Bytes that may wait for a slow reader before lines are dropped. */
-const backlog = 4 * 1024 * 1024;
-/** An empty line now and then: a reader skips it, and whatever stands between does not take the silence for an end. */
-const pulse = 15_000;
 
 type Words = { device: string };
 type Numbered = Words & { attempt: string };
@@ -36,28 +32,20 @@ export function serveRecordings(api: Operations, { store, runner, recorder }: Re
     params: deviceParams,
     produces: recordingType,
     answer: { type: 'string' },
-    run: async ({ device, request, reply, untilRefused }) => {
+    run: async ({ device, reply, untilRefused }) => {
       if (readers >= mostReaders)
         throw new RequestError('events.too-many', 503, `${mostReaders} others read recordings already`);
       const now = await runner.read(device);
       reply.hijack();
-      const { raw } = reply;
-      raw.writeHead(200, { 'content-type': recordingType, 'cache-control': 'no-store' });
       readers++;
-      const forget = untilRefused(() => raw.end());
-      const stop = recorder.listen(device, now, {
-        line: (text) => void raw.write(`${text}\n`),
-        room: () => raw.writableLength < backlog,
-      });
-      const timer = setInterval(() => {
-        if (raw.writableLength < backlog) raw.write('\n');
-      }, pulse);
-      request.raw.once('close', () => {
-        clearInterval(timer);
+      const forget = untilRefused(() => reply.raw.end());
+      let stop = () => {};
+      const sink = streamTo(reply.raw, {}, () => {
         readers--;
         forget();
         stop();
       });
+      stop = recorder.listen(device, now, sink);
     },
   });
 

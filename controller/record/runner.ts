@@ -4,7 +4,8 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout } from 'node:timers/promises';
 import { LRUCache } from 'lru-cache';
-import { initialTransition, transition } from 'xstate';
+import { initialTransition } from 'xstate';
+import { takeStep } from '../../formats/recording/step.ts';
 import type { Clock } from '../../machines/clock.ts';
 import type { DeviceRecordEvent, DeviceRecordSnapshot } from '../../machines/device-record.ts';
 import {
@@ -158,12 +159,13 @@ export class RecordRunner {
       const from = latest?.version ?? 0;
       if (wanted !== undefined && wanted !== from) throw new RevisionChanged(from);
       const stamped = { ...event, at: clock.now(), dice: clock.random() } as DeviceRecordEvent;
-      const [after, actions] = transition(chart.machine, before, stamped);
-      const named = actions as unknown as { type: string; params?: object }[];
+      const taken = takeStep(chart.machine, before, stamped);
+      const { after } = taken;
+      const named = taken.actions as readonly { type: string; params?: object }[];
       const effects = named
         .filter(({ type }) => outboxEffects.has(type))
         .map(({ type, params }) => ({ id: randomUUID(), device, type, params: params ?? {} }));
-      const attempt = recorder?.step(device, before, stamped, extras.judged);
+      const attempt = recorder?.step(device, before, stamped, taken, extras.judged);
       const timers = named.filter(({ type }) => timerEffects.has(type));
       const step: Step = {
         device,

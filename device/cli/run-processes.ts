@@ -176,8 +176,8 @@ class Machine {
       this.#recorder,
     );
     const steps = this.#steps;
-    client.listen((topic, body) => {
-      this.#recorder?.shown(topic, body);
+    client.listen((topic, body, size) => {
+      this.#recorder?.shown(topic, body, size);
       deliver(steps, topic, body);
     });
     catchUp(steps, node);
@@ -240,6 +240,7 @@ class Machine {
       ...(options.location === undefined ? [] : ['--location', options.location]),
       ...(options.vault === undefined ? [] : ['--vault', options.vault]),
       ...(options.record === undefined ? [] : ['--record', options.record]),
+      ...(options.attempts === undefined ? [] : ['--attempts', options.attempts]),
       ...(options.board === undefined ? [] : ['--board', options.board]),
       ...(options.tpm === undefined ? [] : ['--tpm', options.tpm]),
       ...(options.platform === undefined ? [] : ['--platform', options.platform]),

@@ -131,11 +131,19 @@ export class Attester {
     await this.#evc.requestConfig({ token, version: 0 }, signal);
   }
 
+  /** One request and its answer, of which nothing is looked at. */
+  async ping(): Promise<void> {
+    await this.#uplink.request('uuid', async () => empty, this.#stop.signal);
+  }
+
   async close(): Promise<void> {
     this.#stop.abort(new Error('the load ends'));
     await this.#uplink.close();
   }
 }
+
+/** As long as the requests of a device are on the average. */
+const empty = new Uint8Array(400);
 
 /** As large as the box that a device makes of its key. */
 const escrowed = Buffer.alloc(200, 7).toString('base64');

@@ -10,7 +10,7 @@ import { Replay } from '../../formats/recording/replay.ts';
 import { charts } from '../../machines/charts.ts';
 import { deviceRecord } from '../../machines/device-record.ts';
 
-const root = join(import.meta.dirname, '..');
+const root = join(process.cwd(), 'test');
 export const recordsFolder = join(root, 'fixtures/records');
 
 export interface KeptRecord {

@@ -76,6 +76,7 @@ export class World {
   /** What broker or EVC refused. */
   readonly refused: string[] = [];
   readonly recordings = new WorldRecordings(this);
+  onStep?: (step: RunnerEvent) => void;
   evc!: Evc;
   broker!: Broker;
   #images: https.Server | null = null;
@@ -121,6 +122,7 @@ export class World {
       watch: (step) => {
         this.#progress++;
         this.steps.push(step);
+        this.onStep?.(step);
       },
       onRefused: (_, code) => this.refused.push(code),
     });

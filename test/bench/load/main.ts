@@ -2,14 +2,20 @@
 // JSON a line, and answers each with one.
 import { readFileSync } from 'node:fs';
 import { createInterface } from 'node:readline';
+import { linkBackoff, pause } from '../../../machines/waiting.ts';
 import { Attester, Fleet, type FleetFile, fleetFileIn } from '../../kit/attester.ts';
 
 export type Order =
-  | { do: 'connect'; from: number; count: number }
+  /** Without certificates where nobody is EVC. */
+  | { do: 'connect'; from: number; count: number; certificates?: boolean }
   /** Each of `width` connections in turn attests, one after the other, for `ms`. */
   | { do: 'attest'; width: number; ms: number }
+  /** As `attest`, with one request and its answer, and nothing signed. */
+  | { do: 'ping'; width: number; ms: number }
   /** Each connection attests once, `width` at a time. */
   | { do: 'once'; width: number }
+  /** So many dial, log in and attest at the same moment, each until it is trusted. */
+  | { do: 'storm'; count: number }
   | { do: 'end' };
 
 export interface Done {
@@ -22,6 +28,8 @@ export interface Done {
   median: number;
   p99: number;
   slowest: number;
+  /** Of a storm: how often the one that was put off most had to begin. */
+  tries: number;
   /** CPU of this process meanwhile, ms. */
   cpu: number;
 }
@@ -31,6 +39,8 @@ const file = JSON.parse(readFileSync(fleetFileIn(data), 'utf8')) as FleetFile;
 const root = readFileSync(`${data}/pki/root.cert.pem`, 'utf8');
 const fleet = new Fleet(file, root, { host: 'localhost', port: Number(port) });
 const attesters: Attester[] = [];
+const sleep = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms));
+const stormLimit = 600_000;
 /** Handshakes under way at once. */
 const dialling = 50;
 
@@ -45,10 +55,11 @@ process.stdin.destroy();
 
 async function carryOut(order: Exclude<Order, { do: 'end' }>): Promise<Done> {
   const cpu = process.cpuUsage();
-  const start = performance.now();
+  let begun = performance.now();
   const times: number[] = [];
   const why: string[] = [];
   let failed = 0;
+  let tries = 0;
   const timed = async (work: () => Promise<void>) => {
     const begin = performance.now();
     try {
@@ -68,29 +79,44 @@ async function carryOut(order: Exclude<Order, { do: 'end' }>): Promise<Done> {
         attesters.push(attester);
         await timed(async () => {
           while (!attester.connected) await new Promise((resolve) => setTimeout(resolve, 5));
-          if (!fleet.certificates) await attester.fetchCertificates();
+          if (order.certificates !== false && !fleet.certificates) await attester.fetchCertificates();
         });
       });
       break;
     }
+    case 'storm':
+      // Devices have EVC's certificates from before.
+      await knowEvc();
+      begun = performance.now();
+      await Promise.all(
+        file.devices.slice(0, order.count).map((device) => {
+          const attester = new Attester(fleet, device);
+          attesters.push(attester);
+          return timed(async () => {
+            tries = Math.max(tries, await trusted(attester, begun + stormLimit));
+          });
+        }),
+      );
+      break;
     case 'once':
       await inTurns(attesters.length, order.width, (i) => timed(() => (attesters[i] as Attester).attest()));
       break;
+    case 'ping':
     case 'attest': {
       let next = 0;
-      const end = start + order.ms;
+      const end = begun + order.ms;
       const busy = Array.from({ length: order.width }, async () => {
         // A connection that attests is in nobody else's hands: two attestations of one device would meet.
         while (performance.now() < end) {
           const attester = attesters[next++ % attesters.length] as Attester;
-          await timed(() => attester.attest());
+          await timed(() => (order.do === 'ping' ? attester.ping() : attester.attest()));
         }
       });
       await Promise.all(busy);
       break;
     }
   }
-  const ms = performance.now() - start;
+  const ms = performance.now() - begun;
   const { user, system } = process.cpuUsage(cpu);
   times.sort((a, b) => a - b);
   const at = (share: number) => times[Math.min(times.length - 1, Math.floor(times.length * share))] ?? 0;
@@ -102,8 +128,34 @@ async function carryOut(order: Exclude<Order, { do: 'end' }>): Promise<Done> {
     median: at(0.5),
     p99: at(0.99),
     slowest: times.at(-1) ?? 0,
+    tries,
     cpu: (user + system) / 1000,
   };
+}
+
+async function knowEvc(): Promise<void> {
+  const attester = new Attester(fleet, file.devices.at(-1) as FleetFile['devices'][number]);
+  while (!attester.connected) await sleep(5);
+  await attester.fetchCertificates();
+  await attester.close();
+}
+
+/** As a device does: what fails on the way is tried again, after as long as EVC asks for, or a pause that doubles. */
+async function trusted(attester: Attester, until: number): Promise<number> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      while (!attester.connected) {
+        if (performance.now() > until) throw new Error('no connection');
+        await sleep(20);
+      }
+      await attester.attest();
+      return attempt;
+    } catch (error) {
+      const { retryAfter = 0 } = error as { retryAfter?: number };
+      if (performance.now() > until) throw error;
+      await sleep(pause(attempt, Math.random(), linkBackoff, retryAfter));
+    }
+  }
 }
 
 /** Runs `work` for each index, so many at a time. */

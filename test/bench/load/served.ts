@@ -82,6 +82,33 @@ export class ServedEvc {
   }
 }
 
+/** The process that answers everything and looks at nothing, with a broker of its own or before one that runs at `url`. */
+export class Echo {
+  readonly #spoken: Spoken;
+  readonly port: number;
+
+  private constructor(spoken: Spoken, port: number) {
+    this.#spoken = spoken;
+    this.port = port;
+  }
+
+  static async start(data: string, url = ''): Promise<Echo> {
+    const spoken = speak(join(here, 'echo.js'), [data, url]);
+    const line = await spoken.line('listens at');
+    return new Echo(spoken, Number(line.split(' ').at(-1)));
+  }
+
+  get pid(): number {
+    return this.#spoken.child.pid as number;
+  }
+
+  async stop(): Promise<void> {
+    const ended = new Promise<void>((resolve) => this.#spoken.child.once('close', () => resolve()));
+    this.#spoken.child.stdin?.end();
+    await ended;
+  }
+}
+
 export class Load {
   readonly #spoken: Spoken;
 
