@@ -4,22 +4,29 @@ import { join } from 'node:path';
 import { LRUCache } from 'lru-cache';
 import { parseTopic } from '../formats/wire/topics.ts';
 import type { Clock } from '../machines/clock.ts';
+import { Accounts } from './accounts.ts';
 import { Admission, type AdmissionLimits, type Shed } from './admission.ts';
 import { Downlink } from './downlink.ts';
 import { EkRoots } from './enrol/ek-roots.ts';
+import { Endorsers } from './enrol/endorsers.ts';
+import { OnboardingKeys } from './enrol/keys.ts';
 import type { RegisteredDevice } from './enrol/onboarding.ts';
 import { Catalogue } from './images/catalogue.ts';
 import { Curator } from './images/curator.ts';
 import { KnownLogs } from './known-logs.ts';
+import { Metrics } from './metrics.ts';
 import { Operator } from './operator.ts';
 import { loadPki, type Pki } from './pki.ts';
 import { performer } from './record/effects.ts';
 import { RecordRecorder } from './record/recorder.ts';
 import { RecordRunner, type RunnerEvent } from './record/runner.ts';
 import { runTimers } from './record/timers.ts';
+import { Rollouts } from './rollout/rollouts.ts';
 import { LibsqlStore } from './store/libsql.ts';
 import type { Store } from './store/store.ts';
+import { Tokens } from './tokens.ts';
 import { VerifierPool } from './verify/pool.ts';
+import { Webhooks } from './webhook/webhooks.ts';
 
 export interface EvcOptions {
   /** EVC's data folder, as `evc init` made it. */
@@ -45,6 +52,7 @@ const accountsKnown = 20_000;
 
 export class Evc {
   readonly pki: Pki;
+  readonly clock: Clock;
   readonly store: Store;
   readonly runner: RecordRunner;
   readonly recorder: RecordRecorder;
@@ -52,6 +60,13 @@ export class Evc {
   readonly catalogue: Catalogue;
   readonly curator: Curator;
   readonly operator: Operator;
+  readonly accounts: Accounts;
+  readonly keys: OnboardingKeys;
+  readonly endorsers: Endorsers;
+  readonly tokens: Tokens;
+  readonly rollouts: Rollouts;
+  readonly webhooks: Webhooks;
+  readonly metrics: Metrics;
   readonly ekRoots: EkRoots;
   readonly admission: Admission;
   readonly #accounts = new LRUCache<string, string>({ max: accountsKnown });
@@ -63,9 +78,12 @@ export class Evc {
   private constructor(options: EvcOptions, store: Store) {
     const { clock, data } = options;
     this.pki = loadPki(join(data, 'pki'));
+    this.clock = clock;
     this.store = store;
     this.recorder = new RecordRecorder({ clock });
     this.ekRoots = new EkRoots(join(data, 'ek-roots'));
+    this.keys = new OnboardingKeys({ store, clock });
+    this.tokens = new Tokens({ store, clock });
     const logs = new KnownLogs(store);
     this.downlink = new Downlink({
       store,
@@ -78,7 +96,10 @@ export class Evc {
         this.recorder.message(topic, bytes);
         return options.publish(topic, bytes);
       },
-      ...(options.onRefused ? { onRefused: options.onRefused } : {}),
+      onRefused: (topic, code, text) => {
+        this.metrics.refused(code);
+        options.onRefused?.(topic, code, text);
+      },
     });
     this.catalogue = new Catalogue(store, this.pki, join(data, 'images'));
     this.curator = new Curator({ store, clock, catalogue: this.catalogue, pki: this.pki });
@@ -91,6 +112,7 @@ export class Evc {
       perform,
       recorder: this.recorder,
       watch: (step) => {
+        this.metrics.step(step);
         const { account } = step.snapshot.context;
         if (account) this.#accounts.set(step.device, account.id);
         options.watch?.(step);
@@ -103,17 +125,37 @@ export class Evc {
       accountOf: (device) => this.#accountOf(device),
       signal: this.#stopping.signal,
       ...(options.admission ? { limits: options.admission } : {}),
-      ...(options.onShed ? { onShed: options.onShed } : {}),
+      onShed: (shed) => {
+        this.metrics.shed(shed);
+        options.onShed?.(shed);
+      },
     });
+    const { runner, ekRoots } = this;
+    this.accounts = new Accounts({ store, clock, runner });
+    this.endorsers = new Endorsers({ store, clock, runner, ekRoots });
     this.operator = new Operator({
       store,
       clock,
-      runner: this.runner,
+      runner,
       catalogue: this.catalogue,
-      ekRoots: this.ekRoots,
+      accounts: this.accounts,
       imageBase: options.imageBase,
     });
-    this.#timers = runTimers(store, this.runner, clock, this.#stopping.signal);
+    const { operator } = this;
+    this.rollouts = new Rollouts({ store, clock, runner, operator });
+    this.metrics = new Metrics({
+      store,
+      rollouts: this.rollouts,
+      load: () => this.admission.load,
+      now: () => clock.now(),
+    });
+    const { signal } = this.#stopping;
+    this.webhooks = new Webhooks({ store, clock, pki: this.pki, signal });
+    this.#timers = runTimers(store, runner, clock, signal, () => {
+      // Nobody waits for the addresses of others.
+      this.#track(this.webhooks.look());
+      return this.rollouts.look();
+    });
   }
 
   /** Opens the data folder and finishes what an earlier life left behind. Throws StoreError. */
@@ -121,7 +163,7 @@ export class Evc {
     const evc = new Evc(options, options.store ?? LibsqlStore.open(join(options.data, 'evc.db')));
     await evc.runner.recover();
     // The folder may have changed while nobody was looking.
-    evc.#track(evc.operator.judgeEndorsements());
+    evc.#track(evc.endorsers.judge());
     return evc;
   }
 

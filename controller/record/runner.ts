@@ -9,6 +9,7 @@ import { takeStep } from '../../formats/recording/step.ts';
 import type { Clock } from '../../machines/clock.ts';
 import type { DeviceRecordEvent, DeviceRecordSnapshot } from '../../machines/device-record.ts';
 import {
+  type AuditEntry,
   type Effect,
   type EscrowRow,
   type RecordSummary,
@@ -17,6 +18,7 @@ import {
   type Store,
   type TimerRow,
 } from '../store/store.ts';
+import { factsOf, trustOf } from './facts.ts';
 import type { Judged, RecordRecorder } from './recorder.ts';
 import { type RecordChart, recordChart, restoreRecord, storedRecord } from './snapshot.ts';
 
@@ -33,6 +35,23 @@ export interface StepExtras {
   judged?: Judged;
   /** The due timer that the event is made of: the step is made by whoever takes it, and by nobody else. */
   timer?: TimerRow;
+  /** A person made it: kept with the step, and with how the record stood before and after. */
+  decided?: Decided;
+}
+
+export interface Decided extends Pick<AuditEntry, 'by' | 'what' | 'reason'> {
+  /** The step is made from this version of the record, or not at all. */
+  ifRevision?: number;
+}
+
+/** The record is not what somebody looked at when they decided. */
+export class RevisionChanged extends Error {
+  readonly revision: number;
+  constructor(revision: number) {
+    super('the record of the device has moved on since you looked; look again, and decide again');
+    this.name = 'RevisionChanged';
+    this.revision = revision;
+  }
 }
 
 export interface RunnerOptions {
@@ -99,7 +118,7 @@ export class RecordRunner {
 
   /**
    * Steps a record, and sees its effects off. Resolves when the step is stored; effects go on.
-   * Rejects with TimerTaken where somebody else took the timer, StoreError, and StepConflict after ten.
+   * Rejects with TimerTaken where somebody else took the timer, RevisionChanged, StoreError, and StepConflict after ten.
    */
   send(device: string, event: RecordEvent, extras: StepExtras = {}): Promise<DeviceRecordSnapshot> {
     const turn = (this.#turns.get(device) ?? Promise.resolve())
@@ -132,9 +151,13 @@ export class RecordRunner {
     const { store, clock, watch, recorder } = this.#options;
     const chart = this.#chart;
     for (let tries = 1; ; tries++) {
+      const wanted = extras.decided?.ifRevision;
+      // Somebody may have looked through another controller, at what this one has not heard of.
+      if (wanted !== undefined && wanted !== this.#latest.get(device)?.version) this.#latest.delete(device);
       const latest = this.#latest.get(device) ?? (await this.#load(device));
       const before = latest?.snapshot ?? initialTransition(chart.machine)[0];
       const from = latest?.version ?? 0;
+      if (wanted !== undefined && wanted !== from) throw new RevisionChanged(from);
       const stamped = { ...event, at: clock.now(), dice: clock.random() } as DeviceRecordEvent;
       const taken = takeStep(chart.machine, before, stamped);
       const { after } = taken;
@@ -158,6 +181,7 @@ export class RecordRunner {
           .map(({ params }) => (params as { timer: string }).timer),
         summary: summaryOf(after),
         ...extrasOf(extras, after, stamped.at),
+        ...(extras.decided ? { audit: auditOf(device, extras.decided, before, after, stamped.at) } : {}),
         ...(attempt ? { attempt } : {}),
       };
       try {
@@ -203,28 +227,40 @@ export class RecordRunner {
   }
 }
 
-/** The trust of a device in one word, for lists. */
-export function trustOf(snapshot: DeviceRecordSnapshot): string {
-  const { enrolment, integrity, location } = snapshot.value as Record<string, string>;
-  if (enrolment === 'retired') return 'retired';
-  const { verdict, token } = snapshot.context;
-  // While a new attestation is under way, the verdict before it stands.
-  const standing =
-    integrity === 'challenged' || integrity === 'verifying'
-      ? verdict?.accepted && token
-        ? 'trusted'
-        : verdict?.accepted === false
-          ? 'uud'
-          : 'unattested'
-      : (integrity ?? 'unattested');
-  if (location === 'umd' && (standing === 'trusted' || verdict?.genuine))
-    return standing === 'trusted' ? 'umd' : standing;
-  return standing;
-}
-
 function summaryOf(snapshot: DeviceRecordSnapshot): RecordSummary {
   const { serial, uuid, account, seen } = snapshot.context;
-  return { serial, uuid, account: account?.id ?? '', trust: trustOf(snapshot), seen };
+  const facts = factsOf(snapshot);
+  return { serial, uuid, account: account?.id ?? '', trust: trustOf(snapshot), seen, facts };
+}
+
+function auditOf(
+  device: string,
+  { by, what, reason }: Decided,
+  before: DeviceRecordSnapshot,
+  after: DeviceRecordSnapshot,
+  at: number,
+): AuditEntry {
+  const account = (after.context.account ?? before.context.account)?.id ?? '';
+  const views = { before: decisionView(before), after: decisionView(after) };
+  return { at, by, what, reason, subject: device, account, ...views };
+}
+
+/** What decisions change, without what only machines need. */
+function decisionView(snapshot: DeviceRecordSnapshot): object {
+  const { account, baseline, acceptance, verdict, upgrade, place, rotate, reenrol, config } =
+    snapshot.context;
+  return {
+    trust: trustOf(snapshot),
+    account: account?.id ?? null,
+    baseline: baseline && { ...baseline.versions, attempt: baseline.attempt },
+    accepted: acceptance?.attempt ?? null,
+    shown: verdict && { ...verdict.versions, attempt: verdict.attempt },
+    upgrade: upgrade && { from: upgrade.from, to: upgrade.to, until: upgrade.until },
+    place: place.locked,
+    rotate,
+    reenrol,
+    config: config.version,
+  };
 }
 
 function extrasOf(extras: StepExtras, after: DeviceRecordSnapshot, at: number): Partial<Step> {

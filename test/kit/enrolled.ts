@@ -28,7 +28,7 @@ export async function enrolled(data: string, count: number, store?: Store): Prom
     publish: () => Promise.resolve(),
     imageBase: () => 'https://localhost:1',
   });
-  await evc.operator.addAccount(account);
+  await evc.accounts.add(account);
   const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
   const quoter = new SoftQuoter(recordedLog(), { privateKey, publicKey });
   const devices: FleetFile['devices'] = [];

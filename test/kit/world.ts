@@ -98,7 +98,7 @@ export class World {
     world.#pki = await createPki(join(world.folder, 'evc', 'pki'), ['localhost'], Date.now());
     world.clock.advanceTo(Date.now());
     await world.startEvc();
-    for (const account of accounts) await world.evc.operator.addAccount(account);
+    for (const account of accounts) await world.evc.accounts.add(account);
     return world;
   }
 
@@ -174,7 +174,7 @@ export class World {
       run: join(folder, 'run'),
     };
     for (const path of Object.values(folders)) mkdirSync(path, { recursive: true });
-    const key = await this.evc.operator.addKey({
+    const key = await this.evc.keys.add({
       name: 'test',
       account: options.account ?? 'factory',
       limit: options.limit ?? 1,
@@ -252,9 +252,7 @@ export class World {
   }
 
   async trust(device: WorldDevice): Promise<string> {
-    return (
-      (await this.evc.operator.list('', 1000)).find((row) => row.device === device.id)?.trust ?? 'unknown'
-    );
+    return (await this.evc.store.list('', 1000)).find((row) => row.device === device.id)?.trust ?? 'unknown';
   }
 
   /** The image as a file that EVC offers, and its measurements from a reference boot. */
