@@ -180,7 +180,13 @@ export class Chart {
       .map(([id, child]) => ({ id, port: String(child.src), input: child.getSnapshot().input ?? {} }));
     const sleeps = Object.values(children).some(({ src }) => src === 'sleepUntil');
     const inputs = invoked.map(({ id, input }) => [id, withoutStamp(input)]);
-    const key = JSON.stringify([value, status, sleeps, inputs, this.#options.essence(context as never, value)]);
+    const key = JSON.stringify([
+      value,
+      status,
+      sleeps,
+      inputs,
+      this.#options.essence(context as never, value),
+    ]);
     const number = this.#numbers.get(key);
     if (number !== undefined) return this.#standings[number] as Standing;
     const standing: Standing = {

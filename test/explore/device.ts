@@ -47,6 +47,9 @@ export interface Device {
 }
 
 export const firstImage = '1.0.0';
+/** What EVC offers: one that measures what EVC knows of it, and one that measures something else. */
+export const newImage = '2.0.0';
+export const oddImage = '3.0.0';
 
 /** As it leaves the factory. */
 export function newDevice(): Device {
@@ -192,7 +195,8 @@ export const localPorts: Readonly<Record<string, Perform>> = {
   loadCheckpoint: ({ checkpoint }) => checkpoint ?? { version: 0, baseOs: null },
   applyConfig(device, { version, partial }) {
     const { staged } = device;
-    if (!staged || staged.version !== version || staged.partial !== partial) throw new PortFailure('config.gone');
+    if (!staged || staged.version !== version || staged.partial !== partial)
+      throw new PortFailure('config.gone');
     if (!partial) device.checkpoint = { version: staged.version, baseOs: staged.baseOs };
     device.applied = partial ? 'partial' : 'full';
     return null;

@@ -4,7 +4,7 @@
 import type { Attempt, DeviceRecordContext, Identity, Reply } from '../../machines/device-record.ts';
 import type { Verdict } from '../../machines/flow.ts';
 import type { ChartEvent } from './chart.ts';
-import { attestationKey, type Software } from './device.ts';
+import { attestationKey, oddImage, type Software } from './device.ts';
 import { freshName } from './names.ts';
 import { now } from './time.ts';
 
@@ -50,20 +50,43 @@ export const account = {
 };
 
 /** The event that a request is for the record. */
-export function eventOf(request: Request, context: DeviceRecordContext, inUse: () => readonly string[]): ChartEvent {
+export function eventOf(
+  request: Request,
+  context: DeviceRecordContext,
+  inUse: () => readonly string[],
+): ChartEvent {
   const { id, port, input } = request;
   const ref = (endpoint: string) => ({ endpoint, id });
   switch (port) {
     case 'register':
-      return { type: 'device.registered', request: ref('register'), uuid: 'u', serial: 's', account, settings: {} };
+      return {
+        type: 'device.registered',
+        request: ref('register'),
+        uuid: 'u',
+        serial: 's',
+        account,
+        settings: {},
+      };
     case 'fetchUuid':
       return { type: 'uuid.requested', request: ref('uuid') };
     case 'sendCertificate': {
       const challenge = { id: freshName('challenge', inUse()), credentialBlob: '', encryptedSecret: '' };
-      return { type: 'certificate.received', request: ref('attest'), identity, taken: false, challenge, proofHash: 'ff' };
+      return {
+        type: 'certificate.received',
+        request: ref('attest'),
+        identity,
+        taken: false,
+        challenge,
+        proofHash: 'ff',
+      };
     }
     case 'sendProof':
-      return { type: 'proof.received', request: ref('attest'), challenge: input.challenge, proofHash: input.proof };
+      return {
+        type: 'proof.received',
+        request: ref('attest'),
+        challenge: input.challenge,
+        proofHash: input.proof,
+      };
     case 'requestNonce': {
       const nonce = freshName('nonce', inUse());
       return { type: 'nonce.requested', request: ref('attest'), salt: nonce, nonceHash: nonce };
@@ -85,7 +108,12 @@ export function eventOf(request: Request, context: DeviceRecordContext, inUse: (
       return { type: 'key.received', request: ref('attest'), tokenHash, keyId, version };
     }
     case 'requestConfig':
-      return { type: 'config.requested', request: ref('config'), tokenHash: input.tokenHash, version: input.version };
+      return {
+        type: 'config.requested',
+        request: ref('config'),
+        tokenHash: input.tokenHash,
+        version: input.version,
+      };
     case 'sendInfo':
       return { type: 'info.received', request: ref('info'), key: input.key, body: input.body };
     default:
@@ -95,7 +123,8 @@ export function eventOf(request: Request, context: DeviceRecordContext, inUse: (
 
 /** What the port that asked is told by a reply. */
 export function answerOf(port: string, { status, body }: Reply, input: Record<string, unknown>): Answer {
-  if (status === 'unchanged') return { ok: { kind: 'unchanged', version: input.version, baseOs: null, why: null } };
+  if (status === 'unchanged')
+    return { ok: { kind: 'unchanged', version: input.version, baseOs: null, why: null } };
   if (!body) throw new TypeError('a reply without a body');
   switch (body.kind) {
     case 'registered':
@@ -139,10 +168,13 @@ export function judge(software: Software, context: DeviceRecordContext): Verdict
       ? 'baseline'
       : acceptance?.pcrs['0'] === software
         ? 'acceptance'
-        : upgrade?.to === software
+        : upgrade?.to === software && software !== oddImage
           ? 'upgrade'
           : null;
-  const finding = { code: 'policy.software.unknown', text: 'It runs software that EVC neither pushed nor a person accepted' };
+  const finding = {
+    code: 'policy.software.unknown',
+    text: 'It runs software that EVC neither pushed nor a person accepted',
+  };
   return {
     genuine: true,
     accepted: grounds !== null,

@@ -3,10 +3,11 @@
 import { movesFrom } from './moves.ts';
 import { normalise, type Rests } from './rests.ts';
 import type { Scenario } from './search.ts';
-import { Situation } from './situation.ts';
+import type { Situation } from './situation.ts';
 import { now } from './time.ts';
 
-const mostMoves = 3000;
+/** Pauses stay as short as the first, since what counts tries is no part of a state: there are many within one trial. */
+const mostMoves = 12_000;
 /** In this order: an answer that is on its way is not waited for in vain. */
 const byItself = ['work', 'net', 'evc', 'late', 'drop'] as const;
 
@@ -65,7 +66,11 @@ export class GoodRun {
     const window = this.#ends.get('upgrade');
     const ends = (whose: number | string | undefined) => this.#ends.get(whose ?? '') ?? Infinity;
     const [next] = waiting.sort((a, b) => ends(a.whose) - ends(b.whose));
-    if (window !== undefined && situation.rest.evc.timers.upgrade !== undefined && window <= ends(next?.whose)) {
+    if (
+      window !== undefined &&
+      situation.rest.evc.timers.upgrade !== undefined &&
+      window <= ends(next?.whose)
+    ) {
       this.#time = Math.max(this.#time, window);
       return this.#make('the window of the upgrade closes', () => this.situation.timerFires('upgrade'));
     }
@@ -90,7 +95,10 @@ export class GoodRun {
 
   /** A wait begins now, and takes as long as its chart says. */
   #begin(index: number): void {
-    const waiting = this.situation.standings[index]?.context.waiting as { since: number; until: number } | null;
+    const waiting = this.situation.standings[index]?.context.waiting as {
+      since: number;
+      until: number;
+    } | null;
     if (waiting) this.#ends.set(index, this.#time + Math.max(0, waiting.until - waiting.since));
   }
 }

@@ -1,9 +1,9 @@
 // What may happen next. Work of the device alone comes first, one port after the other, because it ends long before the next
 // message: what can interrupt it is a fault of it, or the power. Everything else may happen in any order.
 import type { DeviceRecordContext } from '../../machines/device-record.ts';
-import { foreign, imageOf, slotsOf } from './device.ts';
-import { failed, judge } from './evc.ts';
 import { hour } from '../../machines/waiting.ts';
+import { foreign, imageOf, newImage, oddImage, slotsOf } from './device.ts';
+import { failed, judge } from './evc.ts';
 import type { Message, Situation } from './situation.ts';
 import { now } from './time.ts';
 
@@ -49,7 +49,10 @@ export function movesFrom(situation: Situation): Move[] {
   const powerMoves = () => {
     fault('power', 'the power goes, and comes back', (next) => next.powerOn('power'));
     fault('tamper', 'the power goes, and other software boots', (next) => {
-      const slots = next.owned('device').slots as { booted: 'IMGA' | 'IMGB'; slots: Record<string, { version: string }> };
+      const slots = next.owned('device').slots as {
+        booted: 'IMGA' | 'IMGB';
+        slots: Record<string, { version: string }>;
+      };
       const slot = slots.slots[slots.booted];
       if (slot) slot.version = foreign;
       next.powerOn('tampered');
@@ -68,7 +71,12 @@ export function movesFrom(situation: Situation): Move[] {
       if (remotePorts.has(port.port)) continue;
       const name = `${cast.charts[index]?.name} ${port.port}`;
       if (slowPorts.has(port.port)) {
-        slow.push({ name: `${name} is done`, fault: false, kind: 'work', make: (next) => next.perform(index, port) });
+        slow.push({
+          name: `${name} is done`,
+          fault: false,
+          kind: 'work',
+          make: (next) => next.perform(index, port),
+        });
         fault('device', `${name} fails`, (next) => next.answer(index, port.id, failed('tpm.failed')));
         continue;
       }
@@ -91,9 +99,13 @@ export function movesFrom(situation: Situation): Move[] {
         continue;
       }
       const out = rest.net.findIndex(
-        (message) => message.chart === index && message.port === id && message.awaited && answered(situation, message),
+        (message) =>
+          message.chart === index && message.port === id && message.awaited && answered(situation, message),
       );
-      if (out < 0) add('late', `${name} is not answered in time`, (next) => next.answer(index, id, failed('link.timeout')));
+      if (out < 0)
+        add('late', `${name} is not answered in time`, (next) =>
+          next.answer(index, id, failed('link.timeout')),
+        );
       else if (rest.net[out]?.at !== 'down') {
         fault('late', `${name} is given up, and the request goes on`, (next) => {
           next.abandon((message) => message.chart === index && message.port === id);
@@ -124,7 +136,12 @@ export function movesFrom(situation: Situation): Move[] {
     const name = cast.charts[index]?.name ?? '';
     if (standing.sleeps) {
       const what = (standing.context.waiting as { for: string } | null)?.for ?? 'something';
-      add('wait', `${name} has waited for ${what}`, (next) => next.answer(index, 'wait', { ok: null }), index);
+      add(
+        'wait',
+        `${name} has waited for ${what}`,
+        (next) => next.answer(index, 'wait', { ok: null }),
+        index,
+      );
     }
     fault('restart', `${name} dies, and starts again`, (next) => next.restart(index));
   }
@@ -161,15 +178,28 @@ export function movesFrom(situation: Situation): Move[] {
   function personMoves(): void {
     const context = situation.recordContext;
     const { integrity } = situation.record.value as { integrity: string };
-    if (context.active && !context.upgrade)
-      fault('upgrade', 'a person assigns an upgrade', (next) => {
-        const { current } = slotsOf(next.rest.device).read();
-        const upgrade = { id: 'u1', from: current.version, to: newImage, until: now + 4 * hour, baseOs: imageOf(newImage) };
-        next.tellRecord({ type: 'upgrade.assigned', upgrade });
-      });
+    const assign = (next: Situation, version: string) => {
+      const { current } = slotsOf(next.rest.device).read();
+      const upgrade = {
+        id: 'u1',
+        from: current.version,
+        to: version,
+        until: now + 4 * hour,
+        baseOs: imageOf(version),
+      };
+      next.tellRecord({ type: 'upgrade.assigned', upgrade });
+    };
+    if (context.active && !context.upgrade) {
+      fault('upgrade', 'a person assigns an upgrade', (next) => assign(next, newImage));
+      fault('bad upgrade', 'a person assigns an image that is not what it seems', (next) =>
+        assign(next, oddImage),
+      );
+    }
     if (integrity === 'uud' && context.verdict?.genuine)
       fault('accept', 'a person accepts what was shown', (next) => accept(next));
-    fault('rotate', 'a person asks for a new master key', (next) => next.tellRecord({ type: 'rotation.asked' }));
+    fault('rotate', 'a person asks for a new master key', (next) =>
+      next.tellRecord({ type: 'rotation.asked' }),
+    );
     fault('settings', 'a person changes the settings', (next) =>
       next.tellRecord({ type: 'settings.changed', settings: {} }),
     );
@@ -179,12 +209,14 @@ export function movesFrom(situation: Situation): Move[] {
   }
 }
 
-/** The version that EVC offers. */
-export const newImage = '2.0.0';
-
 export function accept(next: Situation): void {
   const { verdict } = next.recordContext as DeviceRecordContext;
-  next.tellRecord({ type: 'state.accepted', attempt: verdict?.attempt ?? '', by: 'a person', reason: 'it is right' });
+  next.tellRecord({
+    type: 'state.accepted',
+    attempt: verdict?.attempt ?? '',
+    by: 'a person',
+    reason: 'it is right',
+  });
 }
 
 /** Whether an answer is still to come. */

@@ -4,8 +4,14 @@
 export type Kind = 'nonce' | 'token' | 'key' | 'attempt' | 'challenge';
 
 /** Even numbers of hex digits, because that is what the bus takes. */
-const prefixes: Record<Kind, string> = { nonce: 'ee', token: 'dd', key: 'cc', attempt: 'aa', challenge: 'bb' };
-const pattern = /(?<=")(?:ee|dd|cc|aa|bb)[0-9a-f]{2}(?=")/g;
+const prefixes: Record<Kind, string> = {
+  nonce: 'ee',
+  token: 'dd',
+  key: 'cc',
+  attempt: 'aa',
+  challenge: 'bb',
+};
+export const namePattern = /(?<=")(?:ee|dd|cc|aa|bb)[0-9a-f]{2}(?=")/g;
 const most = 64;
 
 /** @param texts all that anybody remembers, as JSON */
@@ -19,7 +25,7 @@ export function freshName(kind: Kind, texts: readonly string[]): string {
 
 /** Each once, in order. */
 export function namesIn(text: string): string[] {
-  const found = text.match(pattern);
+  const found = text.match(namePattern);
   return found ? [...new Set(found)] : [];
 }
 
@@ -55,7 +61,7 @@ export function renamingOf(deciding: Iterable<string>, others: Iterable<string>)
 }
 
 export function renamedText(text: string, { map }: Renaming): string {
-  return text.replace(pattern, (name) => map.get(name) ?? name);
+  return text.replace(namePattern, (name) => map.get(name) ?? name);
 }
 
 export function renamed<Value>(value: Value, renaming: Renaming): Value {

@@ -19,7 +19,8 @@ export function stands({ value }: Standing, ...states: string[]): boolean {
     let inner: unknown = value;
     for (const name of state.split('.')) {
       if (inner === name) inner = undefined;
-      else if (typeof inner === 'object' && inner !== null && name in inner) inner = (inner as Record<string, unknown>)[name];
+      else if (typeof inner === 'object' && inner !== null && name in inner)
+        inner = (inner as Record<string, unknown>)[name];
       else return false;
     }
     return true;
@@ -42,7 +43,8 @@ type EventFact = Extract<Fact, { kind: 'event' }>;
 
 function eventsOf(facts: readonly Fact[], chart: string, type: string): EventFact[] {
   return facts.filter(
-    (fact): fact is EventFact => fact.kind === 'event' && fact.chart.name === chart && fact.event.type === type,
+    (fact): fact is EventFact =>
+      fact.kind === 'event' && fact.chart.name === chart && fact.event.type === type,
   );
 }
 
@@ -55,7 +57,8 @@ export const promises: readonly Promised[] = [
     sentence: 'no key is released without a trusted verdict on the evidence that asked for it',
     kept: (_, facts) =>
       facts.every((fact) => {
-        if (fact.kind !== 'reply' || fact.reply.body?.kind !== 'verdict' || fact.reply.body.key === null) return true;
+        if (fact.kind !== 'reply' || fact.reply.body?.kind !== 'verdict' || fact.reply.body.key === null)
+          return true;
         const verdict = verdictOf(fact.event);
         return verdict?.genuine === true && verdict.accepted;
       }),
@@ -64,7 +67,8 @@ export const promises: readonly Promised[] = [
     sentence: 'no full configuration goes out without the token of the last trusted verdict',
     kept: ({ cast }, facts) =>
       facts.every((fact) => {
-        if (fact.kind !== 'event' || fact.chart !== cast.record || fact.event.type !== 'config.requested') return true;
+        if (fact.kind !== 'event' || fact.chart !== cast.record || fact.event.type !== 'config.requested')
+          return true;
         const full = fact.step.actions.some(({ type, params }) => {
           const { body, status } = params as { body?: { partial?: boolean }; status?: string };
           return type === 'reply' && (status === 'unchanged' || body?.partial === false);
@@ -76,7 +80,9 @@ export const promises: readonly Promised[] = [
   {
     sentence: 'software that nobody accepted gets no full configuration from EVC',
     kept: ({ rest: { device }, recordContext }) =>
-      device.software !== foreign || device.applied !== 'full' || recordContext.baseline?.versions.image === foreign,
+      device.software !== foreign ||
+      device.applied !== 'full' ||
+      recordContext.baseline?.versions.image === foreign,
   },
   {
     sentence: 'software that nobody accepted never opens the vault',
@@ -115,7 +121,9 @@ export const promises: readonly Promised[] = [
     sentence: 'a restart that waits is begun as soon as nothing is in flight',
     kept: (situation) => {
       const standing = situation.of('attest-task');
-      const inFlight = standing.invoked.length > 0 || stands(standing, 'internalQuoteWait.quoting', 'attestEscrowWait.escrowing');
+      const inFlight =
+        standing.invoked.length > 0 ||
+        stands(standing, 'internalQuoteWait.quoting', 'attestEscrowWait.escrowing');
       // Who asks for a nonce is at the beginning.
       return !attest(standing).restartPending || inFlight || stands(standing, 'none', 'nonceWait');
     },
@@ -132,7 +140,8 @@ export const promises: readonly Promised[] = [
     sentence: 'a quote is believed for the nonce that it bears, and for no other',
     kept: (_, facts) =>
       eventsOf(facts, 'attest-task', 'quote.made').every(
-        ({ event, before, step: { to } }) => !stands(to, 'attestWait') || stands(before, 'attestWait') || attest(before).nonce === event.nonce,
+        ({ event, before, step: { to } }) =>
+          !stands(to, 'attestWait') || stands(before, 'attestWait') || attest(before).nonce === event.nonce,
       ),
   },
   {
@@ -148,14 +157,21 @@ export const promises: readonly Promised[] = [
     kept: (situation) => {
       const standing = situation.of('attest-task');
       const { waiting, trusted } = attest(standing);
-      return !stands(standing, 'complete') || (standing.sleeps && waiting !== null && waiting.until < (trusted?.until ?? Infinity));
+      return (
+        !stands(standing, 'complete') ||
+        (standing.sleeps && waiting !== null && waiting.until < (trusted?.until ?? Infinity))
+      );
     },
   },
   {
     sentence: 'the key that EVC would send opens the vault',
     kept: ({ recordContext, rest: { device } }) => {
       const [newest] = recordContext.escrow;
-      return newest === undefined || device.vault.present !== 'present' || device.vault.admits.includes(newest.keyId);
+      return (
+        newest === undefined ||
+        device.vault.present !== 'present' ||
+        device.vault.admits.includes(newest.keyId)
+      );
     },
   },
   {
@@ -163,11 +179,15 @@ export const promises: readonly Promised[] = [
     kept: ({ recordContext, rest: { device } }) => {
       const { present, current, previous, admits, open } = device.vault;
       if (present !== 'present' || open !== null) return true;
-      const images = Object.values((device.slots as { slots: Record<string, { version: string }> }).slots).map(
-        ({ version }) => version,
+      const images = Object.values(
+        (device.slots as { slots: Record<string, { version: string }> }).slots,
+      ).map(({ version }) => version);
+      const sealed = [current, previous].some(
+        (seal) => seal && admits.includes(seal.key) && images.includes(seal.software),
       );
-      const sealed = [current, previous].some((seal) => seal && admits.includes(seal.key) && images.includes(seal.software));
-      return sealed || recordContext.escrow.some(({ keyId }) => admits.includes(keyId)) || images.includes(foreign);
+      return (
+        sealed || recordContext.escrow.some(({ keyId }) => admits.includes(keyId)) || images.includes(foreign)
+      );
     },
   },
   {
@@ -181,4 +201,5 @@ export const promises: readonly Promised[] = [
 ];
 
 /** Asked by running on without faults: it has no test of its own. */
-export const getsThere = 'once nothing goes wrong any more, a good device gets to complete, and to its configuration';
+export const getsThere =
+  'once nothing goes wrong any more, a good device gets to complete, and to its configuration';

@@ -4,6 +4,8 @@ import { type Actor, type AnyStateMachine, createActor } from 'xstate';
 import { Recorder } from '../../formats/recording/recorder.ts';
 import { type Chart, type ChartEvent, type Standing, stamp } from './chart.ts';
 import { GoodRun } from './good-end.ts';
+import { namePattern, type Renaming } from './names.ts';
+import { normalise } from './rests.ts';
 import { type Broken, begin, retrace, type Scenario } from './search.ts';
 import type { Cast, Fact, Situation } from './situation.ts';
 import { now } from './time.ts';
@@ -16,12 +18,15 @@ const second = 1000;
 export function recordingOf(scenario: Scenario, cast: Cast, broken: Broken): string {
   const tape = new Tape(`${scenario.name}: ${broken.sentence}`);
   tape.begin(begin(scenario, cast));
-  const { situation } = retrace(scenario, cast, broken.moves, (move, { facts }) =>
-    tape.take(move.name, facts, move.fault),
-  );
+  const { situation } = retrace(scenario, cast, broken.moves, (move, { facts }, renaming) => {
+    tape.rename(renaming);
+    tape.take(move.name, facts, move.fault);
+  });
+  tape.compare(situation);
   if (broken.after > 0) {
     const run = new GoodRun(scenario, situation);
     for (let moves = 0; moves < Math.min(broken.after, mostAfter); moves++) {
+      tape.rename(normalise(run.situation));
       const before = run.situation.facts.length;
       const name = run.move();
       if (name === null) break;
@@ -35,6 +40,9 @@ class Tape {
   readonly #recorder: Recorder;
   readonly #lines: string[] = [];
   readonly #actors = new Map<Chart, Actor<AnyStateMachine>>();
+  /** What the charts here call what the exploration calls by a name that may soon be another's. */
+  #names = new Map<string, string>();
+  #given = 0;
   #time = now;
 
   constructor(about: string) {
@@ -51,8 +59,40 @@ class Tape {
   }
 
   begin({ cast, standings, record }: Situation): void {
-    for (const [index, chart] of cast.charts.entries()) this.#start(chart, { from: standings[index] as Standing });
+    for (const [index, chart] of cast.charts.entries())
+      this.#start(chart, { from: standings[index] as Standing });
     this.#start(cast.record, { from: record });
+  }
+
+  /** A name here is for good: in the exploration it is one of the few that are in use. */
+  rename(renaming: Renaming | null): void {
+    if (!renaming) return;
+    const names = new Map<string, string>();
+    for (const [before, after] of renaming.map) names.set(after, this.#lasting(before));
+    this.#names = names;
+  }
+
+  /** Throws Error where the charts here do not stand as those of the exploration do. */
+  compare({ cast, standings, record }: Situation): void {
+    for (const [index, chart] of [...cast.charts, cast.record].entries()) {
+      const wanted = JSON.stringify((standings[index] ?? record).value);
+      const got = JSON.stringify(this.#actors.get(chart)?.getSnapshot().value);
+      if (got !== wanted)
+        throw new Error(`${chart.name} stands in ${got}, and in ${wanted} in the exploration`);
+    }
+  }
+
+  #lasting(name: string): string {
+    let lasting = this.#names.get(name);
+    if (lasting === undefined) {
+      lasting = `${name.slice(0, 2)}${(this.#given++).toString(16).padStart(4, '0')}`;
+      this.#names.set(name, lasting);
+    }
+    return lasting;
+  }
+
+  #named<Value>(value: Value): Value {
+    return JSON.parse(JSON.stringify(value).replace(namePattern, (name) => this.#lasting(name))) as Value;
   }
 
   take(name: string, facts: readonly Fact[], fault: boolean): void {
@@ -84,7 +124,12 @@ class Tape {
     const tap = this.#recorder.chart(chart.name, machine);
     const actor = createActor(machine, {
       ...('from' in how
-        ? { snapshot: machine.resolveState({ value: how.from.value as never, context: how.from.context as never }) }
+        ? {
+            snapshot: machine.resolveState({
+              value: how.from.value as never,
+              context: this.#named(how.from.context) as never,
+            }),
+          }
         : { input: { ...how.input, ...stamp } as never }),
       inspect: (event) => tap.inspect(event),
     });
@@ -95,7 +140,7 @@ class Tape {
   }
 
   #send(chart: Chart, event: ChartEvent): void {
-    this.#actors.get(chart)?.send({ ...stamp, ...event });
+    this.#actors.get(chart)?.send({ ...stamp, ...this.#named(event) });
   }
 }
 

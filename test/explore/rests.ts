@@ -1,6 +1,6 @@
 // All of a situation but its charts, as numbers: one for each part, since a move changes few of them. What is on its way has no
 // order, and names have that in which they are met.
-import { namesIn, renamed, renamingOf } from './names.ts';
+import { namesIn, type Renaming, renamed, renamingOf } from './names.ts';
 import type { Message, Rest, Situation } from './situation.ts';
 
 const texts = new WeakMap<object, string>();
@@ -73,17 +73,21 @@ export class Rests {
   }
 }
 
-/** Gives names in the order in which they are met: by the charts, on the device, at EVC, on the way. */
-export function normalise(situation: Situation): void {
+/** Gives names in the order in which they are met: by the charts, on the device, at EVC, on the way. Null where they have them. */
+export function normalise(situation: Situation): Renaming | null {
   situation.share();
   const { cast, standings, record, rest } = situation;
   const parts = [rest.device, rest.evc.judging, ...rest.net];
   const deciding = [...[...standings, record].flatMap(({ names }) => names), ...parts.flatMap(namesOf)];
   // Looked for only where something is renamed: in most steps nothing is.
-  const others = { [Symbol.iterator]: () => [...standings, record].flatMap(({ text }) => namesIn(text)).values() };
+  const others = {
+    [Symbol.iterator]: () => [...standings, record].flatMap(({ text }) => namesIn(text)).values(),
+  };
   const renaming = renamingOf(deciding, others);
-  if (!renaming) return;
-  situation.standings = standings.map((standing, index) => cast.charts[index]?.renamed(standing, renaming) ?? standing);
+  if (!renaming) return null;
+  situation.standings = standings.map(
+    (standing, index) => cast.charts[index]?.renamed(standing, renaming) ?? standing,
+  );
   situation.record = cast.record.renamed(record, renaming);
   situation.rest = {
     ...rest,
@@ -91,4 +95,5 @@ export function normalise(situation: Situation): void {
     evc: { ...rest.evc, judging: renamed(rest.evc.judging, renaming) },
     net: rest.net.map((message) => renamed(message, renaming)),
   };
+  return renaming;
 }

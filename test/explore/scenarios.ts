@@ -9,7 +9,7 @@ import { infoTask, infoTaskPublications } from '../../machines/info-task.ts';
 import { tpmManager, tpmManagerPublications } from '../../machines/tpm-manager.ts';
 import { vaultManager, vaultManagerPublications } from '../../machines/vault-manager.ts';
 import { Chart } from './chart.ts';
-import { newDevice } from './device.ts';
+import { firstImage, newDevice } from './device.ts';
 import { essences } from './essence.ts';
 import { GoodRun } from './good-end.ts';
 import { accept, any } from './moves.ts';
@@ -23,7 +23,11 @@ export type Instead = Readonly<Record<string, AnyStateMachine>>;
 /** The charts, fresh: what one exploration remembers of them is no use to another. */
 export function newCast(instead: Instead = {}): Cast {
   const of = (machine: AnyStateMachine) => instead[machine.id] ?? machine;
-  const chart = (name: keyof typeof essences, machine: AnyStateMachine, publications?: (snapshot: never) => object) =>
+  const chart = (
+    name: keyof typeof essences,
+    machine: AnyStateMachine,
+    publications?: (snapshot: never) => object,
+  ) =>
     new Chart(name, of(machine), {
       essence: essences[name],
       ...(publications ? { publications: publications as never } : {}),
@@ -45,7 +49,12 @@ export function newCast(instead: Instead = {}): Cast {
 /** A device out of the box, before its first power on, and an EVC that never heard of it. */
 function fromTheFactory(cast: Cast): Situation {
   const rest = { device: newDevice(), evc: { judging: [], timers: {} }, net: [], left: {}, broken: null };
-  const situation = new Situation(cast, cast.charts.map((chart) => chart.begin()), cast.record.begin(), rest);
+  const situation = new Situation(
+    cast,
+    cast.charts.map((chart) => chart.begin()),
+    cast.record.begin(),
+    rest,
+  );
   situation.powerOn('first');
   return situation;
 }
@@ -55,7 +64,8 @@ function inTheField(cast: Cast): Situation {
   const scenario = { name: 'onboarding', budget: {}, begin: fromTheFactory, goal: attested };
   const run = new GoodRun(scenario, fromTheFactory(cast));
   for (let moves = 0; !attested(run.situation); moves++) {
-    if (moves > 1000 || run.move() === null) throw new Error('a device in the exploration cannot be onboarded');
+    if (moves > 1000 || run.move() === null)
+      throw new Error('a device in the exploration cannot be onboarded');
   }
   const { standings, record, rest } = run.situation;
   return new Situation(cast, standings, record, rest);
@@ -81,12 +91,22 @@ function attested(situation: Situation): boolean {
 /** Somebody accepts what EVC does not know: nothing else gets a device out of that. */
 function acceptRefused(situation: Situation): boolean {
   const { verdict, acceptance } = situation.recordContext;
-  if (!stands(situation.record, 'integrity.uud') || !verdict?.genuine || acceptance?.pcrs['0'] === verdict.pcrs['0']) return false;
+  if (
+    !stands(situation.record, 'integrity.uud') ||
+    !verdict?.genuine ||
+    acceptance?.pcrs['0'] === verdict.pcrs['0']
+  )
+    return false;
   accept(situation);
   return true;
 }
 
 const ends = { goal: attested, help: acceptRefused };
+
+/** Nobody helps: the device has to come back by itself. */
+function fellBack(situation: Situation): boolean {
+  return attested(situation) && situation.rest.device.software === firstImage;
+}
 
 const network = ['loss', 'repeat', 'late', 'cut'];
 
@@ -96,11 +116,37 @@ function budget(faults: number, kinds: readonly string[], persons: Record<string
 }
 
 export const scenarios: readonly Scenario[] = [
-  { name: 'first boot', begin: fromTheFactory, ...ends, budget: budget(1, [...network, 'power', 'device', 'restart']) },
+  {
+    name: 'first boot',
+    begin: fromTheFactory,
+    ...ends,
+    budget: budget(1, [...network, 'power', 'device', 'restart']),
+  },
   { name: 'network', begin: inTheField, ...ends, budget: budget(2, network, { ask: 1 }) },
   { name: 'power', begin: inTheField, ...ends, budget: budget(2, ['power', 'restart', 'device']) },
-  { name: 'unknown software', begin: inTheField, ...ends, budget: budget(1, [...network, 'power'], { tamper: 1, accept: 1 }) },
-  { name: 'upgrade', begin: inTheField, ...ends, budget: budget(1, [...network, 'power', 'device'], { upgrade: 1 }) },
+  {
+    name: 'unknown software',
+    begin: inTheField,
+    ...ends,
+    budget: budget(1, [...network, 'power'], { tamper: 1, accept: 1 }),
+  },
+  {
+    name: 'upgrade',
+    begin: inTheField,
+    ...ends,
+    budget: budget(1, [...network, 'power', 'device'], { upgrade: 1 }),
+  },
+  {
+    name: 'unknown image',
+    begin: inTheField,
+    goal: fellBack,
+    budget: budget(1, ['loss', 'power'], { 'bad upgrade': 1 }),
+  },
   { name: 'rotation', begin: inTheField, ...ends, budget: budget(2, [...network, 'power'], { rotate: 1 }) },
-  { name: 'EVC', begin: inTheField, ...ends, budget: budget(1, ['evc', 'race', ...network], { settings: 1, rotate: 1 }) },
+  {
+    name: 'EVC',
+    begin: inTheField,
+    ...ends,
+    budget: budget(1, ['evc', 'race', ...network], { settings: 1, rotate: 1 }),
+  },
 ];

@@ -1,6 +1,7 @@
 // Breadth first over all moves from a beginning: every state once, so that the first way into a broken promise is a shortest.
 import { goodEnd } from './good-end.ts';
 import { type Move, movesFrom } from './moves.ts';
+import type { Renaming } from './names.ts';
 import { getsThere, type Promised } from './promises.ts';
 import { normalise, Rests } from './rests.ts';
 import { type Cast, Situation } from './situation.ts';
@@ -49,14 +50,21 @@ export interface Limits {
   seconds?: number;
   /** Broken promises after which it ends. */
   broken?: number;
+  /** Whether each state is left alone, to see where it gets. Default true. */
+  alone?: boolean;
 }
 
 const mostMoves = 255;
 
-export function search(scenario: Scenario, cast: Cast, promises: readonly Promised[], limits: Limits = {}): Explored {
+export function search(
+  scenario: Scenario,
+  cast: Cast,
+  promises: readonly Promised[],
+  limits: Limits = {},
+): Explored {
   const started = performance.now();
   const elapsed = () => (performance.now() - started) / 1000;
-  const { states: mostStates = Infinity, seconds = Infinity, broken: mostBroken = 1 } = limits;
+  const { states: mostStates = Infinity, seconds = Infinity, broken: mostBroken = 1, alone = true } = limits;
   const rests = new Rests();
   const table = new Table(cast.charts.length + 1 + Rests.width);
   const parents: number[] = [];
@@ -65,6 +73,7 @@ export function search(scenario: Scenario, cast: Cast, promises: readonly Promis
   const broken: Broken[] = [];
   const ends = goodEnd(scenario, rests);
   let transitions = 0;
+  let lost = false;
 
   const rowOf = (situation: Situation) => [
     ...situation.standings.map(({ number }) => number),
@@ -77,17 +86,15 @@ export function search(scenario: Scenario, cast: Cast, promises: readonly Promis
     const record = cast.record.standing(row[cast.charts.length] as number);
     return new Situation(cast, standings, record, rests.rest(row.subarray(cast.charts.length + 1)));
   };
-  const note = (situation: Situation, sentence: string, from: number, move: number, after: number) => {
+  const note = (sentence: string, from: number, move: number, after: number) => {
     const moves: number[] = move < 0 ? [] : [move];
     for (let at = from; at > 0; at = parents[at] as number) moves.unshift(chosen[at] as number);
     const { path } = retrace(scenario, cast, moves);
     if (broken.every((known) => known.sentence !== sentence)) broken.push({ sentence, path, moves, after });
-    return situation;
   };
   const look = (situation: Situation, from: number, move: number) => {
     const { facts } = situation;
-    for (const { sentence, kept } of promises)
-      if (!kept(situation, facts)) note(situation, sentence, from, move, 0);
+    for (const { sentence, kept } of promises) if (!kept(situation, facts)) note(sentence, from, move, 0);
   };
 
   const first = begin(scenario, cast);
@@ -101,8 +108,12 @@ export function search(scenario: Scenario, cast: Cast, promises: readonly Promis
   for (; next < table.size && table.size < mostStates && elapsed() < seconds; next++) {
     if (broken.length >= mostBroken) break;
     const here = situationOf(next);
-    const after = ends(situationOf(next));
-    if (after > 0) note(here, getsThere, next, -1, after);
+    // Once it is broken, every state near it breaks it as well.
+    const after = lost || !alone ? 0 : ends(situationOf(next));
+    if (after > 0) {
+      lost = true;
+      note(getsThere, next, -1, after);
+    }
     const moves = movesFrom(here);
     if (moves.length > mostMoves) throw new RangeError(`${moves.length} moves from one state`);
     for (const [place, move] of moves.entries()) {
@@ -140,27 +151,26 @@ export function begin(scenario: Scenario, cast: Cast): Situation {
   return situation;
 }
 
-/** Makes the moves of a path again. `onMove` sees each with the situation after it. */
+/** Makes the moves of a path again. `onMove` sees each with the situation after it, and how names changed before it. */
 export function retrace(
   scenario: Scenario,
   cast: Cast,
   places: readonly number[],
-  onMove?: (move: Move, situation: Situation) => void,
+  onMove?: (move: Move, situation: Situation, renaming: Renaming | null) => void,
 ): { path: string[]; situation: Situation } {
   let situation = begin(scenario, cast);
   const rests = new Rests();
   const path: string[] = [];
   for (const place of places) {
     // As the search has it: each state begins with what is remembered of it.
-    normalise(situation);
+    const renaming = normalise(situation);
     const { standings, record, rest } = situation;
     situation = new Situation(cast, standings, record, rests.rest(rests.row(rest)));
     const move = movesFrom(situation)[place];
     if (!move) throw new RangeError(`there is no move ${place} from here`);
     move.make(situation);
     path.push(move.name);
-    onMove?.(move, situation);
+    onMove?.(move, situation, renaming);
   }
   return { path, situation };
 }
-

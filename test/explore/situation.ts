@@ -3,7 +3,7 @@
 import { eventOf as busEventOf } from '../../device/wiring.ts';
 import type { Attempt, DeviceRecordContext, Reply, Timer } from '../../machines/device-record.ts';
 import type { Component } from '../../machines/device-steps.ts';
-import { Chart, type ChartEvent, type Invoked, type Standing, stamp, type Stepped } from './chart.ts';
+import { type Chart, type ChartEvent, type Invoked, type Standing, type Stepped, stamp } from './chart.ts';
 import { boot, type Device, localPorts, PortFailure } from './device.ts';
 import { type Answer, answerOf, type EvcState, eventOf, failed, type Request } from './evc.ts';
 import { freshName } from './names.ts';
@@ -142,7 +142,10 @@ export class Situation {
   /** A component dies and starts again where it was: its ports run again, and it is told what the others show. */
   restart(index: number): void {
     const standing = this.#standing(index);
-    this.#letGo(index, standing.invoked.map(({ id }) => id));
+    this.#letGo(
+      index,
+      standing.invoked.map(({ id }) => id),
+    );
     this.#ask(index, standing.invoked);
     for (const [other, chart] of this.cast.charts.entries()) {
       for (const [type, text] of Object.entries(this.#standing(other).shown)) {
@@ -220,7 +223,8 @@ export class Situation {
     if (message.port === 'sendInfo') this.owned('device').outbox = {};
     const code = (answer as { ok?: { code?: string } }).ok?.code;
     if (message.port === 'sendQuote' && code === 'noCertFound') this.owned('device').certified = null;
-    const proven = message.port === 'sendProof' || (message.port === 'sendCertificate' && !challenged(answer));
+    const proven =
+      message.port === 'sendProof' || (message.port === 'sendCertificate' && !challenged(answer));
     if (proven && 'ok' in answer) this.owned('device').certified = certOf(this);
     this.answer(message.chart, message.port, answer);
   }
@@ -241,8 +245,12 @@ export class Situation {
         case 'verify': {
           const attempt = params.attempt as Attempt;
           const evc = this.owned('evc');
-          const shown = software || (evc.judging.find((one) => one.attempt.id === attempt.id)?.software ?? '');
-          evc.judging = [...evc.judging.filter((one) => one.attempt.id !== attempt.id), { attempt, software: shown }];
+          const shown =
+            software || (evc.judging.find((one) => one.attempt.id === attempt.id)?.software ?? '');
+          evc.judging = [
+            ...evc.judging.filter((one) => one.attempt.id !== attempt.id),
+            { attempt, software: shown },
+          ];
           break;
         }
         case 'push':
@@ -348,7 +356,10 @@ export class Situation {
 
   #quoteIsHere(nonce: unknown): boolean {
     if (!this.has('tpm-manager')) return true;
-    const shown = JSON.parse(this.of('tpm-manager').shown.AttestQuote ?? 'null') as Record<string, unknown> | null;
+    const shown = JSON.parse(this.of('tpm-manager').shown.AttestQuote ?? 'null') as Record<
+      string,
+      unknown
+    > | null;
     return shown !== null && !('error' in shown) && shown.nonce === nonce;
   }
 

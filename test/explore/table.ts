@@ -68,7 +68,8 @@ export class Table {
 /** FNV-1a over the numbers, mixed at the end. */
 function hashOf(row: ArrayLike<number>): number {
   let hash = 0x811c9dc5;
-  for (let i = 0; i < row.length; i++) hash = Math.imul(hash ^ (row[i] as number), 0x01000193) ^ (hash >>> 15);
+  for (let i = 0; i < row.length; i++)
+    hash = Math.imul(hash ^ (row[i] as number), 0x01000193) ^ (hash >>> 15);
   hash = Math.imul(hash ^ (hash >>> 16), 0x85ebca6b);
   return hash ^ (hash >>> 13);
 }
