@@ -21,7 +21,7 @@ const scenarioOf = (name: string) => scenarios.find((scenario) => scenario.name 
 for (const scenario of scenarios) {
   test(`${scenario.name}: every promise is kept, whatever happens`, () => {
     const explored = search(scenario, newCast(), promises, { states: mostStates, broken: 3 });
-    console.log(lineOf(explored));
+    console.log(`FIGURES: explored, ${lineOf(explored)}`);
     assert.equal(
       explored.broken.map(({ sentence, path }) => [sentence, path]),
       [],
@@ -43,7 +43,7 @@ for (const fault of eveFaults) {
     const [found] = broken;
     assert.is(found?.sentence, fault.breaks);
     if (!found) return;
-    console.log(`EVE’s ${fault.name}: ${found.path.length} moves, among ${states} states`);
+    console.log(`FIGURES: EVE’s ${fault.name} found, ${found.path.length} moves, among ${states} states`);
 
     const { lines, notes } = readRecording(recordingOf(scenario, cast, found));
     assert.equal(notes, []);
