@@ -108,13 +108,15 @@ export class Broker {
     });
   }
 
-  /** Publishes as EVC. */
+  /**
+   * Publishes as EVC, and keeps nothing: a session ends with its connection, and a device that misses an answer asks again.
+   */
   publish(topic: string, payload: Uint8Array): Promise<void> {
     const packet = {
       cmd: 'publish',
       topic,
       payload: Buffer.from(payload),
-      qos: 1,
+      qos: 0,
       retain: false,
       dup: false,
     };

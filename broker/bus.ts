@@ -57,7 +57,8 @@ export async function startBus(options: { socket?: string } = {}): Promise<BusSe
   };
 }
 
-export type BusHandler = (topic: string, body: unknown) => void;
+/** `size` is that of the publication, in bytes. */
+export type BusHandler = (topic: string, body: unknown, size: number) => void;
 
 /** One client for all components of a process. */
 export class Bus {
@@ -72,7 +73,7 @@ export class Bus {
       if (body === undefined) return;
       if (body === null) this.#latest.delete(topic);
       else this.#latest.set(topic, body);
-      for (const handler of this.#handlers) handler(topic, body);
+      for (const handler of this.#handlers) handler(topic, body, payload.length);
     });
   }
 

@@ -1,5 +1,5 @@
 // Sealed boxes, EVC's side: opening what devices encrypted for its exchange key.
-import { createDecipheriv, createPublicKey, diffieHellman, hkdfSync, type KeyObject } from 'node:crypto';
+import { createDecipheriv, createECDH, type ECDH, hkdfSync, type KeyObject } from 'node:crypto';
 import { type BoxPurpose, boxInfo, decodeBox } from '../formats/wire/box.ts';
 import { WireError } from '../formats/wire/wire-error.ts';
 
@@ -8,8 +8,10 @@ export function openBox(key: KeyObject, box: Uint8Array, purpose: BoxPurpose, co
   const { ephemeral, iv, data } = decodeBox(box);
   const info = boxInfo(purpose, context);
   try {
-    const z = diffieHellman({ privateKey: key, publicKey: publicKeyOf(ephemeral) });
-    const salt = Buffer.concat([ephemeral, pointOf(key)]);
+    const { ecdh, point } = openerOf(key);
+    // Refuses a point that is not on the curve.
+    const z = ecdh.computeSecret(ephemeral);
+    const salt = Buffer.concat([ephemeral, point]);
     const derived = Buffer.from(hkdfSync('sha256', z, salt, info, 32));
     const decipher = createDecipheriv('aes-256-gcm', derived, iv, { authTagLength: 16 });
     derived.fill(0);
@@ -22,15 +24,23 @@ export function openBox(key: KeyObject, box: Uint8Array, purpose: BoxPurpose, co
   }
 }
 
-function publicKeyOf(point: Uint8Array): KeyObject {
-  const coordinate = (from: number) => Buffer.from(point.subarray(from, from + 32)).toString('base64url');
-  return createPublicKey({
-    key: { kty: 'EC', crv: 'P-256', x: coordinate(1), y: coordinate(33) },
-    format: 'jwk',
-  });
+/** A private key, ready for the point of a box: made once, since making it costs more than a box does. */
+interface Opener {
+  ecdh: ECDH;
+  /** Uncompressed, 65 bytes. */
+  point: Buffer;
 }
 
-function pointOf(key: KeyObject): Buffer {
-  const { x = '', y = '' } = createPublicKey(key).export({ format: 'jwk' });
-  return Buffer.concat([Uint8Array.of(4), Buffer.from(x, 'base64url'), Buffer.from(y, 'base64url')]);
+const openers = new WeakMap<KeyObject, Opener>();
+
+function openerOf(key: KeyObject): Opener {
+  let opener = openers.get(key);
+  if (!opener) {
+    const ecdh = createECDH('prime256v1');
+    const { d = '' } = key.export({ format: 'jwk' });
+    ecdh.setPrivateKey(Buffer.from(d, 'base64url'));
+    opener = { ecdh, point: ecdh.getPublicKey() };
+    openers.set(key, opener);
+  }
+  return opener;
 }

@@ -40,6 +40,7 @@ import { Enrolment, type EnrolmentOptions } from './enrol/enrolment.ts';
 import { presentedKeys } from './enrol/identity.ts';
 import { EnrolmentRefused, type RegisteredDevice } from './enrol/onboarding.ts';
 import { LogUnknown, presentedOf } from './evidence.ts';
+import type { KnownLogs } from './known-logs.ts';
 import { LogUploads } from './log-uploads.ts';
 import { secretOf, signerOf } from './pki.ts';
 import { certificatesMessage, problemMessage, replyMessage, statusOf } from './replies.ts';
@@ -47,6 +48,7 @@ import { StoreError } from './store/store.ts';
 import { readClaims } from './verify/freshness.ts';
 
 export interface DownlinkOptions extends EnrolmentOptions {
+  logs: KnownLogs;
   publish(topic: string, bytes: Uint8Array): Promise<void>;
   /** A message that was not answered, and why. */
   onRefused?(topic: string, code: string, text: string): void;
@@ -103,6 +105,18 @@ export class Downlink {
     } catch (error) {
       await this.#answerError(topic, text, error);
     }
+  }
+
+  /** Answers a request that nobody looked at: there is too much to do. Never rejects. */
+  async putOff(text: string, retryAfter: number): Promise<void> {
+    const why = { code: 'limit.overload', text: 'EVC has more to do than it can; the same again later' };
+    const problem = problemMessage(why);
+    const topic = formatTopic({ ...parseTopic(text), direction: 'down' });
+    await this.#publish(topic, problem.schema, problem.message, {
+      kind: 'reply',
+      status: 503,
+      retryAfter,
+    }).catch(() => undefined);
   }
 
   /** Sends the reply that a record decided on. */
@@ -196,7 +210,7 @@ export class Downlink {
   }
 
   async #attest(device: string, ref: RequestRef, message: ZAttestReq): Promise<void> {
-    const { clock, pki, store } = this.#options;
+    const { clock, pki, store, logs } = this.#options;
     const runner = this.#options.runner();
     switch (message.reqType) {
       case ZAttestReqType.ATTEST_REQ_CERT:
@@ -216,7 +230,7 @@ export class Downlink {
         if (!quote) throw new WireError('wire.malformed', 'a quote request without a quote');
         // Read once before it counts: evidence that cannot be read does not use the nonce up.
         await this.#insertUploads(device, quote);
-        const presented = await presentedOf(quote, (sha256) => store.blob(sha256));
+        const presented = await presentedOf(quote, (sha256) => logs.find(sha256));
         const claims = presented.claims ? readClaims(presented.claims) : null;
         const id = randomUUID();
         const attempt = {
@@ -406,7 +420,10 @@ function describe(error: unknown): { status: number; code: string; message: stri
     return {
       status: 503,
       code: `store.${error.code}`,
-      message: 'EVC cannot store anything at the moment',
+      message:
+        error.code === 'ahead'
+          ? 'a newer controller has this record, and will answer; try again'
+          : 'EVC cannot store anything at the moment',
       retryAfter: 5000,
     };
   }

@@ -1,20 +1,32 @@
 // EVC, whole: keys, store, record runner, downlink and timers. Where its messages come from and go to is the caller's
 // matter: the embedded broker, or any other.
 import { join } from 'node:path';
+import { LRUCache } from 'lru-cache';
+import { parseTopic } from '../formats/wire/topics.ts';
 import type { Clock } from '../machines/clock.ts';
+import { Accounts } from './accounts.ts';
+import { Admission, type AdmissionLimits, type Shed } from './admission.ts';
 import { Downlink } from './downlink.ts';
 import { EkRoots } from './enrol/ek-roots.ts';
+import { Endorsers } from './enrol/endorsers.ts';
+import { OnboardingKeys } from './enrol/keys.ts';
+import type { RegisteredDevice } from './enrol/onboarding.ts';
 import { Catalogue } from './images/catalogue.ts';
 import { Curator } from './images/curator.ts';
+import { KnownLogs } from './known-logs.ts';
+import { Metrics } from './metrics.ts';
 import { Operator } from './operator.ts';
 import { loadPki, type Pki } from './pki.ts';
 import { performer } from './record/effects.ts';
 import { RecordRecorder } from './record/recorder.ts';
 import { RecordRunner, type RunnerEvent } from './record/runner.ts';
 import { runTimers } from './record/timers.ts';
+import { Rollouts } from './rollout/rollouts.ts';
 import { LibsqlStore } from './store/libsql.ts';
 import type { Store } from './store/store.ts';
+import { Tokens } from './tokens.ts';
 import { VerifierPool } from './verify/pool.ts';
+import { Webhooks } from './webhook/webhooks.ts';
 
 export interface EvcOptions {
   /** EVC's data folder, as `evc init` made it. */
@@ -30,10 +42,17 @@ export interface EvcOptions {
   verifierThreads?: number;
   watch?(event: RunnerEvent): void;
   onRefused?(topic: string, code: string, text: string): void;
+  /** More comes than EVC can do: what was put off, once a second while it lasts. */
+  onShed?(shed: Shed): void;
+  admission?: Partial<AdmissionLimits>;
 }
+
+/** Devices whose account is known without asking the store. */
+const accountsKnown = 20_000;
 
 export class Evc {
   readonly pki: Pki;
+  readonly clock: Clock;
   readonly store: Store;
   readonly runner: RecordRunner;
   readonly recorder: RecordRecorder;
@@ -41,7 +60,16 @@ export class Evc {
   readonly catalogue: Catalogue;
   readonly curator: Curator;
   readonly operator: Operator;
+  readonly accounts: Accounts;
+  readonly keys: OnboardingKeys;
+  readonly endorsers: Endorsers;
+  readonly tokens: Tokens;
+  readonly rollouts: Rollouts;
+  readonly webhooks: Webhooks;
+  readonly metrics: Metrics;
   readonly ekRoots: EkRoots;
+  readonly admission: Admission;
+  readonly #accounts = new LRUCache<string, string>({ max: accountsKnown });
   readonly #verifier: VerifierPool;
   readonly #stopping = new AbortController();
   readonly #working = new Set<Promise<unknown>>();
@@ -50,11 +78,16 @@ export class Evc {
   private constructor(options: EvcOptions, store: Store) {
     const { clock, data } = options;
     this.pki = loadPki(join(data, 'pki'));
+    this.clock = clock;
     this.store = store;
     this.recorder = new RecordRecorder({ clock });
     this.ekRoots = new EkRoots(join(data, 'ek-roots'));
+    this.keys = new OnboardingKeys({ store, clock });
+    this.tokens = new Tokens({ store, clock });
+    const logs = new KnownLogs(store);
     this.downlink = new Downlink({
       store,
+      logs,
       runner: () => this.runner,
       pki: this.pki,
       clock,
@@ -63,29 +96,66 @@ export class Evc {
         this.recorder.message(topic, bytes);
         return options.publish(topic, bytes);
       },
-      ...(options.onRefused ? { onRefused: options.onRefused } : {}),
+      onRefused: (topic, code, text) => {
+        this.metrics.refused(code);
+        options.onRefused?.(topic, code, text);
+      },
     });
     this.catalogue = new Catalogue(store, this.pki, join(data, 'images'));
     this.curator = new Curator({ store, clock, catalogue: this.catalogue, pki: this.pki });
     this.#verifier = new VerifierPool(options.verifierThreads ?? 0);
     const { catalogue, downlink } = this;
-    const perform = performer({ store, clock, catalogue, downlink, verifier: this.#verifier });
+    const perform = performer({ store, clock, catalogue, downlink, logs, verifier: this.#verifier });
     this.runner = new RecordRunner({
       store,
       clock,
       perform,
       recorder: this.recorder,
-      ...(options.watch ? { watch: options.watch } : {}),
+      watch: (step) => {
+        this.metrics.step(step);
+        const { account } = step.snapshot.context;
+        if (account) this.#accounts.set(step.device, account.id);
+        options.watch?.(step);
+      },
     });
+    this.admission = new Admission({
+      clock,
+      handle: ({ topic, payload }) => downlink.receive(topic, payload),
+      putOff: ({ topic }, retryAfter) => downlink.putOff(topic, retryAfter),
+      accountOf: (device) => this.#accountOf(device),
+      signal: this.#stopping.signal,
+      ...(options.admission ? { limits: options.admission } : {}),
+      onShed: (shed) => {
+        this.metrics.shed(shed);
+        options.onShed?.(shed);
+      },
+    });
+    const { runner, ekRoots } = this;
+    this.accounts = new Accounts({ store, clock, runner });
+    this.endorsers = new Endorsers({ store, clock, runner, ekRoots });
     this.operator = new Operator({
       store,
       clock,
-      runner: this.runner,
+      runner,
       catalogue: this.catalogue,
-      ekRoots: this.ekRoots,
+      accounts: this.accounts,
       imageBase: options.imageBase,
     });
-    this.#timers = runTimers(store, this.runner, clock, this.#stopping.signal);
+    const { operator } = this;
+    this.rollouts = new Rollouts({ store, clock, runner, operator });
+    this.metrics = new Metrics({
+      store,
+      rollouts: this.rollouts,
+      load: () => this.admission.load,
+      now: () => clock.now(),
+    });
+    const { signal } = this.#stopping;
+    this.webhooks = new Webhooks({ store, clock, pki: this.pki, signal });
+    this.#timers = runTimers(store, runner, clock, signal, () => {
+      // Nobody waits for the addresses of others.
+      this.#track(this.webhooks.look());
+      return this.rollouts.look();
+    });
   }
 
   /** Opens the data folder and finishes what an earlier life left behind. Throws StoreError. */
@@ -93,14 +163,17 @@ export class Evc {
     const evc = new Evc(options, options.store ?? LibsqlStore.open(join(options.data, 'evc.db')));
     await evc.runner.recover();
     // The folder may have changed while nobody was looking.
-    evc.#track(evc.operator.judgeEndorsements());
+    evc.#track(evc.endorsers.judge());
     return evc;
   }
 
   /** A message of a device. */
   receive(topic: string, payload: Uint8Array): void {
     this.recorder.message(topic, payload);
-    this.#track(this.downlink.receive(topic, payload));
+    const device = deviceOf(topic);
+    if (device) this.admission.offer({ ...device, topic, payload });
+    // It says what is wrong with the topic.
+    else this.#track(this.downlink.receive(topic, payload));
   }
 
   /** A device connected, or its last connection ended. */
@@ -116,6 +189,7 @@ export class Evc {
 
   /** Resolves when nothing is under way. */
   async settled(): Promise<void> {
+    await this.admission.settled();
     while (this.#working.size > 0) await Promise.allSettled(this.#working);
     await this.runner.settled();
   }
@@ -128,8 +202,27 @@ export class Evc {
     await this.store.close();
   }
 
+  async #accountOf(device: string): Promise<string> {
+    const known = this.#accounts.get(device);
+    if (known !== undefined) return known;
+    const registered = await this.store.get<RegisteredDevice>('device', device);
+    const account = registered?.account ?? '';
+    if (registered) this.#accounts.set(device, account);
+    return account;
+  }
+
   #track(work: Promise<unknown>): void {
     const tracked = work.catch(() => undefined).finally(() => this.#working.delete(tracked));
     this.#working.add(tracked);
+  }
+}
+
+/** null for a topic that no device asks on. */
+function deviceOf(topic: string): { device: string; endpoint: string } | null {
+  try {
+    const { device, endpoint, direction } = parseTopic(topic);
+    return direction === 'up' ? { device, endpoint } : null;
+  } catch {
+    return null;
   }
 }

@@ -1,80 +1,26 @@
-// What people do at EVC: accounts, onboarding keys, images, upgrades, and the decisions that only a person may take. The
-// API and the command line are two faces of this. Whoever decides says why, and it is kept.
+// What people do with devices: look, upgrade, and take the decisions that only a person may take. The API and the command line
+// are two faces of this. Whoever decides says why, and it is kept with the step that the record made of it.
 import { randomUUID } from 'node:crypto';
+import { type Filter, FilterError, matches, parseFilter } from '../formats/filter/filter.ts';
 import type { Clock } from '../machines/clock.ts';
-import type {
-  Account,
-  DeviceRecordSnapshot,
-  EkCertificate,
-  Identity,
-  RefusedEnrolment,
-} from '../machines/device-record.ts';
-import type { EkRoots, UnusableFile, VendorCertificate } from './enrol/ek-roots.ts';
-import { judgedAgain } from './enrol/identity.ts';
-import { addOnboardingKey } from './enrol/onboarding.ts';
+import type { DeviceRecordSnapshot } from '../machines/device-record.ts';
+import type { Accounts, DeviceLock } from './accounts.ts';
+import { checkName, checkReason, type Decision, evcItself, OperatorError } from './decision.ts';
+import { type ChangesView, changesView, type DeviceView, deviceView } from './device-view.ts';
 import type { Catalogue } from './images/catalogue.ts';
-import { type RecordRunner, trustOf } from './record/runner.ts';
-import type { JournalEntry, RecordSummary, Store } from './store/store.ts';
+import { trustOf } from './record/facts.ts';
+import type { Decided, RecordEvent, RecordRunner } from './record/runner.ts';
+import type { DeviceRow, JournalEntry, Store } from './store/store.ts';
 
-/** Something that cannot be done as asked; `status` is HTTP's. */
-export class OperatorError extends Error {
-  readonly code: string;
-  readonly status: number;
-  constructor(code: string, status: number, message: string) {
-    super(message);
-    this.name = 'OperatorError';
-    this.code = code;
-    this.status = status;
-  }
-}
+export type { ChangesView, DeviceView } from './device-view.ts';
 
 export interface OperatorOptions {
   store: Store;
   clock: Clock;
   runner: RecordRunner;
   catalogue: Catalogue;
-  ekRoots: EkRoots;
+  accounts: Accounts;
   imageBase(): string;
-}
-
-/** A device for people: what it is, whether it is trusted, and why not. */
-export interface DeviceView extends RecordSummary {
-  device: string;
-  states: unknown;
-  verdict: DeviceRecordSnapshot['context']['verdict'];
-  baseline: {
-    versions: { image: string; firmware: string };
-    at: number;
-    grounds: string;
-    pcrs: Record<string, string>;
-  } | null;
-  upgrade: { from: string; to: string; until: number } | null;
-  upgraded: DeviceRecordSnapshot['context']['upgraded'];
-  place: DeviceRecordSnapshot['context']['place'];
-  escrow: DeviceRecordSnapshot['context']['escrow'];
-  ekTrust: string;
-  /** The TPM that is enrolled, and what its certificate says. */
-  tpm: {
-    ekName: string;
-    akName: string;
-    certificate: Omit<EkCertificate, 'sent'> | null;
-  } | null;
-  refusedEnrolment: RefusedEnrolment | null;
-  /** How it booted and which logs it lacks, in its own words: unchecked. Null before it said so. */
-  boot: Record<string, unknown> | null;
-  config: number;
-  online: boolean;
-}
-
-/** A certificate of a TPM vendor, for people. */
-export interface EkRootView {
-  id: string;
-  file: string;
-  kind: 'root' | 'intermediate';
-  subject: string;
-  issuer: string;
-  notBefore: number;
-  notAfter: number;
 }
 
 export interface UpgradeWish {
@@ -85,8 +31,37 @@ export interface UpgradeWish {
   testWindow: number;
 }
 
-const name = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/;
-const longestReason = 500;
+/** Which devices, and from where. */
+export interface ListWish {
+  filter?: string;
+  /** Behind the device with this id. */
+  after?: string;
+  limit: number;
+  /** Of these accounts alone; null: of all. */
+  accounts?: readonly string[] | null;
+}
+
+/** A page of a list; `next` is where the one after it begins, null at the end. A page may be short, and even empty, before the end. */
+export interface DevicePage {
+  devices: DeviceRow[];
+  next: string | null;
+}
+
+/** A device in a list of many that are accepted at once, and the evidence that was looked at. */
+export interface Acceptance {
+  device: string;
+  attempt: string;
+}
+
+export interface Accepted extends Acceptance {
+  /** Why it was not, else null. */
+  refused: { code: string; detail: string } | null;
+}
+
+const page = 1000;
+/** Rows that one question may look at, so that a filter which nothing fits does not take EVC's time for itself. */
+const mostScanned = 20_000;
+export const mostLabels = 32;
 
 export class Operator {
   readonly #options: OperatorOptions;
@@ -95,45 +70,13 @@ export class Operator {
     this.#options = options;
   }
 
-  async addAccount(account: Account): Promise<Account> {
-    if (!name.test(account.id))
-      throw new OperatorError(
-        'account.name',
-        422,
-        'an account is named with 1 to 64 letters, digits, ., _ and -',
-      );
-    if (await this.#options.store.get('account', account.id)) {
-      throw new OperatorError('account.exists', 409, `there is an account ${account.id} already`);
-    }
-    await this.#options.store.put('account', account.id, account);
-    return account;
-  }
-
-  async accounts(): Promise<Account[]> {
-    return (await this.#options.store.all<Account>('account')).map(({ body }) => body);
-  }
-
-  /** Changes an account; its devices follow. */
-  async changeAccount(id: string, change: Partial<Omit<Account, 'id'>>): Promise<Account> {
-    const { store, runner } = this.#options;
-    const account = await store.update<Account>('account', id, (found) => {
-      if (!found) throw new OperatorError('account.unknown', 404, `there is no account ${id}`);
-      return { ...found, ...change };
-    });
-    for (const { device, account: of } of await this.#all()) {
-      if (of === id) await runner.send(device, { type: 'account.changed', account });
-    }
-    return account;
-  }
-
-  addKey(wanted: { name: string; account: string; limit: number; expires: number }) {
-    const { store, clock } = this.#options;
-    return addOnboardingKey(store, clock, wanted);
-  }
-
   /** Opens the upgrade window of a device: from what it runs, to this version, until then. */
-  async assignUpgrade(device: string, wish: UpgradeWish): Promise<DeviceView> {
-    const { runner, catalogue, clock, imageBase } = this.#options;
+  async assignUpgrade(
+    device: string,
+    wish: UpgradeWish,
+    decision: Decision = evcItself,
+  ): Promise<DeviceView> {
+    const { catalogue, clock, imageBase } = this.#options;
     const { context } = await this.#record(device);
     const running = context.baseline?.versions.image;
     if (!running)
@@ -148,12 +91,25 @@ export class Operator {
     const baseOs = await catalogue.baseOs(wish.version, imageBase(), counter, wish.testWindow);
     const until = clock.now() + wish.window;
     const upgrade = { id: randomUUID(), from: running, to: wish.version, until, baseOs };
-    await runner.send(device, { type: 'upgrade.assigned', upgrade });
-    return this.show(device);
+    return this.#decide(device, { type: 'upgrade.assigned', upgrade }, 'upgrade.assigned', decision);
   }
 
-  /** Makes what the device shows its baseline. */
-  async acceptState(device: string, by: string, reason: string): Promise<DeviceView> {
+  /** What the device shows, against its baseline: what an acceptance would change. */
+  async changes(device: string): Promise<ChangesView> {
+    const { revision, snapshot } = await this.#row(device);
+    return changesView(device, revision, snapshot);
+  }
+
+  /**
+   * Makes what the device shows its baseline.
+   * @param attempt the evidence that was looked at; another one is not accepted
+   */
+  async acceptState(
+    device: string,
+    by: string,
+    reason: string,
+    { attempt, ifRevision }: { attempt?: string; ifRevision?: number } = {},
+  ): Promise<DeviceView> {
     const { verdict } = (await this.#record(device)).context;
     if (!verdict?.genuine || verdict.accepted) {
       throw new OperatorError(
@@ -164,136 +120,126 @@ export class Operator {
           : 'the last evidence of the device is not genuine, so there is nothing to accept',
       );
     }
-    await this.#options.runner.send(device, {
-      type: 'state.accepted',
-      attempt: verdict.attempt,
-      by,
-      reason: checkReason(reason),
-    });
-    await this.#audit(by, 'state.accepted', device, reason);
-    return this.show(device);
+    if (attempt !== undefined && attempt !== verdict.attempt)
+      throw new OperatorError(
+        'device.other-attempt',
+        409,
+        'the device has attested again since you looked; look at what it shows now',
+      );
+    const why = checkReason(reason);
+    const event = { type: 'state.accepted', attempt: verdict.attempt, by, reason: why } as const;
+    const decision = { by, reason: why, ...(ifRevision === undefined ? {} : { ifRevision }) };
+    return this.#decide(device, event, 'state.accepted', decision);
   }
 
-  async acceptPlace(device: string, by: string, reason: string): Promise<DeviceView> {
+  /** One by one: each is accepted, or it is said why not. */
+  async acceptMany(list: readonly Acceptance[], by: string, reason: string): Promise<Accepted[]> {
+    const why = checkReason(reason);
+    const results: Accepted[] = [];
+    for (const { device, attempt } of list) {
+      const result: Accepted = { device, attempt, refused: null };
+      try {
+        await this.acceptState(device, by, why, { attempt });
+      } catch (error) {
+        if (!(error instanceof OperatorError)) throw error;
+        result.refused = { code: error.code, detail: error.message };
+      }
+      results.push(result);
+    }
+    return results;
+  }
+
+  async acceptPlace(device: string, by: string, reason: string, ifRevision?: number): Promise<DeviceView> {
     const snapshot = await this.#record(device);
     if (trustOf(snapshot) !== 'umd' && (snapshot.value as Record<string, string>).location !== 'umd') {
       throw new OperatorError('device.not-moved', 409, 'the device is where it was locked to');
     }
-    await this.#options.runner.send(device, { type: 'place.accepted', by, reason: checkReason(reason) });
-    await this.#audit(by, 'place.accepted', device, reason);
-    return this.show(device);
+    return this.#reasoned(device, 'place.accepted', 'place.accepted', by, reason, ifRevision);
   }
 
-  async moveDevice(device: string, account: string): Promise<DeviceView> {
-    const { store, runner } = this.#options;
-    const target = await store.get<Account>('account', account);
-    if (!target) throw new OperatorError('account.unknown', 404, `there is no account ${account}`);
+  async moveDevice(device: string, account: string, decision: Decision = evcItself): Promise<DeviceView> {
+    const { accounts } = this.#options;
+    const target = await accounts.of(device, await accounts.get(account));
     await this.#record(device);
-    await runner.send(device, { type: 'account.changed', account: target });
+    return this.#decide(device, { type: 'account.changed', account: target }, 'device.moved', decision);
+  }
+
+  /** What the device does otherwise than its account. */
+  async lockDevice(device: string, lock: DeviceLock, decision: Decision): Promise<DeviceView> {
+    const { account } = (await this.#record(device)).context;
+    if (!account) throw new OperatorError('device.unknown', 404, `${device} is not registered yet`);
+    await this.#options.accounts.lock(device, account.id, lock, decision);
     return this.show(device);
   }
 
-  async rotateKey(device: string): Promise<DeviceView> {
+  /** Throws OperatorError label.name, label.too-many. */
+  async labelDevice(device: string, labels: readonly string[], { by }: Decision): Promise<DeviceView> {
+    const { store, clock } = this.#options;
+    const { labels: before, account } = await this.#find(device);
+    const wanted = [...new Set(labels)].sort();
+    for (const label of wanted) checkName('label.name', 'a label', label);
+    if (wanted.length > mostLabels)
+      throw new OperatorError('label.too-many', 422, `a device has ${mostLabels} labels at most`);
+    await store.label(device, wanted);
+    const nothing = { at: clock.now(), reason: '' };
+    const change = { before: { labels: before }, after: { labels: wanted } };
+    await store.audit({ ...nothing, by, what: 'device.labelled', subject: device, account, ...change });
+    return this.show(device);
+  }
+
+  async rotateKey(device: string, decision: Decision = evcItself): Promise<DeviceView> {
     await this.#record(device);
-    await this.#options.runner.send(device, { type: 'rotation.asked' });
-    return this.show(device);
+    return this.#decide(device, { type: 'rotation.asked' }, 'rotation.asked', decision);
   }
 
-  async changeSettings(device: string, settings: Record<string, string>): Promise<DeviceView> {
+  async changeSettings(
+    device: string,
+    settings: Record<string, string>,
+    decision: Decision = evcItself,
+  ): Promise<DeviceView> {
     await this.#record(device);
-    await this.#options.runner.send(device, { type: 'settings.changed', settings });
-    return this.show(device);
+    return this.#decide(device, { type: 'settings.changed', settings }, 'settings.changed', decision);
   }
 
-  async retire(device: string, by: string, reason: string): Promise<DeviceView> {
+  async retire(device: string, by: string, reason: string, ifRevision?: number): Promise<DeviceView> {
     await this.#record(device);
-    await this.#options.runner.send(device, { type: 'device.retired', by, reason: checkReason(reason) });
-    await this.#audit(by, 'device.retired', device, reason);
-    return this.show(device);
+    return this.#reasoned(device, 'device.retired', 'device.retired', by, reason, ifRevision);
   }
 
-  async allowReenrolment(device: string, by: string, reason: string): Promise<DeviceView> {
+  async allowReenrolment(
+    device: string,
+    by: string,
+    reason: string,
+    ifRevision?: number,
+  ): Promise<DeviceView> {
     await this.#record(device);
-    await this.#options.runner.send(device, { type: 'reenrolment.allowed', by, reason: checkReason(reason) });
-    await this.#audit(by, 'reenrolment.allowed', device, reason);
-    return this.show(device);
+    return this.#reasoned(device, 'reenrolment.allowed', 'reenrolment.allowed', by, reason, ifRevision);
   }
 
-  ekRoots(): { roots: EkRootView[]; unusable: readonly UnusableFile[] } {
-    const { certificates, unusable } = this.#options.ekRoots.read();
-    return { roots: certificates.map(rootView), unusable };
-  }
-
-  /** Believes a vendor from now on; devices that are enrolled already are judged again. */
-  async addEkRoots(bytes: Uint8Array, by: string): Promise<{ roots: EkRootView[]; devices: number }> {
-    const added = this.#options.ekRoots.add(bytes);
-    for (const { id, certificate } of added)
-      await this.#audit(by, 'ek-root.added', id, certificate.subject.text);
-    return { roots: added.map(rootView), devices: await this.judgeEndorsements() };
-  }
-
-  /** Believes a vendor no more: what its certificates vouched for is vouched for no more. */
-  async removeEkRoot(words: string, by: string): Promise<{ roots: EkRootView[]; devices: number }> {
-    const removed = this.#options.ekRoots.remove(words);
-    await this.#audit(by, 'ek-root.removed', removed.id, removed.certificate.subject.text);
-    return { roots: [rootView(removed)], devices: await this.judgeEndorsements() };
-  }
-
-  /**
-   * Judges the certificates of all devices again, if the folder of roots is another one than the last time. Returns how
-   * many devices that changed something for.
-   */
-  async judgeEndorsements(): Promise<number> {
-    const { store, runner, ekRoots } = this.#options;
-    const known = ekRoots.read();
-    const { fingerprint = '' } = (await store.get<{ fingerprint: string }>('setting', 'ek-roots')) ?? {};
-    if (fingerprint === known.fingerprint) return 0;
-    let changed = 0;
-    for (const { device } of await this.#all()) {
-      const identity = (await runner.read(device))?.context.identity;
-      const judged = identity && judgedAgain(identity, known);
-      if (!judged) continue;
-      await runner.send(device, { type: 'endorsement.judged', ekName: identity.ekName, ...judged });
-      changed++;
+  /** Throws OperatorError filter.invalid. */
+  async list({ filter = '', after = '', limit, accounts = null }: ListWish): Promise<DevicePage> {
+    const { store, clock } = this.#options;
+    const wanted = filterOf(filter);
+    const devices: DeviceRow[] = [];
+    const now = clock.now();
+    let from = after;
+    for (let scanned = 0; scanned < mostScanned; scanned += page) {
+      const most = wanted.length === 0 ? Math.min(page, limit - devices.length + 1) : page;
+      const rows = await store.list(from, most, accounts);
+      for (const row of rows) {
+        if (!matches(wanted, row, now)) continue;
+        if (devices.length === limit) return { devices, next: devices.at(-1)?.device ?? null };
+        devices.push(row);
+      }
+      if (rows.length < most) return { devices, next: null };
+      from = rows.at(-1)?.device ?? '';
     }
-    await store.put('setting', 'ek-roots', { fingerprint: known.fingerprint });
-    return changed;
-  }
-
-  list(after = '', limit = 100): Promise<(RecordSummary & { device: string })[]> {
-    return this.#options.store.list(after, limit);
+    return { devices, next: from };
   }
 
   async show(device: string): Promise<DeviceView> {
-    const snapshot = await this.#record(device);
-    const { context } = snapshot;
-    const { baseline, upgrade } = context;
-    return {
-      device,
-      serial: context.serial,
-      uuid: context.uuid,
-      account: context.account?.id ?? '',
-      trust: trustOf(snapshot),
-      seen: context.seen,
-      states: snapshot.value,
-      verdict: context.verdict,
-      baseline: baseline && {
-        versions: baseline.versions,
-        at: baseline.at,
-        grounds: baseline.grounds,
-        pcrs: baseline.pcrs,
-      },
-      upgrade: upgrade && { from: upgrade.from, to: upgrade.to, until: upgrade.until },
-      upgraded: context.upgraded,
-      place: context.place,
-      escrow: context.escrow,
-      ekTrust: context.identity?.ekTrust ?? 'none',
-      tpm: context.identity && tpmView(context.identity),
-      refusedEnrolment: context.refusedEnrolment ?? null,
-      boot: context.info.boot ?? null,
-      config: context.config.version,
-      online: (snapshot.value as Record<string, string>).link === 'online',
-    };
+    const row = await this.#row(device);
+    return deviceView(device, row, row.snapshot);
   }
 
   async journal(device: string, limit = 50): Promise<(JournalEntry & { seq: number })[]> {
@@ -302,20 +248,27 @@ export class Operator {
   }
 
   /** The device that a person means: its id, the start of it, its UUID or its serial number. */
-  async find(words: string): Promise<string> {
-    const found = (await this.#all()).filter(
-      ({ device, uuid, serial }) =>
-        device.startsWith(words.toLowerCase()) || uuid === words || serial === words,
-    );
+  async find(words: string, accounts: readonly string[] | null = null): Promise<string> {
+    return (await this.#find(words, accounts)).device;
+  }
+
+  async #find(words: string, accounts: readonly string[] | null = null): Promise<DeviceRow> {
+    const found = await this.#options.store.find(words, 2, accounts);
     const [first] = found;
     if (!first) throw new OperatorError('device.unknown', 404, `no device is called ${words}`);
     if (found.length > 1)
       throw new OperatorError(
         'device.ambiguous',
         409,
-        `${found.length} devices are called ${words}; say more of it`,
+        `more than one device is called ${words}; say more of it`,
       );
-    return first.device;
+    return first;
+  }
+
+  /** The row first: the record may be newer than the revision that is told, and then a decision on it is refused. */
+  async #row(device: string): Promise<DeviceRow & { snapshot: DeviceRecordSnapshot }> {
+    const row = await this.#find(device);
+    return { ...row, snapshot: await this.#record(row.device) };
   }
 
   async #record(device: string): Promise<DeviceRecordSnapshot> {
@@ -324,47 +277,33 @@ export class Operator {
     return snapshot;
   }
 
-  async #all(): Promise<(RecordSummary & { device: string })[]> {
-    const page = 1000;
-    const all: (RecordSummary & { device: string })[] = [];
-    for (let after = ''; ; ) {
-      const rows = await this.#options.store.list(after, page);
-      all.push(...rows);
-      if (rows.length < page) return all;
-      after = (rows[rows.length - 1] as { device: string }).device;
-    }
+  #reasoned(
+    device: string,
+    type: 'place.accepted' | 'device.retired' | 'reenrolment.allowed',
+    what: string,
+    by: string,
+    reason: string,
+    ifRevision?: number,
+  ): Promise<DeviceView> {
+    const why = checkReason(reason);
+    const decision = { by, reason: why, ...(ifRevision === undefined ? {} : { ifRevision }) };
+    return this.#decide(device, { type, by, reason: why }, what, decision);
   }
 
-  async #audit(by: string, what: string, device: string, reason: string): Promise<void> {
-    const at = this.#options.clock.now();
-    await this.#options.store.put('audit', `${at}-${randomUUID()}`, { at, by, what, device, reason });
+  async #decide(device: string, event: RecordEvent, what: string, decision: Decision): Promise<DeviceView> {
+    const { by, reason = '', ifRevision } = decision;
+    const decided: Decided = { by, what, reason, ...(ifRevision === undefined ? {} : { ifRevision }) };
+    await this.#options.runner.send(device, event, { decided });
+    return this.show(device);
   }
 }
 
-function tpmView({ ekName, akName, ekCertificate }: Identity): DeviceView['tpm'] {
-  if (!ekCertificate) return { ekName, akName, certificate: null };
-  const { sent: _, ...certificate } = ekCertificate;
-  return { ekName, akName, certificate };
-}
-
-function rootView({ id, file, root, certificate }: VendorCertificate): EkRootView {
-  const { subject, issuer, notBefore, notAfter } = certificate;
-  return {
-    id,
-    file,
-    kind: root ? 'root' : 'intermediate',
-    subject: subject.text,
-    issuer: issuer.text,
-    notBefore,
-    notAfter,
-  };
-}
-
-/** A reason as it is kept. Throws OperatorError reason.missing. */
-export function checkReason(reason: string): string {
-  const text = reason.trim();
-  if (text.length === 0 || text.length > longestReason) {
-    throw new OperatorError('reason.missing', 422, `say why, in 1 to ${longestReason} characters`);
+/** Throws OperatorError filter.invalid. */
+export function filterOf(text: string): Filter {
+  try {
+    return parseFilter(text);
+  } catch (error) {
+    if (error instanceof FilterError) throw new OperatorError('filter.invalid', 422, error.message);
+    throw error;
   }
-  return text;
 }

@@ -28,6 +28,8 @@ export interface EdgeNodeOptions {
   folders: Folders;
   clock: Clock;
   board: Board;
+  /** Whether what it writes outlives a cut of this machine's power. Default: it does. */
+  durable?: boolean;
   /** What keeps the data of a new vault. Default: file. */
   vault?: VaultChoice;
   /** A stream to EVC's broker. */
@@ -71,8 +73,9 @@ export class EdgeNode {
           },
         }
       : options;
-    this.#config = new StateFolder(options.folders.config);
-    this.#persist = new StateFolder(options.folders.persist);
+    const { folders, durable = true } = options;
+    this.#config = new StateFolder(folders.config, { durable });
+    this.#persist = new StateFolder(folders.persist, { durable });
   }
 
   /** The running node; null while the power is off. */
@@ -110,6 +113,11 @@ export class EdgeNode {
     });
   }
 
+  /** The power is gone, until `powerOn`. */
+  cutPower(reason: string): Promise<void> {
+    return this.#inTurn(() => this.#halt(reason));
+  }
+
   async powerOff(): Promise<void> {
     this.#off = true;
     await this.#inTurn(() => this.#halt('power off'));
@@ -134,8 +142,8 @@ export class EdgeNode {
     this.#busServer = await startBus(this.#options.busSocket ? { socket: this.#options.busSocket } : {});
     const bus = await Bus.open(this.#busServer.connect);
     this.#assembly = this.#assemble(run, bus, boot, await board.openTpm());
-    bus.listen((topic, body) => {
-      this.#options.recorder?.shown(topic, body);
+    bus.listen((topic, body, size) => {
+      this.#options.recorder?.shown(topic, body, size);
       for (const component of this.#components.values()) deliver(component, topic, body);
     });
     this.#startSteps(this.#assembly.node);

@@ -63,6 +63,30 @@ withFolders(program.command('run').argument('[component]', 'runs this one alone,
       : runComponent(component, options);
   });
 
+program
+  .command('fleet')
+  .argument('<number>', 'how many devices')
+  .description('Runs many emulated devices in this process, each with its own TPM, vault and charts.')
+  .requiredOption('--config <dir>', 'what they were installed with: evc key add --out DIR --limit NUMBER')
+  .option('--state <dir>', 'keeps them here, for the next time (default: they end with the process)')
+  .option('--image <dir>', 'what they boot (default: one of ours)')
+  .option(
+    '--scenario <name>',
+    'steady: they run until Ctrl-C; storm: all are cut from power and come back at once, and it ends',
+    'steady',
+  )
+  .option('--at-once <number>', 'devices on their way to a verdict at the same time', '32')
+  .option('--tampered <percent>', 'in a storm, these come back with another kernel command line', '0')
+  .option('--slow <percent:ms>', 'these have a link with so much latency in each direction')
+  .option('--json', 'prints everything that happens as lines of JSON')
+  .addOption(new Option('--with-parent', 'ends when standard input does').hideHelp())
+  .action(async (number, options) => {
+    const { runFleet, runInLargerHeap } = await import('./cli/fleet.ts');
+    const code = await runInLargerHeap(number);
+    if (code !== null) process.exitCode = code;
+    else if (!(await runFleet(number, options))) process.exitCode = exitCodes.failed;
+  });
+
 withFolders(program.command('install'))
   .description('Puts an image into the first slot, as the factory does.')
   .requiredOption('--image <dir>', 'folder of the image')

@@ -61,10 +61,20 @@ export function rootCertificate(config: StateFolder): { pem: string; certificate
     );
   }
   try {
-    return { pem: Buffer.from(bytes).toString('utf8'), certificate: new X509Certificate(bytes) };
+    const pem = Buffer.from(bytes).toString('utf8');
+    return { pem, certificate: parsedRoot(pem) };
   } catch (cause) {
     throw new Refusal('config.no-root', `${config.file(rootCertificateFile)} is no certificate`, { cause });
   }
+}
+
+/** Every message needs it, and parsing costs more than a signature. */
+let lastRoot: { pem: string; certificate: X509Certificate } | null = null;
+
+/** Throws Error for what is no certificate. */
+function parsedRoot(pem: string): X509Certificate {
+  if (lastRoot?.pem !== pem) lastRoot = { pem, certificate: new X509Certificate(pem) };
+  return lastRoot.certificate;
 }
 
 /** EVC's certificates as they are stored; null before they are fetched. */

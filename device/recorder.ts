@@ -2,9 +2,9 @@
 // With nobody who listens it does next to nothing.
 import { createHash, createHmac, randomBytes } from 'node:crypto';
 import type { AnyStateMachine } from 'xstate';
-import type { Body } from '../formats/recording/format.ts';
-import { secretsOf } from '../formats/recording/format.ts';
-import { labelOf, Recorder, type Sink, type Tap } from '../formats/recording/recorder.ts';
+import { type Body, secretsOf } from '../formats/recording/format.ts';
+import { labelOf, type Said } from '../formats/recording/line.ts';
+import { Recorder, type Sink, type Tap } from '../formats/recording/recorder.ts';
 import { wireMessage } from '../formats/recording/wire.ts';
 import { commandOf } from '../formats/tpm2/commands.ts';
 import { responseCode } from '../formats/tpm2/response-codes.ts';
@@ -19,6 +19,10 @@ const busSecrets: ReadonlySet<string> = new Set(deviceCharts.flatMap(secretsOf))
 
 /** Bytes of a publication that are kept. */
 const largestShown = 256 * 1024;
+/** Characters of a message's line without what the message says. */
+const lineFrame = 250;
+/** Header and handles of a command of the TPM: three at the most [TPM2 Part 1, 18.4]. */
+const largestBeginning = 10 + 3 * 4;
 
 export interface DeviceRecorderOptions {
   clock: Pick<Clock, 'now'>;
@@ -54,8 +58,9 @@ export class DeviceRecorder {
     return this.#recorder.chart(component, chart);
   }
 
-  onEvent(watcher: (event: NodeEvent) => void): void {
+  onEvent(watcher: (event: NodeEvent) => void): () => void {
     this.#watchers.add(watcher);
+    return () => this.#watchers.delete(watcher);
   }
 
   /** Everything of a device that is neither a chart nor its bus nor its TPM. */
@@ -87,14 +92,16 @@ export class DeviceRecorder {
     }
   }
 
-  /** What a component shows the others; null takes it back. */
-  shown(topic: string, body: unknown): void {
+  /** What a component shows the others in a publication of `size` bytes; null takes it back. */
+  shown(topic: string, body: unknown, size: number): void {
     if (!this.#recorder.on) return;
-    const size = body === null ? 0 : Buffer.byteLength(JSON.stringify(body));
     const line = { kind: 'message' as const, link: 'bus' as const, direction: 'shown' as const, topic, size };
     const [component = ''] = topic.split('/');
     // Whoever reaches the bus can publish anything, and a line has its limits.
-    this.#recorder.add(component, size > largestShown ? line : { ...line, body }, busSecrets);
+    this.#recorder.add(component, size > largestShown ? line : { ...line, body }, {
+      secrets: busSecrets,
+      weight: lineFrame + Math.min(size, largestShown),
+    });
   }
 
   /** The same TPM, whose commands are recorded: their names, handles, response codes and times, and nothing that they carry. */
@@ -122,24 +129,25 @@ export class DeviceRecorder {
   }
 
   #command(command: Uint8Array, code: string, ms: number): void {
-    const view = new DataView(command.buffer, command.byteOffset, command.byteLength);
-    const number = command.length >= 10 ? view.getUint32(6) : 0;
-    const known = commandOf(number);
-    const count = Object.keys(known?.handles ?? {}).length;
-    const handles = Array.from({ length: count }, (_, i) => 10 + 4 * i)
-      .filter((at) => at + 4 <= command.length)
-      .map((at) => hex32(view.getUint32(at)));
-    const name = known?.name ?? hex32(number);
-    this.#add('tpm', { kind: 'tpm', command: name, handles, code, ms: Math.round(ms * 1000) / 1000 });
+    // What it carries may be wiped after use, and is nothing to hold on to.
+    const beginning = new Uint8Array(command.subarray(0, largestBeginning));
+    this.#add('tpm', () => commandBody(beginning, code, ms));
   }
 
   #message(topic: string, bytes: Uint8Array): void {
-    const line = wireMessage(topic, bytes, (some) => Buffer.from(some).toString('base64'));
-    this.#recorder.identify(deviceOf(topic));
-    this.#add('uplink', line);
+    this.#identify(topic);
+    this.#recorder.add('uplink', () => wireMessage(topic, bytes, base64), {
+      // Decoded and as bytes.
+      weight: lineFrame + 3 * bytes.length,
+    });
   }
 
-  #add(component: string, body: Body): void {
+  #identify(topic: string): void {
+    const { device } = this.#recorder;
+    if (device === '' || !topic.includes(device)) this.#recorder.identify(deviceOf(topic));
+  }
+
+  #add(component: string, body: Said): void {
     this.#recorder.add(component, body);
   }
 }
@@ -147,6 +155,24 @@ export class DeviceRecorder {
 function labels(): (secret: string) => string {
   const key = randomBytes(32);
   return (secret) => labelOf(createHmac('sha256', key).update(secret).digest('hex'));
+}
+
+/** Of its first bytes: its name and its handles. */
+function commandBody(beginning: Uint8Array, code: string, ms: number): Body {
+  const view = new DataView(beginning.buffer, beginning.byteOffset, beginning.byteLength);
+  const number = beginning.length >= 10 ? view.getUint32(6) : 0;
+  const known = commandOf(number);
+  const handles: string[] = [];
+  for (let at = 10; handles.length < Object.keys(known?.handles ?? {}).length; at += 4) {
+    if (at + 4 > beginning.length) break;
+    handles.push(hex32(view.getUint32(at)));
+  }
+  const name = known?.name ?? hex32(number);
+  return { kind: 'tpm', command: name, handles, code, ms: Math.round(ms * 1000) / 1000 };
+}
+
+function base64(bytes: Uint8Array): string {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('base64');
 }
 
 function sha256(text: string): string {

@@ -3,12 +3,13 @@ import { createWriteStream, existsSync, mkdirSync, readdirSync, rmSync } from 'n
 import { join } from 'node:path';
 import type { Writable } from 'node:stream';
 import { createGzip } from 'node:zlib';
+import type { LateLine } from '../formats/recording/line.ts';
+import { Pieces } from '../formats/recording/pieces.ts';
 import type { Sink } from '../formats/recording/recorder.ts';
 import type { NodeEvent } from './edge-node.ts';
 import type { DeviceRecorder } from './recorder.ts';
 
-/** Lines are handed to the disk in pieces of so many characters, or after so many ms. */
-const piece = 32 * 1024;
+/** Lines are handed to the disk after so many ms at the most. */
 const delay = 200;
 /** Bytes that may wait for a slow disk before lines are dropped. */
 const backlog = 8 * 1024 * 1024;
@@ -19,13 +20,11 @@ export class RecordingFile implements Sink {
   readonly #out: Writable;
   readonly #done: Promise<void>;
   readonly #most: number;
-  #waiting: string[] = [];
-  #size = 0;
+  readonly #pieces = new Pieces((piece, done) => this.#put(piece, done), delay);
   #written = 0;
-  #timer: NodeJS.Timeout | null = null;
   #failed = false;
 
-  /** @param most characters that it takes before it has no room any more */
+  /** @param most bytes that it takes before it has no room any more */
   constructor(path: string, options: { most?: number; onError?(error: Error): void } = {}) {
     this.path = path;
     this.#most = options.most ?? Number.POSITIVE_INFINITY;
@@ -34,6 +33,8 @@ export class RecordingFile implements Sink {
     const failed = (error: Error) => {
       if (!this.#failed) options.onError?.(error);
       this.#failed = true;
+      this.#pieces.drop();
+      this.#out.destroy();
       file.destroy();
     };
     file.on('error', failed);
@@ -46,32 +47,32 @@ export class RecordingFile implements Sink {
   }
 
   line(text: string): void {
-    if (this.#failed) return;
-    this.#waiting.push(text, '\n');
-    this.#size += text.length + 1;
-    this.#written += text.length + 1;
-    if (this.#size >= piece) this.#flush();
-    else this.#timer ??= setTimeout(() => this.#flush(), delay).unref();
+    if (!this.#failed) this.#pieces.line(text);
+  }
+
+  late(line: LateLine): void {
+    if (!this.#failed) this.#pieces.late(line);
   }
 
   room(): boolean {
-    return !this.#failed && this.#written < this.#most && this.#out.writableLength < backlog;
+    const { weight } = this.#pieces;
+    return !this.#failed && this.#written + weight < this.#most && weight < backlog;
   }
 
   /** Resolves when everything is in the file. */
   async close(): Promise<void> {
-    this.#flush();
+    await this.#pieces.flush();
     if (!this.#failed) this.#out.end();
     await this.#done;
   }
 
-  #flush(): void {
-    if (this.#timer) clearTimeout(this.#timer);
-    this.#timer = null;
-    if (this.#size === 0 || this.#failed) return;
-    this.#out.write(this.#waiting.join(''));
-    this.#waiting = [];
-    this.#size = 0;
+  #put(piece: Uint8Array, done: () => void): void {
+    if (this.#failed) {
+      done();
+      return;
+    }
+    this.#written += piece.length;
+    this.#out.write(piece, done);
   }
 }
 
@@ -80,8 +81,10 @@ export interface RingOptions {
   folder: string;
   /** Files that are kept. */
   keep: number;
-  /** Characters of one of them. */
+  /** Bytes of one of them. */
   most?: number;
+  /** The first begins at once, and not when the power is on: for a component that joins a boot. */
+  now?: boolean;
 }
 
 const fileName = /^attempt-(\d{6})\.jsonl$/;
@@ -91,9 +94,10 @@ const largestAttempt = 1024 * 1024;
 export class AttemptRing {
   readonly #recorder: DeviceRecorder;
   readonly #options: RingOptions;
+  readonly #ignore: () => void;
   #file: RecordingFile | null = null;
   #detach: (() => void) | null = null;
-  #closing: Promise<void>[] = [];
+  readonly #closing = new Set<Promise<void>>();
   /** Whether the open file holds an attempt already, and whether another one begins. */
   #attempted = false;
   #asking = false;
@@ -103,10 +107,12 @@ export class AttemptRing {
     this.#recorder = recorder;
     this.#options = options;
     mkdirSync(options.folder, { recursive: true, mode: 0o700 });
-    recorder.onEvent((event) => this.#watch(event));
+    this.#ignore = recorder.onEvent((event) => this.#watch(event));
+    if (options.now) this.#begin();
   }
 
   async close(): Promise<void> {
+    this.#ignore();
     this.#end();
     await Promise.all(this.#closing);
   }
@@ -140,6 +146,7 @@ export class AttemptRing {
     this.#detach = this.#recorder.attach(
       {
         line: (text) => file.line(text),
+        late: (line) => file.late(line),
         room: () => file.room(),
         between: () => {
           if (!this.#next || this.#file !== file) return;
@@ -154,7 +161,10 @@ export class AttemptRing {
   #end(): void {
     this.#detach?.();
     this.#detach = null;
-    if (this.#file) this.#closing.push(this.#file.close());
+    const closing = this.#file?.close();
     this.#file = null;
+    if (!closing) return;
+    this.#closing.add(closing);
+    void closing.finally(() => this.#closing.delete(closing));
   }
 }

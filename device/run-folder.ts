@@ -7,7 +7,8 @@ const idFile = 'boot.id';
 
 /** The folder of this boot: empty in a new one, and else as the life before left it, without its sockets. */
 export function beginBoot(path: string, id: string): StateFolder {
-  const run = new StateFolder(path);
+  // A cut of power empties it anyway.
+  const run = new StateFolder(path, { durable: false });
   const same = Buffer.from(run.read(idFile) ?? '').toString('utf8') === id;
   // The folder itself is the service manager's, which has made it for us.
   for (const name of readdirSync(path))

@@ -30,10 +30,13 @@ const largest = 16 * 1024 * 1024;
 
 export class StateFolder {
   readonly path: string;
+  readonly #durable: boolean;
 
-  constructor(path: string) {
+  /** `durable: false` for what need not outlive a cut of power: nothing waits for the disk then. */
+  constructor(path: string, { durable = true } = {}) {
     this.path = path;
-    makeFolder(path);
+    this.#durable = durable;
+    this.#makeFolder(path);
   }
 
   file(name: string): string {
@@ -58,13 +61,13 @@ export class StateFolder {
   /** Atomic and durable; `mode` 0o600 for everything, since most of it is nobody else's business. */
   write(name: string, bytes: Uint8Array): void {
     const path = this.file(name);
-    makeFolder(dirname(path));
+    this.#makeFolder(dirname(path));
     const fresh = `${path}.new`;
     try {
       const fd = openSync(fresh, 'w', 0o600);
       try {
         writeAll(fd, bytes);
-        fsyncSync(fd);
+        if (this.#durable) fsyncSync(fd);
       } finally {
         closeSync(fd);
       }
@@ -73,19 +76,19 @@ export class StateFolder {
       rmSync(fresh, { force: true });
       throw error;
     }
-    syncFolder(dirname(path));
+    this.#syncFolder(dirname(path));
   }
 
   remove(name: string): void {
     const path = this.file(name);
     if (!existsSync(path)) return;
     rmSync(path);
-    syncFolder(dirname(path));
+    this.#syncFolder(dirname(path));
   }
 
   /** Makes what was made or removed in a folder durable. */
   sync(name: string): void {
-    syncFolder(this.file(name));
+    this.#syncFolder(this.file(name));
   }
 
   /**
@@ -121,6 +124,27 @@ export class StateFolder {
     this.remove(`${name}.bak`);
     this.remove(name);
   }
+
+  /** Makes a folder and those above it. Each is durable once the one above it is. */
+  #makeFolder(path: string): void {
+    const first = mkdirSync(path, { recursive: true, mode: 0o700 });
+    if (first === undefined) return;
+    for (let made = path; ; made = dirname(made)) {
+      this.#syncFolder(dirname(made));
+      if (made === first) return;
+    }
+  }
+
+  /** A rename is durable once its folder is. */
+  #syncFolder(path: string): void {
+    if (!this.#durable) return;
+    const fd = openSync(path, 'r');
+    try {
+      fsyncSync(fd);
+    } finally {
+      closeSync(fd);
+    }
+  }
 }
 
 function openCheckpoint(bytes: Uint8Array): unknown {
@@ -141,24 +165,4 @@ function hashOf(text: string): string {
 
 function writeAll(fd: number, bytes: Uint8Array): void {
   for (let done = 0; done < bytes.length; ) done += writeSync(fd, bytes, done);
-}
-
-/** Makes a folder and those above it. Each is durable once the one above it is. */
-function makeFolder(path: string): void {
-  const first = mkdirSync(path, { recursive: true, mode: 0o700 });
-  if (first === undefined) return;
-  for (let made = path; ; made = dirname(made)) {
-    syncFolder(dirname(made));
-    if (made === first) return;
-  }
-}
-
-/** A rename is durable once its folder is. */
-function syncFolder(path: string): void {
-  const fd = openSync(path, 'r');
-  try {
-    fsyncSync(fd);
-  } finally {
-    closeSync(fd);
-  }
 }

@@ -53,12 +53,7 @@ const theme = el(
   { title: 'light or dark (t)', 'aria-label': 'light or dark', onclick: otherTheme },
   '◐',
 );
-const helpButton = el(
-  'button.tool',
-  { title: 'keys (?)', 'aria-label': 'keys', onclick: () => helpDialog.showModal() },
-  '?',
-);
-const helpDialog = help();
+const helpButton = el('button.tool', { title: 'keys (?)', 'aria-label': 'keys', onclick: openHelp }, '?');
 const notice = el('div.notice', { role: 'alert', hidden: true });
 const main = el('main');
 const bar = playbar(model);
@@ -162,16 +157,19 @@ function show(name: ViewName): void {
   put(main, view.element);
   put(
     nav,
-    names
-      .filter((one) => one !== 'devices' || server.by === 'evc')
-      .map((one) =>
-        el(
-          'button.view-tab',
-          { 'aria-current': one === name ? 'page' : undefined, onclick: () => page.go({ view: one }) },
-          one,
-        ),
+    shownViews().map((one) =>
+      el(
+        'button.view-tab',
+        { 'aria-current': one === name ? 'page' : undefined, onclick: () => page.go({ view: one }) },
+        one,
       ),
+    ),
   );
+  nav.querySelector('[aria-current]')?.scrollIntoView({ block: 'nearest', inline: 'nearest' });
+}
+
+function shownViews(): ViewName[] {
+  return names.filter((one) => one !== 'devices' || server.by === 'evc');
 }
 
 /** Follows what the address names, until it names something else. */
@@ -270,6 +268,13 @@ function askToken(): void {
   dialog.showModal();
 }
 
+function openHelp(): void {
+  const dialog = help(shownViews());
+  dialog.addEventListener('close', () => dialog.remove());
+  document.body.append(dialog);
+  dialog.showModal();
+}
+
 function otherTheme(): void {
   const other = document.documentElement.dataset.theme === 'dark' ? 'light' : 'dark';
   document.documentElement.dataset.theme = other;
@@ -290,10 +295,9 @@ function key(event: KeyboardEvent): void {
   const onButton =
     event.target instanceof HTMLButtonElement ||
     (event.target instanceof HTMLElement && event.target.tagName === 'SUMMARY');
-  const shown = names.filter((one) => one !== 'devices' || server.by === 'evc');
   const actions: Record<string, () => void> = {
     '/': () => search.focus(),
-    '?': () => helpDialog.showModal(),
+    '?': openHelp,
     t: otherTheme,
     r: () => void model.nextRefusal(),
     f: () => model.follow(),
@@ -307,7 +311,7 @@ function key(event: KeyboardEvent): void {
     },
   };
   if (!onButton) actions[' '] = () => (model.playing ? model.pause() : model.play());
-  const number = names.indexOf(shown[Number(event.key) - (server.by === 'evc' ? 1 : 1)] as ViewName);
+  const number = names.indexOf(shownViews()[Number(event.key) - 1] as ViewName);
   const taken = view?.key?.(event) ?? false;
   if (!taken) {
     const action =
@@ -336,7 +340,7 @@ function update(): void {
   put(
     subject,
     el(`span.dot.${track?.live ? (state === 'live' ? 'good' : 'warn') : 'file'}`),
-    what,
+    el('span.what', {}, what),
     track?.live && state !== 'live' && el('span.quiet', {}, ` ${state}`),
   );
 }
@@ -386,7 +390,6 @@ async function start(): Promise<void> {
     notice,
     main,
     bar.element,
-    helpDialog,
   );
   model.onChange(update);
   listen();

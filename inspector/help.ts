@@ -2,7 +2,6 @@
 import { el } from './element.ts';
 
 const keys: readonly (readonly [string, string])[] = [
-  ['1 … 6', 'devices, charts, sequence, timeline, evidence, recordings'],
   ['/', 'search; Esc leaves it'],
   ['j  k', 'next and previous row'],
   ['Enter', 'open'],
@@ -15,7 +14,9 @@ const keys: readonly (readonly [string, string])[] = [
   ['Esc', 'close'],
 ];
 
-export function help(): HTMLDialogElement {
+/** `views`: the names of those that there are. */
+export function help(views: readonly string[]): HTMLDialogElement {
+  const all = [[`1 … ${views.length}`, views.join(', ')] as const, ...keys];
   const dialog = el(
     'dialog.help',
     { onclick: (event: MouseEvent) => event.target === dialog && dialog.close() },
@@ -23,7 +24,7 @@ export function help(): HTMLDialogElement {
     el(
       'dl.keys',
       {},
-      keys.map(([key, what]) => [el('dt', {}, el('kbd', {}, key)), el('dd', {}, what)]),
+      all.map(([key, what]) => [el('dt', {}, el('kbd', {}, key)), el('dd', {}, what)]),
     ),
     el(
       'p.quiet',

@@ -28,12 +28,14 @@ const table: Record<string, Rule> = {
     folders: ['machines', 'formats'],
     packages: [
       '@bufbuild/protobuf',
+      'ajv',
       'commander',
       'fastify',
       'libsql',
       'lru-cache',
       'mqtt',
       'pg',
+      'prom-client',
       'tar',
       'valibot',
       'xstate',
@@ -55,7 +57,7 @@ const allowances: { file: RegExp; to: RegExp; why: string }[] = [
   },
   { file: /^inspector\/server\//, to: /^(node:|ws$)/, why: 'the page is served to browsers by it, in Node' },
   {
-    file: /^(controller\/api\/page|device\/inspect)\.ts$/,
+    file: /^(controller\/api\/(page|recordings)|device\/inspect)\.ts$/,
     to: /^inspector\/server\//,
     why: 'EVC and a device serve the same page',
   },

@@ -1,25 +1,28 @@
 // The catalogue through the API: images, firmware, the keys that may sign them, and allow rules.
 import { existsSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
-import type { FastifyInstance } from 'fastify';
 import type { CatalogueFirmware, CatalogueImage } from '../images/catalogue.ts';
 import type { Curator, RuleWish } from '../images/curator.ts';
 import type { Signer } from '../images/signers.ts';
+import { type Operations, reach } from './operation.ts';
 import { RequestError } from './problem.ts';
+import { base64, body, fields, flag, idParams, list, names, reason, reasoned, ref, text } from './schemas.ts';
 
-/** Who decides: there is one token, so there is one administrator. */
-const by = 'admin';
-
-const text = (most: number, least = 1) => ({ type: 'string', minLength: least, maxLength: most }) as const;
-const flag = { type: 'boolean' } as const;
-const reason = text(500);
 const largestLog = 6_000_000;
-const packed = { type: 'string', maxLength: largestLog, pattern: '^[A-Za-z0-9+/]+={0,2}$' } as const;
+const packed = base64(largestLog);
 const logs = { type: 'array', minItems: 1, maxItems: 20, items: packed } as const;
-const names = (most: number) => ({ type: 'array', maxItems: 1000, items: text(most) }) as const;
-const body = (properties: object, required: readonly string[] = []) => ({
-  schema: { body: { type: 'object', additionalProperties: false, properties, required } },
-});
+const tag = 'catalogue';
+const read = { tag, role: 'viewer', reach: 'shared', method: 'GET' } as const;
+const change = { tag, role: 'operator', reach: 'fleet', method: 'POST' } as const;
+/** Who may say what is good is for administrators to say. */
+const govern = { ...change, role: 'admin' } as const;
+
+interface ManifestBody {
+  manifest: object;
+  replace?: boolean;
+}
+
+const manifestBody = body({ manifest: { type: 'object' }, replace: flag }, ['manifest']);
 
 interface ImageBody {
   version: string;
@@ -29,14 +32,38 @@ interface ImageBody {
   more?: boolean;
 }
 
-export function serveCatalogue(app: FastifyInstance, curator: Curator, uploads: string): void {
-  app.get('/api/v1/images', async () => ({ images: (await curator.images()).map(imageView) }));
-  app.get<{ Params: { version: string } }>('/api/v1/images/:version', ({ params }) =>
-    curator.image(params.version),
-  );
-  app.post<{ Body: ImageBody }>(
-    '/api/v1/images',
-    body(
+export function serveCatalogue(api: Operations, curator: Curator, uploads: string): void {
+  serveImageEntries(api, curator, uploads);
+  serveFirmware(api, curator);
+  serveSigners(api, curator);
+  serveRules(api, curator);
+}
+
+function serveImageEntries(api: Operations, curator: Curator, uploads: string): void {
+  const path = '/api/v1/images';
+  api.add({
+    ...read,
+    id: 'listImages',
+    path,
+    summary: 'The images, without their measurements',
+    answer: list('images', ref('Image')),
+    run: async () => ({ images: (await curator.images()).map(imageView) }),
+  });
+  api.add<{ version: string }, unknown, unknown>({
+    ...read,
+    id: 'showImage',
+    path: `${path}/:version`,
+    summary: 'An image, and what it measures',
+    params: idParams('version'),
+    answer: ref('ImageEntries'),
+    run: ({ params }) => curator.image(params.version),
+  });
+  api.add<unknown, unknown, ImageBody>({
+    ...change,
+    id: 'addImage',
+    path,
+    summary: 'Adds an image: its file, and what it measures',
+    body: body(
       {
         version: text(64),
         logs,
@@ -46,63 +73,120 @@ export function serveCatalogue(app: FastifyInstance, curator: Curator, uploads: 
       },
       ['version'],
     ),
-    async ({ body: { version, logs: given = [], measured, upload, more = false } }, reply) => {
-      const path = upload === undefined ? undefined : join(uploads, upload);
-      if (path !== undefined && !existsSync(path))
+    answer: ref('Image'),
+    status: 201,
+    run: async ({ body: { version, logs: given = [], measured, upload, more = false } }) => {
+      const file = upload === undefined ? undefined : join(uploads, upload);
+      if (file !== undefined && !existsSync(file))
         throw new RequestError('upload.unknown', 404, 'there is no such upload; send the file again');
       const image = await curator.addImage({
         version,
         logs: given.map(unpack),
         more,
         ...(measured === undefined ? {} : { measured: unpack(measured) }),
-        ...(path === undefined ? {} : { file: { path } }),
+        ...(file === undefined ? {} : { file: { path: file } }),
       });
-      if (path !== undefined) rmSync(path, { force: true });
-      return reply.code(201).send(imageView(image));
+      if (file !== undefined) rmSync(file, { force: true });
+      return imageView(image);
     },
-  );
-  app.post<{ Body: { versions?: string[] } }>(
-    '/api/v1/images/export',
-    body({ versions: names(64) }),
-    (request) => curator.exportImages(request.body.versions ?? []),
-  );
-  app.post<{ Body: { manifest: object; replace?: boolean } }>(
-    '/api/v1/images/import',
-    body({ manifest: { type: 'object' }, replace: flag }, ['manifest']),
-    async ({ body: { manifest, replace } }) => ({
+  });
+  api.add<unknown, unknown, { versions?: string[] }>({
+    ...change,
+    role: 'viewer',
+    reach: 'shared',
+    id: 'exportImages',
+    path: `${path}/export`,
+    summary: 'A signed manifest of images, all without names',
+    body: body({ versions: names(64) }),
+    answer: ref('Envelope'),
+    run: ({ body: { versions = [] } }) => curator.exportImages(versions),
+  });
+  api.add<unknown, unknown, ManifestBody>({
+    ...change,
+    id: 'importImages',
+    path: `${path}/import`,
+    summary: 'Takes images of a manifest whose signer is known',
+    body: manifestBody,
+    answer: list('images', ref('Image')),
+    run: async ({ body: { manifest, replace } }) => ({
       images: (await curator.importImages(manifest, replace)).map(imageView),
     }),
-  );
+  });
+}
 
-  app.get('/api/v1/firmware', async () => ({ firmware: (await curator.firmwares()).map(firmwareView) }));
-  app.get<{ Params: { firmware: string } }>('/api/v1/firmware/:firmware', ({ params }) =>
-    curator.firmware(params.firmware),
-  );
-  app.post<{ Body: { firmware: string; vendor?: string; logs: string[]; more?: boolean } }>(
-    '/api/v1/firmware',
-    body({ firmware: text(200), vendor: text(100, 0), logs, more: flag }, ['firmware', 'logs']),
-    async ({ body: { firmware, vendor = '', logs: given, more = false } }, reply) =>
-      reply
-        .code(201)
-        .send(firmwareView(await curator.addFirmware({ firmware, vendor, logs: given.map(unpack), more }))),
-  );
-  app.post<{ Body: { firmware?: string[] } }>(
-    '/api/v1/firmware/export',
-    body({ firmware: names(200) }),
-    (request) => curator.exportFirmware(request.body.firmware ?? []),
-  );
-  app.post<{ Body: { manifest: object; replace?: boolean } }>(
-    '/api/v1/firmware/import',
-    body({ manifest: { type: 'object' }, replace: flag }, ['manifest']),
-    async ({ body: { manifest, replace } }) => ({
+function serveFirmware(api: Operations, curator: Curator): void {
+  const path = '/api/v1/firmware';
+  api.add({
+    ...read,
+    id: 'listFirmware',
+    path,
+    summary: 'The firmware, without its measurements',
+    answer: list('firmware', ref('Firmware')),
+    run: async () => ({ firmware: (await curator.firmwares()).map(firmwareView) }),
+  });
+  api.add<{ firmware: string }, unknown, unknown>({
+    ...read,
+    id: 'showFirmware',
+    path: `${path}/:firmware`,
+    summary: 'A firmware, and what it measures',
+    params: idParams('firmware'),
+    answer: ref('FirmwareEntries'),
+    run: ({ params }) => curator.firmware(params.firmware),
+  });
+  api.add<unknown, unknown, { firmware: string; vendor?: string; logs: string[]; more?: boolean }>({
+    ...change,
+    id: 'addFirmware',
+    path,
+    summary: 'Adds a firmware by logs of reference boots',
+    body: body({ firmware: text(200), vendor: text(100, 0), logs, more: flag }, ['firmware', 'logs']),
+    answer: ref('Firmware'),
+    status: 201,
+    run: async ({ body: { firmware, vendor = '', logs: given, more = false } }) =>
+      firmwareView(await curator.addFirmware({ firmware, vendor, logs: given.map(unpack), more })),
+  });
+  api.add<unknown, unknown, { firmware?: string[] }>({
+    ...change,
+    role: 'viewer',
+    reach: 'shared',
+    id: 'exportFirmware',
+    path: `${path}/export`,
+    summary: 'A signed manifest of firmware, all without names',
+    body: body({ firmware: names(200) }),
+    answer: ref('Envelope'),
+    run: ({ body: { firmware = [] } }) => curator.exportFirmware(firmware),
+  });
+  api.add<unknown, unknown, ManifestBody>({
+    ...change,
+    id: 'importFirmware',
+    path: `${path}/import`,
+    summary: 'Takes firmware of a manifest whose signer is known',
+    body: manifestBody,
+    answer: list('firmware', ref('Firmware')),
+    run: async ({ body: { manifest, replace } }) => ({
       firmware: (await curator.importFirmware(manifest, replace)).map(firmwareView),
     }),
-  );
+  });
+}
 
-  app.get('/api/v1/signers', async () => ({ own: curator.ownSigner(), signers: await curator.signers() }));
-  app.post<{ Body: Pick<Signer, 'name' | 'signs' | 'reason'> & { key: string; vendor?: string } }>(
-    '/api/v1/signers',
-    body(
+function serveSigners(api: Operations, curator: Curator): void {
+  const path = '/api/v1/signers';
+  api.add({
+    ...read,
+    id: 'listSigners',
+    path,
+    summary: 'Keys that may sign what is imported, and EVC’s own',
+    answer: fields({
+      own: fields({ id: { type: 'string' }, publicKey: { type: 'string' } }),
+      signers: { type: 'array', items: ref('Signer') },
+    }),
+    run: async () => ({ own: curator.ownSigner(), signers: await curator.signers() }),
+  });
+  api.add<unknown, unknown, Pick<Signer, 'name' | 'signs' | 'reason'> & { key: string; vendor?: string }>({
+    ...govern,
+    id: 'addSigner',
+    path,
+    summary: 'Lets a key sign what is imported',
+    body: body(
       {
         name: text(64),
         signs: { enum: ['images', 'firmware'] },
@@ -112,21 +196,49 @@ export function serveCatalogue(app: FastifyInstance, curator: Curator, uploads: 
       },
       ['name', 'signs', 'key', 'reason'],
     ),
-    async (request, reply) =>
-      reply.code(201).send(await curator.addSigner({ vendor: '', ...request.body }, by)),
-  );
-  app.post<{ Params: { name: string }; Body: { reason: string } }>(
-    '/api/v1/signers/:name/remove',
-    body({ reason }, ['reason']),
-    (request) => curator.removeSigner(request.params.name, by, request.body.reason),
-  );
+    answer: ref('Signer'),
+    status: 201,
+    run: ({ body: wish, decision }) => curator.addSigner({ vendor: '', ...wish }, decision.by),
+  });
+  api.add<{ signer: string }, unknown, { reason: string }>({
+    ...govern,
+    id: 'removeSigner',
+    path: `${path}/:signer/remove`,
+    summary: 'Lets a key sign no more',
+    params: idParams('signer'),
+    body: reasoned,
+    answer: ref('Signer'),
+    run: ({ params, body: wish, decision }) => curator.removeSigner(params.signer, decision.by, wish.reason),
+  });
+}
 
-  app.get<{ Querystring: { account?: string } }>('/api/v1/allow-rules', async ({ query }) => ({
-    rules: await curator.rules(query.account),
-  }));
-  app.post<{ Body: Pick<RuleWish, 'pcr' | 'match' | 'reason'> & Partial<RuleWish> }>(
-    '/api/v1/allow-rules',
-    body(
+function serveRules(api: Operations, curator: Curator): void {
+  const path = '/api/v1/allow-rules';
+  api.add<unknown, { account?: string }, unknown>({
+    ...read,
+    reach: 'own',
+    id: 'listAllowRules',
+    path,
+    summary: 'Rules for events that vary without meaning',
+    query: body({ account: text(64) }),
+    answer: list('rules', ref('AllowRule')),
+    run: async ({ query, caller }) => {
+      if (query.account !== undefined) reach(caller, query.account);
+      const rules = await curator.rules(query.account);
+      const { accounts } = caller;
+      return {
+        rules: rules.filter(
+          ({ account }) => account === null || accounts === null || accounts.includes(account),
+        ),
+      };
+    },
+  });
+  api.add<unknown, unknown, Pick<RuleWish, 'pcr' | 'match' | 'reason'> & Partial<RuleWish>>({
+    ...govern,
+    id: 'addAllowRule',
+    path,
+    summary: 'Declares a difference harmless, in an account or in all',
+    body: body(
       {
         account: text(64),
         pcr: { type: 'integer', minimum: 0, maximum: 23 },
@@ -134,9 +246,9 @@ export function serveCatalogue(app: FastifyInstance, curator: Curator, uploads: 
           type: 'object',
           required: ['kind'],
           oneOf: [
-            only({ kind: { const: 'event' }, type: text(64), subject: text(512) }),
-            only({ kind: { const: 'slot-attributes' } }),
-            only({ kind: { const: 'digests' }, sha256: { type: 'array', maxItems: 64, items: text(64) } }),
+            fields({ kind: { const: 'event' }, type: text(64), subject: text(512) }),
+            fields({ kind: { const: 'slot-attributes' } }),
+            fields({ kind: { const: 'digests' }, sha256: { type: 'array', maxItems: 64, items: text(64) } }),
           ],
         },
         removal: flag,
@@ -144,18 +256,21 @@ export function serveCatalogue(app: FastifyInstance, curator: Curator, uploads: 
       },
       ['pcr', 'match', 'reason'],
     ),
-    async (request, reply) =>
-      reply.code(201).send(await curator.addRule({ account: null, removal: false, ...request.body }, by)),
-  );
-  app.post<{ Params: { id: string }; Body: { reason: string } }>(
-    '/api/v1/allow-rules/:id/remove',
-    body({ reason }, ['reason']),
-    (request) => curator.removeRule(request.params.id, by, request.body.reason),
-  );
-}
-
-function only(properties: object) {
-  return { type: 'object', additionalProperties: false, properties, required: Object.keys(properties) };
+    answer: ref('AllowRule'),
+    status: 201,
+    run: ({ body: wish, decision }) =>
+      curator.addRule({ account: null, removal: false, ...wish }, decision.by),
+  });
+  api.add<{ rule: string }, unknown, { reason: string }>({
+    ...govern,
+    id: 'removeAllowRule',
+    path: `${path}/:rule/remove`,
+    summary: 'Allows a difference no more',
+    params: idParams('rule'),
+    body: reasoned,
+    answer: ref('AllowRule'),
+    run: ({ params, body: wish, decision }) => curator.removeRule(params.rule, decision.by, wish.reason),
+  });
 }
 
 function unpack(base64: string): Uint8Array {

@@ -8,15 +8,19 @@ import { Readers, streamTo } from '../../inspector/server/readers.ts';
 import { refuse, StatelyEndpoint } from '../../inspector/server/stately.ts';
 import type { RecordRecorder } from '../record/recorder.ts';
 import type { RecordRunner } from '../record/runner.ts';
-import { bearerOf, tokenMatches } from './token.ts';
+import type { Caller } from '../tokens.ts';
+import type { Operations } from './operation.ts';
+import { RequestError } from './problem.ts';
+import { bearerOf } from './token.ts';
 
 export interface PageOptions {
   /** Shown in the page. */
   name: string;
-  tokenHash: string;
+  /** Whose token this is; rejects where it is nobody's. */
+  caller(token: string): Promise<Caller>;
   runner: RecordRunner;
   recorder: RecordRecorder;
-  find(words: string): Promise<string>;
+  find(words: string, accounts: readonly string[] | null): Promise<string>;
   now(): number;
 }
 
@@ -24,34 +28,56 @@ export interface PageOptions {
 const inspectPath = '/inspect';
 const mostReaders = 20;
 
-export function servePage(app: FastifyInstance, options: PageOptions): void {
+/** Charts that clients of Stately's inspector show. */
+export class Guests {
+  readonly readers = new Readers('guests');
+
+  serve(api: Operations, now: () => number): void {
+    api.add({
+      id: 'followGuests',
+      method: 'GET',
+      path: '/api/v1/guests/recording',
+      summary: 'Charts that others show here in Stately’s protocol, as lines of a recording',
+      tag: 'service',
+      role: 'viewer',
+      reach: 'fleet',
+      produces: 'application/x-ndjson',
+      answer: { type: 'string' },
+      run: ({ reply, untilRefused }) => {
+        if (this.readers.count >= mostReaders)
+          throw new RequestError('events.too-many', 503, `${mostReaders} others read the guests already`);
+        reply.hijack();
+        let detach = () => {};
+        const forget = untilRefused(() => reply.raw.end());
+        detach = this.readers.attach(
+          streamTo(reply.raw, {}, () => {
+            detach();
+            forget();
+          }),
+          now(),
+        );
+      },
+    });
+  }
+}
+
+export function servePage(app: FastifyInstance, guests: Guests, options: PageOptions): void {
   for (const [path, { type, bytes }] of pageFiles())
     app.get(path, (_request, reply) => reply.headers(pageHeaders).type(type).send(bytes));
   app.get('/inspector.json', (_request, reply) =>
     reply.headers(pageHeaders).send({ by: 'evc', name: options.name }),
   );
 
-  const guests = new Readers('guests');
-  app.get('/api/v1/guests/recording', (_request, reply) => {
-    if (guests.count >= mostReaders) return reply.code(503).send();
-    reply.hijack();
-    let detach = () => {};
-    detach = guests.attach(
-      streamTo(reply.raw, {}, () => detach()),
-      options.now(),
-    );
-    return reply;
-  });
   const stately = new StatelyEndpoint({
     now: options.now,
-    guests,
+    guests: guests.readers,
     listen: (sink, query) => {
       const words = query.get('device');
       let stop = () => {};
       let gone = false;
       if (words !== null) {
         const begin = async () => {
-          const device = await options.find(words);
+          const device = await options.find(words, null);
           const now = await options.runner.read(device);
           if (!gone) stop = options.recorder.listen(device, now, sink);
         };
@@ -69,8 +95,12 @@ export function servePage(app: FastifyInstance, options: PageOptions): void {
     const { pathname, searchParams } = new URL(request.url ?? '/', 'http://localhost');
     if (pathname !== inspectPath) return refuse(socket, '404 Not Found');
     const token = bearerOf(request.headers.authorization) ?? searchParams.get('token') ?? '';
-    if (!tokenMatches(token, options.tokenHash)) return refuse(socket, '401 Unauthorized');
-    stately.upgrade(request, socket, head);
+    options.caller(token).then(
+      // Clients are shown what other clients show, so there is no part of it for some accounts.
+      ({ accounts }) =>
+        accounts === null ? stately.upgrade(request, socket, head) : refuse(socket, '403 Forbidden'),
+      () => refuse(socket, '401 Unauthorized'),
+    );
   });
   app.addHook('onClose', async () => stately.close());
 }

@@ -1,8 +1,9 @@
 // Refusals of the API: problem details [RFC 9457], with the same codes as everywhere.
 import type { FastifyError, FastifyReply } from 'fastify';
+import { OperatorError } from '../decision.ts';
 import { EnrolmentRefused } from '../enrol/onboarding.ts';
 import { CatalogueError } from '../images/error.ts';
-import { OperatorError } from '../operator.ts';
+import { RevisionChanged } from '../record/runner.ts';
 import { StoreError } from '../store/store.ts';
 
 export const problemType = 'application/problem+json';
@@ -33,6 +34,7 @@ const titles: Record<number, string> = {
   403: 'Not allowed',
   404: 'Not there',
   409: 'Not as things stand',
+  412: 'Not what you looked at any more',
   413: 'Too large',
   415: 'Not a known type of content',
   416: 'No such range',
@@ -58,6 +60,7 @@ export function problemOf(error: unknown): Problem {
   if (error instanceof OperatorError || error instanceof EnrolmentRefused || error instanceof RequestError) {
     return problem(error.code, error.status, error.message);
   }
+  if (error instanceof RevisionChanged) return problem('precondition.failed', 412, error.message);
   if (error instanceof CatalogueError)
     return problem(error.code, catalogueStatus[error.code] ?? 422, error.message);
   if (error instanceof StoreError) {

@@ -1,74 +1,84 @@
 // Recordings over the API: the attempts that are kept of a device, and its record as it moves, as lines of JSON until the reader
 // goes. Nobody who reads slowly is waited for: lines are dropped, and it is said how many.
-import type { FastifyInstance } from 'fastify';
+import { recordingType, streamTo } from '../../inspector/server/readers.ts';
 import { attemptRecording } from '../record/attempt.ts';
 import type { RecordRecorder } from '../record/recorder.ts';
 import type { RecordRunner } from '../record/runner.ts';
 import type { AttemptRow, Store } from '../store/store.ts';
+import type { Operations } from './operation.ts';
 import { RequestError } from './problem.ts';
+import { deviceParams, fields, list, ref, text } from './schemas.ts';
 
 export interface RecordingsOptions {
   store: Store;
   runner: RecordRunner;
   recorder: RecordRecorder;
-  /** Id of the device that these words name. Rejects where there is none. */
-  find(words: string): Promise<string>;
 }
 
-export const recordingType = 'application/x-ndjson';
 const mostReaders = 50;
-/** Bytes that may wait for a slow reader before lines are dropped. */
-const backlog = 4 * 1024 * 1024;
-/** An empty line now and then: a reader skips it, and whatever stands between does not take the silence for an end. */
-const pulse = 15_000;
 
-type Words = { Params: { words: string } };
-type Numbered = { Params: { words: string; attempt: string } };
+type Words = { device: string };
+type Numbered = Words & { attempt: string };
 
-export function serveRecordings(
-  app: FastifyInstance,
-  { store, runner, recorder, find }: RecordingsOptions,
-): void {
+export function serveRecordings(api: Operations, { store, runner, recorder }: RecordingsOptions): void {
   let readers = 0;
+  const base = { method: 'GET', tag: 'devices', role: 'viewer', reach: 'device' } as const;
 
-  app.get<Words>('/api/v1/devices/:words/recording', async (request, reply) => {
-    const device = await find(request.params.words);
-    if (readers >= mostReaders)
-      throw new RequestError('events.too-many', 503, `${mostReaders} others read recordings already`);
-    const now = await runner.read(device);
-    reply.hijack();
-    const { raw } = reply;
-    raw.writeHead(200, { 'content-type': recordingType, 'cache-control': 'no-store' });
-    readers++;
-    const stop = recorder.listen(device, now, {
-      line: (text) => void raw.write(`${text}\n`),
-      room: () => raw.writableLength < backlog,
-    });
-    const timer = setInterval(() => {
-      if (raw.writableLength < backlog) raw.write('\n');
-    }, pulse);
-    request.raw.once('close', () => {
-      clearInterval(timer);
-      readers--;
-      stop();
-    });
+  api.add<Words, unknown, unknown>({
+    ...base,
+    id: 'followDevice',
+    path: '/api/v1/devices/:device/recording',
+    summary: 'The record of a device as it moves, as lines of a recording, until the reader goes',
+    params: deviceParams,
+    produces: recordingType,
+    answer: { type: 'string' },
+    run: async ({ device, reply, untilRefused }) => {
+      if (readers >= mostReaders)
+        throw new RequestError('events.too-many', 503, `${mostReaders} others read recordings already`);
+      const now = await runner.read(device);
+      reply.hijack();
+      readers++;
+      const forget = untilRefused(() => reply.raw.end());
+      let stop = () => {};
+      const sink = streamTo(reply.raw, {}, () => {
+        readers--;
+        forget();
+        stop();
+      });
+      stop = recorder.listen(device, now, sink);
+    },
   });
 
-  app.get<Words>('/api/v1/devices/:words/attempts', async ({ params }) => ({
-    attempts: await store.attempts(await find(params.words)),
-  }));
+  api.add<Words, unknown, unknown>({
+    ...base,
+    id: 'listAttempts',
+    path: '/api/v1/devices/:device/attempts',
+    summary: 'Recordings of the last attempts of a device, newest first',
+    params: deviceParams,
+    answer: list('attempts', ref('Attempt')),
+    run: async ({ device }) => ({ attempts: await store.attempts(device) }),
+  });
 
-  app.get<Numbered>('/api/v1/devices/:words/attempts/:attempt', async ({ params }, reply) => {
-    const device = await find(params.words);
-    const row = pick(await store.attempts(device), params.attempt);
-    const lines = row && (await attemptRecording(store, recorder, device, row));
-    if (!lines)
-      throw new RequestError(
-        'attempt.unknown',
-        404,
-        `no attempt ${params.attempt.slice(0, 64)} is kept of this device`,
-      );
-    return reply.type(recordingType).send(`${lines.join('\n')}\n`);
+  api.add<Numbered, unknown, unknown>({
+    ...base,
+    id: 'showAttempt',
+    path: '/api/v1/devices/:device/attempts/:attempt',
+    summary: 'The recording of an attempt: by its number, the start of the id of its evidence, or last',
+    params: fields({ ...deviceParams.properties, attempt: text(64) }),
+    produces: recordingType,
+    answer: { type: 'string' },
+    run: async ({ device, params, reply }) => {
+      const row = pick(await store.attempts(device), params.attempt);
+      const lines = row && (await attemptRecording(store, recorder, device, row));
+      if (!lines)
+        throw new RequestError(
+          'attempt.unknown',
+          404,
+          `no attempt ${params.attempt.slice(0, 64)} is kept of this device`,
+        );
+      reply.type(recordingType);
+      return `${lines.join('\n')}\n`;
+    },
   });
 }
 

@@ -1,21 +1,24 @@
-// EVC's HTTPS server: the operator API under /api/v1 with a bearer token, and image files for devices.
+// EVC's HTTPS server: the operator API under /api/v1 for those with a token, and image files for devices.
 import type { AddressInfo } from 'node:net';
+import { Ajv2020 } from 'ajv/dist/2020.js';
 import Fastify, { type FastifyInstance } from 'fastify';
 import type { Evc } from '../evc.ts';
+import type { Caller } from '../tokens.ts';
 import { type BrokerLogin, serveBrokerLogin } from './broker-login.ts';
-import { serveCatalogue } from './catalogue.ts';
+import { Idempotency } from './idempotency.ts';
 import { serveImages } from './images.ts';
-import { servePage } from './page.ts';
+import { Api, type Operation, usualBody } from './operation.ts';
+import { addOperations } from './operations.ts';
+import { Guests, servePage } from './page.ts';
 import { RequestError, sendProblem } from './problem.ts';
-import { serveRecordings } from './recordings.ts';
-import { type ServiceView, serveApi } from './routes.ts';
+import { binary, type ServiceView } from './service.ts';
 import type { StepStream } from './stream.ts';
-import { bearerOf, tokenMatches } from './token.ts';
+import { bearerOf } from './token.ts';
 
 export interface ApiOptions {
   evc: Evc;
   stream: StepStream;
-  /** SHA-256 of the administrator's token, hex. */
+  /** SHA-256 of the token that set-up made, hex. */
   tokenHash: string;
   /** Where uploads wait until they become images. */
   uploads: string;
@@ -32,23 +35,29 @@ export interface ApiOptions {
 
 export interface ApiServer {
   port: number;
+  /** All that can be asked. */
+  operations: readonly Operation[];
+  /** Every route, those of the API and the others, as `METHOD /path`. */
+  routes: readonly string[];
   close(): Promise<void>;
 }
 
-const largestBody = 8 * 1024 * 1024;
+/** Old answers to requests that were sent twice are looked for this often, ms. */
+const sweeping = 3_600_000;
 
 /** Listens. Rejects with an error that names the port when it is taken. */
 export async function startApi(options: ApiOptions): Promise<ApiServer> {
   const { evc, host, port } = options;
+  const { store, runner, recorder, operator, clock } = evc;
   const app = Fastify({
     https: { key: options.key, cert: options.certificate, minVersion: 'TLSv1.2' },
-    bodyLimit: largestBody,
+    bodyLimit: usualBody,
     forceCloseConnections: true,
     requestTimeout: 0,
     // A firmware is named in up to 200 characters, and each may be three in a path.
     routerOptions: { maxParamLength: 600 },
-    ajv: { customOptions: { coerceTypes: false, removeAdditional: false } },
   }) as unknown as FastifyInstance;
+  checkRequests(app);
   app.setErrorHandler((error, _request, reply) => sendProblem(reply, error));
   app.setNotFoundHandler((request, reply) =>
     sendProblem(
@@ -56,42 +65,66 @@ export async function startApi(options: ApiOptions): Promise<ApiServer> {
       new RequestError('route.unknown', 404, `nothing is at ${request.method} ${request.url.slice(0, 200)}`),
     ),
   );
-  app.addHook('onRequest', async (request, reply) => {
-    if (!request.url.startsWith('/api/')) return;
-    const token = bearerOf(request.headers.authorization);
-    if (token !== null && tokenMatches(token, options.tokenHash)) return;
-    reply.header('www-authenticate', 'Bearer realm="evc"');
-    throw token === null
-      ? new RequestError(
-          'auth.missing',
-          401,
-          'the API wants the administrator’s token: Authorization: Bearer …',
-        )
-      : new RequestError('auth.wrong', 401, 'this is not the administrator’s token');
+  const routes: string[] = [];
+  app.addHook('onRoute', ({ method, url }) => void routes.push(`${String(method)} ${url}`));
+
+  await evc.tokens.first(options.tokenHash);
+  const callerOf = async (token: string): Promise<Caller> => {
+    const caller = await evc.tokens.check(token);
+    if (typeof caller === 'string') throw new RequestError(caller, 401, refusals[caller]);
+    return caller;
+  };
+  const idempotency = new Idempotency({ store, clock });
+  const find = (words: string, accounts: readonly string[] | null) => operator.find(words, accounts);
+  const api = new Api(app, {
+    idempotency,
+    find,
+    now: () => clock.now(),
+    untilRevoked: (id, end) => evc.tokens.untilRevoked(id, end),
+    caller: async (authorization) => {
+      const token = bearerOf(authorization);
+      if (token === null)
+        throw new RequestError('auth.missing', 401, 'the API wants a token: Authorization: Bearer …');
+      return callerOf(token);
+    },
   });
+  app.addContentTypeParser(binary, (_request, payload, done) => done(null, payload));
+  const guests = new Guests();
+  const { stream, uploads, service } = options;
+  addOperations(api, { evc, stream, guests, uploads, service });
   if (options.brokerLogin) serveBrokerLogin(app, options.brokerLogin);
   serveImages(app, (sha256) => evc.catalogue.file(sha256));
-  serveApi(app, evc.operator, { uploads: options.uploads, service: options.service });
-  serveCatalogue(app, evc.curator, options.uploads);
-  options.stream.serve(app);
-  const { store, runner, recorder, operator } = evc;
-  servePage(app, {
-    name: options.service().hosts[0] ?? 'EVC',
-    tokenHash: options.tokenHash,
-    runner,
-    recorder,
-    find: (words) => operator.find(words),
-    now: Date.now,
-  });
-  serveRecordings(app, { store, runner, recorder, find: (words) => operator.find(words) });
+  const name = options.service().hosts[0] ?? 'EVC';
+  servePage(app, guests, { name, caller: callerOf, runner, recorder, find, now: Date.now });
+  const sweep = setInterval(() => void idempotency.sweep().catch(() => undefined), sweeping).unref();
+  app.addHook('onClose', async () => clearInterval(sweep));
   try {
     await app.listen({ host, port });
   } catch (error) {
     await app.close();
     throw listenError(error as NodeJS.ErrnoException, host, port);
   }
-  return { port: (app.server.address() as AddressInfo).port, close: () => app.close() };
+  const { port: taken } = app.server.address() as AddressInfo;
+  return { port: taken, operations: api.all, routes, close: () => app.close() };
 }
+
+/** What comes in is checked by its schema; in an address everything is text, and a number is taken from it. */
+function checkRequests(app: FastifyInstance): void {
+  const options = { useDefaults: true, allErrors: false, strict: false } as const;
+  const bodies = new Ajv2020(options);
+  const addresses = new Ajv2020({ ...options, coerceTypes: true });
+  app.setValidatorCompiler(({ schema, httpPart }) =>
+    (httpPart === 'body' ? bodies : addresses).compile(schema as object),
+  );
+  // Schemas of answers describe them, and leave nothing out.
+  app.setSerializerCompiler(() => (answer) => JSON.stringify(answer));
+}
+
+const refusals = {
+  'auth.wrong': 'this is no token of this EVC',
+  'auth.expired': 'this token has run out; an administrator makes another',
+  'auth.revoked': 'this token was taken back; an administrator makes another',
+} as const;
 
 function listenError(error: NodeJS.ErrnoException, host: string, port: number): Error {
   const why: Record<string, string> = {

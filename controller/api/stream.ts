@@ -1,19 +1,28 @@
 // What EVC does, as it happens: server-sent events, one for each step of a record.
-import type { FastifyInstance } from 'fastify';
 import type { RunnerEvent } from '../record/runner.ts';
+import { type Given, type Operations, reach } from './operation.ts';
 import { RequestError } from './problem.ts';
+import { body, text } from './schemas.ts';
 
 /** A step as others see it: no evidence, no keys, and of a verdict what people read. */
 export interface StepView {
   device: string;
   serial: string;
   at: number;
-  event: { type: string } & Record<string, unknown>;
+  event: { type: string; record: { account: string | null } & Record<string, unknown> } & Record<
+    string,
+    unknown
+  >;
   before: unknown;
   after: unknown;
   ignored: boolean;
   /** Answers and pushes that the step led to. */
   effects: { type: string; params: object }[];
+}
+
+interface Reader {
+  wants(device: string, account: string): boolean;
+  write(text: string): void;
 }
 
 const mostReaders = 50;
@@ -23,42 +32,81 @@ const pulse = 15_000;
 const backlog = 1024 * 1024;
 
 export class StepStream {
-  readonly #readers = new Set<(text: string) => void>();
+  readonly #readers = new Set<Reader>();
 
   publish(step: RunnerEvent): void {
     if (this.#readers.size === 0) return;
-    const text = `event: step\ndata: ${JSON.stringify(stepView(step))}\n\n`;
-    for (const write of this.#readers) write(text);
+    const view = stepView(step);
+    const text = `event: step\ndata: ${JSON.stringify(view)}\n\n`;
+    const account = view.event.record.account ?? '';
+    for (const { wants, write } of this.#readers) if (wants(view.device, account)) write(text);
   }
 
-  serve(app: FastifyInstance): void {
-    app.get('/api/v1/events', (request, reply) => {
-      if (this.#readers.size >= mostReaders) {
-        throw new RequestError('events.too-many', 503, `${mostReaders} others read the events already`);
-      }
-      reply.hijack();
-      const { raw } = reply;
-      raw.writeHead(200, { 'content-type': 'text/event-stream', 'cache-control': 'no-store' });
-      let dropped = 0;
-      const write = (text: string) => {
-        if (raw.writableLength > backlog) {
-          dropped++;
-          return;
-        }
-        // Whoever was too slow is told what it missed, as soon as there is room for it.
-        if (dropped > 0) raw.write(`event: dropped\ndata: {"dropped":${dropped}}\n\n`);
-        dropped = 0;
-        raw.write(text);
-      };
-      const timer = setInterval(() => raw.writableLength > backlog || write(':\n\n'), pulse);
-      this.#readers.add(write);
-      request.raw.once('close', () => {
-        clearInterval(timer);
-        this.#readers.delete(write);
-      });
-      // The reader knows that it misses nothing from here on.
-      write('event: ready\ndata: {}\n\n');
+  serve(api: Operations, find: (words: string, accounts: readonly string[] | null) => Promise<string>): void {
+    api.add<unknown, { device?: string; account?: string }, unknown>({
+      id: 'readEvents',
+      method: 'GET',
+      path: '/api/v1/events',
+      summary: 'Every step of every record from now on, as server-sent events',
+      tag: 'devices',
+      role: 'viewer',
+      reach: 'own',
+      query: body({
+        device: { ...text(200), description: 'of this device' },
+        account: { ...text(64), description: 'of the devices of this account' },
+      }),
+      produces: 'text/event-stream',
+      answer: { type: 'string' },
+      run: async (given) => {
+        const { query, caller } = given;
+        const { accounts } = caller;
+        const device = query.device === undefined ? null : await find(query.device, accounts);
+        if (query.account !== undefined) reach(caller, query.account);
+        const wants = (of: string, account: string) =>
+          (device === null || of === device) &&
+          (query.account === undefined || account === query.account) &&
+          (accounts === null || accounts.includes(account));
+        this.#read(given, wants);
+      },
     });
+  }
+
+  #read(
+    {
+      request,
+      reply,
+      untilRefused,
+    }: Pick<Given<unknown, unknown, unknown>, 'request' | 'reply' | 'untilRefused'>,
+    wants: Reader['wants'],
+  ): void {
+    if (this.#readers.size >= mostReaders) {
+      throw new RequestError('events.too-many', 503, `${mostReaders} others read the events already`);
+    }
+    reply.hijack();
+    const { raw } = reply;
+    raw.writeHead(200, { 'content-type': 'text/event-stream', 'cache-control': 'no-store' });
+    let dropped = 0;
+    const write = (text: string) => {
+      if (raw.writableLength > backlog) {
+        dropped++;
+        return;
+      }
+      // Whoever was too slow is told what it missed, as soon as there is room for it.
+      if (dropped > 0) raw.write(`event: dropped\ndata: {"dropped":${dropped}}\n\n`);
+      dropped = 0;
+      raw.write(text);
+    };
+    const timer = setInterval(() => raw.writableLength > backlog || write(':\n\n'), pulse);
+    const reader = { wants, write };
+    this.#readers.add(reader);
+    const forget = untilRefused(() => raw.end());
+    request.raw.once('close', () => {
+      clearInterval(timer);
+      this.#readers.delete(reader);
+      forget();
+    });
+    // The reader knows that it misses nothing from here on.
+    write('event: ready\ndata: {}\n\n');
   }
 }
 

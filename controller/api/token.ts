@@ -1,12 +1,21 @@
-// The administrator's token: 32 random bytes that EVC knows by their hash alone.
+// Tokens of the API: a name that may be shown, and 32 random bytes that EVC knows by their hash alone.
 import { createHash, randomBytes, timingSafeEqual } from 'node:crypto';
 
 const size = 32;
+const form = /^evc_([a-z0-9]{1,32})_[A-Za-z0-9_-]{43}$/;
 
-/** A new token, base64url, and the hash to keep, hex. */
-export function makeToken(): { token: string; hash: string } {
-  const token = randomBytes(size).toString('base64url');
+/** The id of the token that set-up makes. */
+export const firstTokenId = 'admin';
+
+/** A new token, `evc_ID_SECRET`, and the hash to keep, hex. */
+export function makeToken(id = firstTokenId): { token: string; hash: string } {
+  const token = `evc_${id}_${randomBytes(size).toString('base64url')}`;
   return { token, hash: hashOf(token) };
+}
+
+/** Which token this says it is; null for what is none. */
+export function tokenIdOf(token: string): string | null {
+  return form.exec(token)?.[1] ?? null;
 }
 
 /** Compares in constant time; `hash` in hex. */

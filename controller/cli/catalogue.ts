@@ -4,44 +4,24 @@ import type { Command } from 'commander';
 import type { CatalogueFirmware, CatalogueImage, Source } from '../images/catalogue.ts';
 import { type Envelope, parseJson } from '../images/envelope.ts';
 import { CatalogueError } from '../images/error.ts';
-import type { ApiClient, ClientOptions } from './client.ts';
 import { entriesText, localFailure, measureCommand } from './measure.ts';
 import { short, table } from './print.ts';
+import { ask, type Common, remote, say } from './remote.ts';
 import { allowCommands, signerCommands } from './rules.ts';
-
-export type Common = ClientOptions & { json?: boolean };
-
-/** What main.ts has for commands that talk to a running EVC. */
-export interface Remote {
-  remote(command: Command): Command;
-  ask<Value>(
-    options: Common,
-    question: (api: ApiClient) => Promise<Value>,
-    text: (value: Value) => string,
-  ): Promise<void>;
-  say(line: string): void;
-}
 
 type ImageLine = Pick<CatalogueImage, 'version' | 'sha256' | 'size' | 'source'> & { measurements: number };
 type FirmwareLine = Pick<CatalogueFirmware, 'firmware' | 'vendor' | 'source'> & { measurements: number };
 
-export function addCatalogueCommands(program: Command, commands: Remote): void {
-  imageCommands(
-    program.command('image').description('The catalogue of images: what each version measures.'),
-    commands,
-  );
+export function addCatalogueCommands(program: Command): void {
+  imageCommands(program.command('image').description('The catalogue of images: what each version measures.'));
   firmwareCommands(
     program.command('firmware').description('The catalogue of firmware, by vendor and version.'),
-    commands,
   );
-  signerCommands(program.command('signer').description('Keys that may sign what is imported.'), commands);
-  allowCommands(
-    program.command('allow').description('Rules for events that vary without meaning.'),
-    commands,
-  );
+  signerCommands(program.command('signer').description('Keys that may sign what is imported.'));
+  allowCommands(program.command('allow').description('Rules for events that vary without meaning.'));
 }
 
-function imageCommands(image: Command, { remote, ask, say }: Remote): void {
+function imageCommands(image: Command): void {
   remote(image.command('add').argument('<version>'))
     .description('Adds an image: its file, and what it measures (eve image pack, evc image measure).')
     .option('--log <file...>', 'log of a reference boot, one for each slot')
@@ -103,10 +83,10 @@ function imageCommands(image: Command, { remote, ask, say }: Remote): void {
       ),
     );
 
-  transfer(image, { remote, ask }, { kind: 'images', items: 'version' });
+  transfer(image, { kind: 'images', items: 'version' });
 }
 
-function firmwareCommands(firmware: Command, { remote, ask }: Remote): void {
+function firmwareCommands(firmware: Command): void {
   remote(firmware.command('add').argument('<firmware>', 'as devices report it: vendor-version-date'))
     .description('Adds a firmware by the log of a boot with it: PCRs 0, 1, 2, 3, 6 and 7.')
     .requiredOption('--log <file...>', 'log of a boot in a place that is trusted')
@@ -155,15 +135,11 @@ function firmwareCommands(firmware: Command, { remote, ask }: Remote): void {
       ),
     );
 
-  transfer(firmware, { remote, ask }, { kind: 'firmware', items: 'firmware' });
+  transfer(firmware, { kind: 'firmware', items: 'firmware' });
 }
 
 /** Export and import, the same for both kinds. */
-function transfer(
-  command: Command,
-  { remote, ask }: Pick<Remote, 'remote' | 'ask'>,
-  { kind, items }: { kind: 'images' | 'firmware'; items: string },
-): void {
+function transfer(command: Command, { kind, items }: { kind: 'images' | 'firmware'; items: string }): void {
   remote(command.command('export').argument(`[${items}...]`, 'all of them when none is named'))
     .description('Writes a manifest that EVC signed, for another EVC to import.')
     .requiredOption('-o, --out <file>', 'where to write it')

@@ -35,8 +35,8 @@ export class ApiClient {
     const token = process.env.EVC_TOKEN ?? (data.complete ? data.token() : null);
     if (options.url === undefined || options.root === undefined) data.check();
     if (token === null) {
-      throw new Failure('no administrator’s token is here', {
-        hint: 'give it in EVC_TOKEN; evc init printed it once',
+      throw new Failure('no token is here', {
+        hint: 'give one in EVC_TOKEN: the one that evc init printed, or one of evc token add',
         exitCode: exitCodes.usage,
         code: 'auth.missing',
       });
@@ -51,8 +51,13 @@ export class ApiClient {
     return this.#request('GET', path);
   }
 
-  send<Value>(method: 'POST' | 'PATCH' | 'PUT' | 'DELETE', path: string, body?: object): Promise<Value> {
-    return this.#request(method, path, body === undefined ? undefined : JSON.stringify(body));
+  send<Value>(
+    method: 'POST' | 'PATCH' | 'PUT' | 'DELETE',
+    path: string,
+    body?: object,
+    headers: Record<string, string> = {},
+  ): Promise<Value> {
+    return this.#request(method, path, body === undefined ? undefined : JSON.stringify(body), headers);
   }
 
   /** Sends a file; resolves with the id under which it waits. */
@@ -94,9 +99,9 @@ export class ApiClient {
     });
   }
 
-  /** Every step of every record from now on. Resolves when the stream is open. */
-  async events(onStep: (step: StepView) => void, onEnd: () => void): Promise<{ close(): void }> {
-    const response = await this.stream('/api/v1/events');
+  /** Every step of every record from now on. Resolves when the stream is open. @param query with its question mark */
+  async events(onStep: (step: StepView) => void, onEnd: () => void, query = ''): Promise<{ close(): void }> {
+    const response = await this.stream(`/api/v1/events${query}`);
     response.once('close', onEnd);
     response.once('error', () => undefined);
     return new Promise((resolve) => {
@@ -181,11 +186,14 @@ function refusal({ code, detail }: Problem): Failure {
 }
 
 const hints: Record<string, string> = {
-  'auth.wrong': 'give the token that evc init printed in EVC_TOKEN',
+  'auth.wrong': 'give another in EVC_TOKEN: the one that evc init printed, or one of evc token add',
   'attempt.unknown': 'evc attempt list DEVICE shows those that are kept',
   'device.unknown': 'evc status lists the devices',
   'device.ambiguous': 'give more letters of its id, or its serial number',
   'account.unknown': 'evc account list shows the accounts',
   'roots.unknown': 'evc ek-root list shows the certificates of vendors',
   'reason.missing': 'say why with --reason "…"',
+  'filter.invalid': 'evc status --help shows what there is',
+  'precondition.failed': 'look again, and decide again',
+  'key.unknown': 'evc key list shows the keys',
 };

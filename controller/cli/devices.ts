@@ -1,33 +1,23 @@
 // What an operator asks and decides about devices, over the API.
 import * as v from 'valibot';
+import type { FleetRow } from '../../formats/filter/row.ts';
 import type { RefusedEnrolment } from '../../machines/device-record.ts';
 import { explain } from '../../machines/reasons.ts';
-import type { DeviceView } from '../operator.ts';
-import type { JournalEntry, RecordSummary } from '../store/store.ts';
+import type { StepView } from '../api/stream.ts';
+import type { DevicePage, DeviceView } from '../operator.ts';
+import { uudLine } from '../record/facts.ts';
+import type { DeviceRow, JournalEntry } from '../store/store.ts';
 import type { ApiClient } from './client.ts';
-import {
-  ageOf,
-  findingLines,
-  painter,
-  plain,
-  reasonLine,
-  type Style,
-  short,
-  table,
-  uudLine,
-  wrap,
-} from './print.ts';
+import { ageOf, findingLines, painter, plain, type Style, short, table, wrap } from './print.ts';
 
-type Summary = RecordSummary & { device: string };
-
-export async function listDevices(api: ApiClient): Promise<Summary[]> {
-  const page = 1000;
-  const all: Summary[] = [];
-  for (;;) {
-    const after = all.at(-1)?.device ?? '';
-    const { devices } = await api.get<{ devices: Summary[] }>(`/api/v1/devices?limit=${page}&after=${after}`);
-    all.push(...devices);
-    if (devices.length < page) return all;
+export async function listDevices(api: ApiClient, filter = ''): Promise<DeviceRow[]> {
+  const all: DeviceRow[] = [];
+  for (let after = ''; ; ) {
+    const query = new URLSearchParams({ limit: '1000', after, filter });
+    const page = await api.get<DevicePage>(`/api/v1/devices?${query}`);
+    all.push(...page.devices);
+    if (page.next === null) return all;
+    after = page.next;
   }
 }
 
@@ -60,15 +50,37 @@ export function trustWord(trust: string): string {
 }
 
 /** The fleet, one line a device. */
-export function statusTable(views: readonly DeviceView[], now: number): string {
-  const rows = views.map((view) => [
-    view.serial || short(view.device),
-    trustWord(view.trust),
-    view.baseline?.versions.image ?? '',
-    view.online ? 'online' : view.seen === 0 ? 'never seen' : `${ageOf(now - view.seen)} ago`,
-    reasonLine(view),
+export function statusTable(rows: readonly FleetRow[], now: number): string {
+  const lines = rows.map(({ serial, device, trust, seen, facts }) => [
+    serial || short(device),
+    trustWord(trust),
+    facts.image,
+    facts.online ? 'online' : seen === 0 ? 'never seen' : `${ageOf(now - seen)} ago`,
+    facts.why,
   ]);
-  return colourTrust(table(['DEVICE', 'TRUST', 'BASELINE', 'LINK', 'WHY'], rows));
+  return colourTrust(table(['DEVICE', 'TRUST', 'BASELINE', 'LINK', 'WHY'], lines));
+}
+
+/** The fleet, and how many of it are what. */
+export function statusText(rows: readonly FleetRow[], filter: string, now: number): string {
+  if (rows.length === 0)
+    return filter === '' ? 'no device is registered yet' : `no device is meant by ${filter}`;
+  const counts = new Map<string, number>();
+  for (const { trust } of rows) counts.set(trust, (counts.get(trust) ?? 0) + 1);
+  const parts = [...counts].map(([trust, count]) => `${count} ${trustWord(trust).slice(2)}`);
+  const what = rows.length === 1 ? '1 device' : `${rows.length} devices`;
+  return `${statusTable(rows, now)}\n${what}: ${parts.join(', ')}`;
+}
+
+/** A step of a record, as a line. */
+export function stepLine({ at, serial, device, event, before, after, ignored }: StepView): string {
+  const time = new Date(at).toISOString().slice(11, 19);
+  const [was, is] = [before as Record<string, string>, after as Record<string, string>];
+  const moved = Object.keys(is)
+    .filter((region) => was[region] !== is[region])
+    .map((region) => `${region} ${was[region]} → ${is[region]}`);
+  const what = ignored ? 'ignored' : moved.join(', ');
+  return colourTrust(plain(`${time}  ${serial || short(device)}  ${event.type}  ${what}`.trimEnd()));
 }
 
 export function colourTrust(text: string): string {
@@ -87,6 +99,7 @@ export function deviceText(view: DeviceView, now: number): string {
     ['serial', view.serial],
     ['UUID', view.uuid],
     ['account', view.account],
+    ['labels', view.labels.join(', ')],
     ['trust', trustWord(view.trust)],
     ['link', view.online ? 'online' : 'offline'],
     ['seen', view.seen === 0 ? 'never' : at(view.seen)],
@@ -116,6 +129,7 @@ export function deviceText(view: DeviceView, now: number): string {
         ? `${upgraded.from} → ${upgraded.to}: ${upgraded.how}${upgraded.why ? `, ${upgraded.why.text}` : ''}`
         : '',
     ],
+    ['lock', view.lock.locationLock ? `on, ${view.lock.radius} m, moved: ${view.lock.moved}` : 'off'],
     ['place', place.locked ? `locked to ${place.locked.latitude}, ${place.locked.longitude}` : 'not locked'],
     ['escrow', escrow[0] ? `key ${escrow[0].keyId}, version ${escrow[0].version}` : 'none'],
   ];
@@ -188,7 +202,7 @@ export function whyText(view: DeviceView, words: string, now: number): string {
   const hints = [
     ...(trust === 'uud' && verdict.genuine
       ? [
-          `hint: if this software is wanted:  evc accept ${words} --reason "…"`,
+          `hint: if this software is wanted:  evc accept ${words}`,
           `hint: to push a good image:        evc upgrade ${words} VERSION`,
         ]
       : []),

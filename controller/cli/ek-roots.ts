@@ -1,7 +1,10 @@
 // Certificates of TPM vendors, for the person at the terminal.
-import type { EkRootView } from '../operator.ts';
+import { readFileSync } from 'node:fs';
+import type { Command } from 'commander';
+import type { EkRootView } from '../enrol/endorsers.ts';
 import type { ApiClient } from './client.ts';
 import { plain, short, table } from './print.ts';
+import { ask, type Common, remote } from './remote.ts';
 
 export interface EkRootList {
   roots: EkRootView[];
@@ -14,7 +17,43 @@ export interface EkRootsChanged {
   devices: number;
 }
 
-export function listEkRoots(api: ApiClient): Promise<EkRootList> {
+export function ekRootCommands(ekRoot: Command): void {
+  remote(ekRoot.command('add').argument('<file...>'))
+    .description('Adds certificates of vendors, PEM or DER, roots and intermediates.')
+    .action((files: string[], options: Common) =>
+      ask(
+        options,
+        async (api) => {
+          const answers: EkRootsChanged[] = [];
+          for (const file of files) {
+            const certificates = readFileSync(file).toString('base64');
+            answers.push(await api.send<EkRootsChanged>('POST', '/api/v1/ek-roots', { certificates }));
+          }
+          return {
+            roots: answers.flatMap(({ roots }) => roots),
+            devices: answers.reduce((sum, { devices }) => sum + devices, 0),
+          };
+        },
+        (answer) => ekRootsChanged(answer, 'believed'),
+      ),
+    );
+
+  remote(ekRoot.command('list'))
+    .description('Lists the certificates of vendors, and files that are of no use.')
+    .action((options: Common) => ask(options, listEkRoots, (answer) => ekRootsText(answer, Date.now())));
+
+  remote(ekRoot.command('remove').argument('<id>'))
+    .description('Takes a certificate of a vendor out; what it vouched for is vouched for no more.')
+    .action((id: string, options: Common) =>
+      ask(
+        options,
+        (api) => api.send<EkRootsChanged>('DELETE', `/api/v1/ek-roots/${encodeURIComponent(id)}`),
+        (answer) => ekRootsChanged(answer, 'believed no more'),
+      ),
+    );
+}
+
+function listEkRoots(api: ApiClient): Promise<EkRootList> {
   return api.get('/api/v1/ek-roots');
 }
 

@@ -47,6 +47,7 @@ const storeHints: Record<StoreError['code'], string> = {
   full: 'free some space, and start again',
   taken: 'an EVC runs on this data folder already; evc status shows it',
   closed: 'this EVC is on its way down; start it again',
+  ahead: 'upgrade this EVC, or leave the device to the newer one',
   newer: 'use it as it is with evc serve --store; or give an empty database',
   unreachable: 'look at the address in --store or EVC_STORE, and whether PostgreSQL runs there',
 };

@@ -3,7 +3,7 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type DeviceHappening, type RecordHappening, Story, type StoryStep } from '../../machines/story.ts';
 import type { DeviceView } from '../operator.ts';
-import { DataFolder } from '../options.ts';
+import { DataFolder, portOf } from '../options.ts';
 import { Child, runCommand } from './children.ts';
 import { ApiClient } from './client.ts';
 import { showDevice } from './devices.ts';
@@ -14,6 +14,13 @@ import { install } from './install.ts';
 const settling = 50;
 /** How long anything may take that a story waits for, ms. */
 const patience = 25_000;
+
+/** What `evc serve` is told; its own, where nothing is. */
+export interface Engines {
+  store?: string;
+  broker?: string;
+  httpsPort?: string;
+}
 
 interface Happening {
   at: number;
@@ -38,9 +45,19 @@ export class Fleet {
   #api: ApiClient | null = null;
   #ports = { mqtt: 0, https: 0 };
   #stopped = false;
+  readonly #engines: Engines;
 
-  constructor(folder: string, onStep: (step: StoryStep) => void, onDeath: (failure: Failure) => void) {
+  /** @param engines what `evc serve` is to use instead of its own store and broker */
+  constructor(
+    folder: string,
+    onStep: (step: StoryStep) => void,
+    onDeath: (failure: Failure) => void,
+    engines: Engines = {},
+  ) {
     this.folder = folder;
+    this.#engines = engines;
+    if (engines.httpsPort !== undefined)
+      this.#ports.https = portOf(engines.httpsPort, this.#ports.https, '--https-port');
     this.evcFolder = join(folder, 'evc');
     this.#onStep = onStep;
     this.#onDeath = onDeath;
@@ -63,7 +80,10 @@ export class Fleet {
   /** Sets EVC up in the folder, and starts it; later calls start it again where it was. */
   async startEvc(): Promise<void> {
     await new DataFolder(this.evcFolder).init(['localhost'], Date.now());
-    const args = ['serve', '--json', '--data', this.evcFolder];
+    const { store, broker } = this.#engines;
+    const engines = { '--store': store, '--broker': broker };
+    const given = Object.entries(engines).flatMap(([name, value]) => (value ? [name, value] : []));
+    const args = ['serve', '--json', '--data', this.evcFolder, ...given];
     const ports = ['--mqtt-port', `${this.#ports.mqtt}`, '--https-port', `${this.#ports.https}`];
     await new Promise<void>((resolve, reject) => {
       this.#evc = this.#spawn(

@@ -72,3 +72,16 @@ function tooMuch(path: string): Failure {
     hint: 'no event log or quote is that large; is it the right file?',
   });
 }
+
+/** A number of the command line, from 1. Throws Failure. */
+export function countOf(option: string, text: string, most: number): number {
+  const count = /^\d{1,9}$/.test(text) ? Number(text) : 0;
+  if (count >= 1 && count <= most) return count;
+  throw new Failure(`${option} ${text}`, { hint: `a number from 1 to ${most}`, exitCode: exitCodes.usage });
+}
+
+/** `on` or `off`. Throws Failure. */
+export function switchOf(option: string, text: string): boolean {
+  if (text === 'on' || text === 'off') return text === 'on';
+  throw new Failure(`${option} ${text}`, { hint: 'known: on, off', exitCode: exitCodes.usage });
+}

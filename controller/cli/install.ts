@@ -11,6 +11,8 @@ export interface InstallOptions {
   limit: number;
   days: number;
   serial?: string;
+  /** A person lets each device in. */
+  approval?: boolean;
 }
 
 /** Writes the folder. Resolves with the id of the key. */

@@ -1,8 +1,6 @@
 // Text for people: tables that fit 80 columns, ages, and colour that is never the only sign.
 
 import type { Finding } from '../../machines/flow.ts';
-import { explain } from '../../machines/reasons.ts';
-import type { DeviceView } from '../operator.ts';
 
 const codes = { bold: 1, dim: 2, red: 31, green: 32, yellow: 33, cyan: 36 } as const;
 export type Style = keyof typeof codes;
@@ -53,36 +51,6 @@ export function ageOf(ms: number): string {
 /** A digest as people compare it: its ends. */
 export function short(hex: string): string {
   return hex.length > 16 ? `${hex.slice(0, 8)}…${hex.slice(-4)}` : hex;
-}
-
-/** The reason of a device in a few words, for the last column of a list. */
-export function reasonLine(
-  view: Pick<DeviceView, 'trust' | 'verdict' | 'upgraded' | 'baseline' | 'place' | 'refusedEnrolment'>,
-): string {
-  const { trust, verdict, upgraded, refusedEnrolment: refused } = view;
-  if (trust === 'uud' || (verdict && !verdict.accepted)) return uudLine(verdict?.findings ?? []);
-  if (trust === 'umd') return 'moved: it is not where it was locked to';
-  // What was seen before the last verdict is in evc why; the TPM that is enrolled has spoken since.
-  if (refused && refused.at > (verdict?.at ?? 0)) return `${explain(refused.code).title}: ${refused.code}`;
-  if (upgraded?.how === 'committed') return `upgraded ${upgraded.from} → ${upgraded.to}`;
-  if (upgraded?.how === 'rolledBack') return `fell back to ${upgraded.from}: ${upgraded.why?.code ?? ''}`;
-  return verdict ? `as its baseline (${verdict.grounds ?? 'none'})` : '';
-}
-
-/** Which PCRs, and the first event that explains it. */
-export function uudLine(findings: readonly Finding[]): string {
-  const pcrs = pcrsOf(findings);
-  const event = findings.find(({ code }) => code.startsWith('log.'));
-  const first = event ?? findings[0];
-  return `${pcrs.length > 0 ? `PCR ${pcrs.join(', ')}: ` : ''}${first?.text ?? 'refused'}`;
-}
-
-/** PCRs that are not what the baseline allows, ascending. */
-export function pcrsOf(findings: readonly Finding[]): number[] {
-  const pcrs = findings.flatMap(({ code, pcr }) =>
-    code === 'policy.pcr.unexpected' && pcr !== undefined ? [pcr] : [],
-  );
-  return [...new Set(pcrs)].sort((a, b) => a - b);
 }
 
 /** Each finding with PCR, event, seen and allowed, over as many lines as it takes. */

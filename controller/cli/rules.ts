@@ -3,11 +3,11 @@ import { readFileSync } from 'node:fs';
 import { type Command, Option } from 'commander';
 import type { Signer } from '../images/signers.ts';
 import type { AllowRule } from '../verify/allow.ts';
-import type { Common, Remote } from './catalogue.ts';
 import { exitCodes, Failure } from './failure.ts';
 import { short, table } from './print.ts';
+import { ask, type Common, remote } from './remote.ts';
 
-export function signerCommands(signer: Command, { remote, ask }: Remote): void {
+export function signerCommands(signer: Command): void {
   remote(signer.command('add').argument('<name>'))
     .description('Lets a key sign what is imported.')
     .requiredOption('--key <file>', 'its public key or certificate, PEM')
@@ -81,7 +81,7 @@ interface RuleOptions extends Common {
   reason: string;
 }
 
-export function allowCommands(allow: Command, { remote, ask }: Remote): void {
+export function allowCommands(allow: Command): void {
   remote(allow.command('add'))
     .description('Allows one thing to differ from the baseline.')
     .requiredOption('--pcr <number>', 'the PCR that it is measured into')

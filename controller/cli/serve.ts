@@ -4,6 +4,7 @@ import { availableParallelism } from 'node:os';
 import { Broker } from '../../broker/broker.ts';
 import { LoginCheck } from '../../broker/login.ts';
 import { RemoteBroker } from '../../broker/remote.ts';
+import type { Shed } from '../admission.ts';
 import { type BrokerLogin, controllerUser } from '../api/broker-login.ts';
 import { type ApiServer, startApi } from '../api/server.ts';
 import { StepStream, stepView } from '../api/stream.ts';
@@ -99,6 +100,7 @@ export async function serve(options: ServeOptions): Promise<void> {
       onRefused: (what, code, text) => {
         if (options.json) print({ kind: 'refused', at: Date.now(), what, code, text });
       },
+      onShed: (shed) => print(options.json ? { kind: 'shed', at: Date.now(), ...shed } : shedText(shed)),
     });
     closing.push(() => evc.close());
     open(evc);
@@ -162,6 +164,15 @@ export async function serve(options: ServeOptions): Promise<void> {
       },
     };
   }
+}
+
+function shedText({ putOff, dropped, byAccount }: Shed): string {
+  const of = Object.entries(byAccount)
+    .sort(([, a], [, b]) => b - a)
+    .slice(0, 3)
+    .map(([account, many]) => `${many} of ${account || 'nobody yet'}`)
+    .join(', ');
+  return `more comes than EVC can do: ${putOff} requests put off, ${dropped} dropped (${of}); devices come back by themselves`;
 }
 
 type OnMessage = (topic: string, payload: Uint8Array) => void;

@@ -1,10 +1,10 @@
 // The stories that `evc up` plays: what the operator and the world do to a device, and how each has to end.
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { pcrsOf } from '../record/facts.ts';
 import { decide } from './devices.ts';
 import { Failure } from './failure.ts';
 import type { Fleet, FleetDevice } from './fleet.ts';
-import { pcrsOf } from './print.ts';
 
 type ImagePlan = readonly [name: string, options: readonly string[]];
 

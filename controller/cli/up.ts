@@ -15,6 +15,9 @@ export interface UpOptions {
   exit?: boolean;
   json?: boolean;
   data?: string;
+  store?: string;
+  broker?: string;
+  httpsPort?: string;
 }
 
 /** Findings that a summary shows of each device that is not trusted. */
@@ -41,6 +44,7 @@ export async function up(options: UpOptions): Promise<number> {
       narrator.step(story, step);
     },
     (failure) => broken.abort(failure),
+    options,
   );
   const stopped = Promise.race([
     interrupted.promise,
@@ -222,9 +226,10 @@ function planOf(name: string): StoryPlan {
 function folderOf(data: string | undefined): { folder: string; temporary: boolean } {
   if (data === undefined) return { folder: mkdtempSync(join(tmpdir(), 'evc-up-')), temporary: true };
   const folder = resolve(data);
-  if (existsSync(folder) && readdirSync(folder).length > 0) {
+  // EVC may be set up in it, as a broker of somebody else's needs it.
+  if (existsSync(folder) && readdirSync(folder).some((name) => name !== 'evc')) {
     throw new Failure(`${folder} is not empty`, {
-      hint: 'give a new folder, or none for a temporary one',
+      hint: 'give a new folder, one in which evc init made DIR/evc and nothing else is, or none for a temporary one',
       exitCode: exitCodes.usage,
     });
   }

@@ -14,6 +14,22 @@ export interface OnboardingKey {
   devices: string[];
   /** ms since the epoch. */
   expires: number;
+  /** A person lets each device in; absent: only where the account says so. */
+  approval?: boolean;
+  /** Devices that wait for that, by id. */
+  waiting?: string[];
+}
+
+/** A device that asks to be let in. */
+export interface WaitingDevice {
+  device: string;
+  serial: string;
+  account: string;
+  /** Id of its onboarding key. */
+  key: string;
+  /** ms since the epoch: when it asked first. */
+  since: number;
+  state: 'waiting' | 'approved' | 'refused';
 }
 
 /** A device as it was registered. */
@@ -40,20 +56,21 @@ export class EnrolmentRefused extends Error {
 export async function addOnboardingKey(
   store: Store,
   clock: Clock,
-  wanted: { name: string; account: string; limit: number; expires: number },
+  wanted: { name: string; account: string; limit: number; expires: number; approval?: boolean },
 ): Promise<{ id: string; key: string; certificate: string }> {
   if (!(await store.get('account', wanted.account))) {
     throw new EnrolmentRefused('account.unknown', 404, `there is no account ${wanted.account}`);
   }
   const made = await createOnboardingKey(wanted.name, clock.now());
   const id = certificateId(new X509Certificate(made.certificate).raw);
-  const { name, account, limit, expires } = wanted;
+  const { name, account, limit, expires, approval } = wanted;
   await store.put('onboarding-key', id, {
     name,
     account,
     limit,
     expires,
     devices: [],
+    ...(approval ? { approval } : {}),
   } satisfies OnboardingKey);
   return { id, ...made };
 }
@@ -61,7 +78,8 @@ export async function addOnboardingKey(
 /**
  * Spends a use of the key for a device; the same device again costs nothing. The serial number is the device's from here
  * on, until it is retired.
- * Throws EnrolmentRefused enrol.unknown-key, enrol.key-expired, enrol.key-used-up, enrol.serial-taken.
+ * Throws EnrolmentRefused enrol.unknown-key, enrol.key-expired, enrol.key-used-up, enrol.serial-taken,
+ * enrol.awaits-approval, enrol.not-approved.
  */
 export async function admitDevice(
   store: Store,
@@ -71,13 +89,53 @@ export async function admitDevice(
   const { device, serial } = request;
   const id = certificateId(request.key);
   // Before the number is taken: who has no good key takes none.
-  spend(await store.get<OnboardingKey>('onboarding-key', id), device, now);
+  const shown = spend(await store.get<OnboardingKey>('onboarding-key', id), device, now);
+  const owner = await store.get<Account>('account', shown.account);
+  if (shown.approval || owner?.approval) await awaitApproval(store, now, shown.account, id, request);
   await takeSerial(store, serial, device);
   const key = await store.update<OnboardingKey>('onboarding-key', id, (found) => spend(found, device, now));
   const account = await store.get<Account>('account', key.account);
   if (!account)
     throw new EnrolmentRefused('account.unknown', 403, 'the account of this onboarding key is gone');
+  await store.remove('enrolment', device);
   return account;
+}
+
+/** Returns once a person let the device in; a key has no more devices waiting than it may register. */
+async function awaitApproval(
+  store: Store,
+  now: number,
+  account: string,
+  key: string,
+  { device, serial }: { device: string; serial: string },
+): Promise<void> {
+  // What has registered once was let in.
+  if (await store.get('device', device)) return;
+  await store.update<OnboardingKey>('onboarding-key', key, (found) => {
+    const { waiting = [], devices, limit } = found as OnboardingKey;
+    if (waiting.includes(device)) return found as OnboardingKey;
+    const open = waiting.filter((one) => !devices.includes(one));
+    if (open.length >= limit)
+      throw new EnrolmentRefused(
+        'enrol.key-used-up',
+        403,
+        `as many devices wait with this onboarding key as it is good for (${limit})`,
+      );
+    return { ...(found as OnboardingKey), waiting: [...open, device] };
+  });
+  const { state } = await store.update<WaitingDevice>(
+    'enrolment',
+    device,
+    (found) => found ?? { device, serial, account, key, since: now, state: 'waiting' },
+  );
+  if (state === 'refused')
+    throw new EnrolmentRefused('enrol.not-approved', 403, 'a person decided not to let this device in');
+  if (state === 'waiting')
+    throw new EnrolmentRefused(
+      'enrol.awaits-approval',
+      403,
+      'a person has to let this device in first; it is on the list, and may ask again',
+    );
 }
 
 function spend(key: OnboardingKey | null, device: string, now: number): OnboardingKey {

@@ -2,7 +2,7 @@
 // lets something in says why, and it is kept.
 import { randomUUID } from 'node:crypto';
 import type { Clock } from '../../machines/clock.ts';
-import { checkReason } from '../operator.ts';
+import { checkReason } from '../decision.ts';
 import type { Pki } from '../pki.ts';
 import type { Store } from '../store/store.ts';
 import { type AllowRule, ruleFault } from '../verify/allow.ts';
@@ -279,7 +279,8 @@ export class Curator {
 
   async #audit(by: string, what: string, id: string, reason: string): Promise<void> {
     const at = this.#clock.now();
-    await this.#store.put('audit', `${at}-${randomUUID()}`, { at, by, what, id, reason });
+    const nothing = { account: '', before: null, after: null };
+    await this.#store.audit({ at, by, what, subject: id, reason, ...nothing });
   }
 }
 

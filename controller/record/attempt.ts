@@ -1,7 +1,7 @@
 // The recording of an attempt, put together for whoever wants it: what the store keeps of the record, the evidence as it was
 // sent, and the logs that it was compared with.
 import { type Line, limits } from '../../formats/recording/format.ts';
-import { renumbered } from '../../formats/recording/recorder.ts';
+import { renumbered } from '../../formats/recording/line.ts';
 import type { AttemptRow, Store } from '../store/store.ts';
 import { logNames } from './basis.ts';
 import type { RecordRecorder } from './recorder.ts';

@@ -7,6 +7,7 @@ import type { Downlink } from '../downlink.ts';
 import { openEvidence } from '../evidence.ts';
 import { activeRules } from '../images/allow-rules.ts';
 import type { Catalogue } from '../images/catalogue.ts';
+import type { KnownLogs } from '../known-logs.ts';
 import type { Effect, Store } from '../store/store.ts';
 import type { LogBytes } from '../verify/known-boots.ts';
 import type { VerifierPool } from '../verify/pool.ts';
@@ -19,10 +20,11 @@ export interface EffectOptions {
   clock: Clock;
   catalogue: Catalogue;
   downlink: Downlink;
+  logs: KnownLogs;
   verifier: VerifierPool;
 }
 
-export function performer({ store, clock, catalogue, downlink, verifier }: EffectOptions) {
+export function performer({ store, clock, catalogue, downlink, logs, verifier }: EffectOptions) {
   return async (effect: Effect, runner: RecordRunner): Promise<void> => {
     const { device } = effect;
     switch (effect.type) {
@@ -38,7 +40,9 @@ export function performer({ store, clock, catalogue, downlink, verifier }: Effec
   };
 
   async function judge(device: string, attempt: Attempt, runner: RecordRunner): Promise<void> {
-    const snapshot = await runner.read(device);
+    const latest = await runner.latest(device);
+    // What changed since the quote came raised the basis, and the record asks again.
+    const snapshot = latest?.context.attempt?.id === attempt.id ? latest : await runner.read(device);
     const bytes = await store.evidence(attempt.id);
     if (!snapshot || !bytes) return;
     const { context } = snapshot;
@@ -61,13 +65,13 @@ export function performer({ store, clock, catalogue, downlink, verifier }: Effec
     attempt: Attempt,
     context: DeviceRecordContext,
   ): Promise<Judged> {
-    const evidence = await openEvidence(bytes, (sha256) => store.blob(sha256));
+    const evidence = await openEvidence(bytes, (sha256) => logs.find(sha256));
     const firmware = evidence.versions.firmware;
-    const basis = await basisOf(attempt, context, firmware, store, catalogue);
+    const basis = await basisOf(attempt, context, firmware, store, catalogue, logs);
     const at = clock.now();
     const verdict = await verifier.verify(evidence, basis, at);
     // Kept before the verdict counts: a baseline without the log that explains it would explain nothing.
-    if (verdict.genuine) for (const part of evidence.boot.logs) await store.putBlob(part.sha256, part.bytes);
+    if (verdict.genuine) for (const part of evidence.boot.logs) await logs.keep(part.sha256, part.bytes);
     return { attempt: attempt.id, at, basis, verdict, bytes, logs: evidence.boot.logs };
   }
 }
@@ -79,10 +83,11 @@ export async function basisOf(
   firmware: string,
   store: Store,
   catalogue: Catalogue,
+  logs: Pick<KnownLogs, 'find'>,
 ): Promise<Basis> {
   const { baseline, acceptance, upgrade, account, place, clock: last, identity } = context;
   const blobs = await Promise.all(
-    (baseline?.logs ?? []).map(async (sha256) => ({ sha256, bytes: await store.blob(sha256) })),
+    (baseline?.logs ?? []).map(async (sha256) => ({ sha256, bytes: await logs.find(sha256) })),
   );
   const locks = account !== null && account.kind !== 'manufacturing' && account.locationLock;
   return {
@@ -96,7 +101,7 @@ export async function basisOf(
       },
       acceptance: acceptance && {
         pcrs: acceptance.pcrs,
-        logs: await logsOf(acceptance.attempt, store),
+        logs: await logsOf(acceptance.attempt, store, logs),
       },
       upgrade: upgrade && {
         to: upgrade.to,
@@ -119,7 +124,7 @@ export async function basisOf(
 }
 
 /** The logs of an attempt, none where its evidence is not kept any more. */
-async function logsOf(attempt: string, store: Store): Promise<LogBytes[]> {
+async function logsOf(attempt: string, store: Store, logs: Pick<KnownLogs, 'find'>): Promise<LogBytes[]> {
   const bytes = await store.evidence(attempt);
-  return bytes ? (await openEvidence(bytes, (sha256) => store.blob(sha256))).boot.logs : [];
+  return bytes ? (await openEvidence(bytes, (sha256) => logs.find(sha256))).boot.logs : [];
 }

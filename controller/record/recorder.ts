@@ -1,7 +1,6 @@
 // What happens to the record of a device, as lines of a recording: for the attempts that the store keeps, and for whoever
 // listens at the moment. Nobody who listens is waited for.
 import { createHash, createHmac, randomBytes } from 'node:crypto';
-import { definitionOf } from '../../formats/recording/definition.ts';
 import {
   type Body,
   type Header,
@@ -9,8 +8,9 @@ import {
   recordingVersion,
   secretsOf,
 } from '../../formats/recording/format.ts';
-import { hashOf, labelOf, lineText, renumbered } from '../../formats/recording/recorder.ts';
-import { standing, stepBodies } from '../../formats/recording/step.ts';
+import { LateLine, labelOf, renumbered, type Said } from '../../formats/recording/line.ts';
+import { chartJson, hashOf, type Sink } from '../../formats/recording/recorder.ts';
+import { standing, type Taken } from '../../formats/recording/step.ts';
 import { wireMessage } from '../../formats/recording/wire.ts';
 import { parseTopic } from '../../formats/wire/topics.ts';
 import type { Clock } from '../../machines/clock.ts';
@@ -26,11 +26,10 @@ import type { Basis } from '../verify/verify.ts';
 import { basisJson, logsOf } from './basis.ts';
 
 /** Somebody who reads along. */
-export interface Listener {
-  line(text: string): void;
+export type Listener = Pick<Sink, 'line' | 'late'> & {
   /** Without room, lines are dropped, and it is said how many. */
   room(): boolean;
-}
+};
 
 /** What a verdict was given on. */
 export interface Judged {
@@ -48,6 +47,8 @@ export const recordComponent = 'device-record';
 const secrets: ReadonlySet<string> = new Set(secretsOf(deviceRecord));
 /** Events with which something begins that is worth a recording of its own. */
 const beginnings: ReadonlySet<string> = new Set(['device.registered', 'nonce.requested']);
+/** Characters of a message's line without what the message says. */
+const messageFrame = 250;
 const chartHash = hashOf(deviceRecord, (text) => createHash('sha256').update(text).digest('hex'));
 
 interface Reading {
@@ -86,9 +87,10 @@ export class RecordRecorder {
     device: string,
     before: DeviceRecordSnapshot,
     event: DeviceRecordEvent,
+    taken: Taken<DeviceRecordSnapshot>,
     judged: Judged | undefined,
   ): AttemptLines {
-    const bodies = stepBodies(deviceRecord, before, event, device);
+    const bodies = taken.bodies(device);
     const lines = judged ? [evidenceBody(judged), ...bodies] : bodies;
     return {
       begins: beginnings.has(event.type),
@@ -119,8 +121,8 @@ export class RecordRecorder {
     const device = deviceOf(topic);
     const readings = device === null ? undefined : this.#readings.get(device);
     if (!readings) return;
-    const body = wireMessage(topic, bytes, base64);
-    const line = this.#text(body, 'mqtt');
+    const weight = messageFrame + 3 * bytes.length;
+    const line = this.#line(() => wireMessage(topic, bytes, base64), 'mqtt', weight);
     for (const reading of readings) {
       if (this.#caughtUp(reading)) this.#tell(reading, line);
       else reading.missed++;
@@ -152,9 +154,7 @@ export class RecordRecorder {
       device,
       ...(about === undefined ? {} : { about }),
     };
-    const { id } = deviceRecord;
-    const definition = definitionOf(deviceRecord);
-    return [JSON.stringify(header), this.#text({ kind: 'chart', chart: id, hash: chartHash, definition })];
+    return [JSON.stringify(header), this.#text(chartJson(deviceRecord, chartHash))];
   }
 
   #caughtUp(reading: Reading): boolean {
@@ -180,22 +180,30 @@ export class RecordRecorder {
     this.#tell(reading, this.#text({ ...evidenceBody(judged), bytes: base64(judged.bytes) } as Body));
   }
 
-  #tell(reading: Reading, line: string): void {
-    reading.listener.line(renumbered(line, reading.n++));
+  #tell(reading: Reading, line: string | LateLine): void {
+    const { listener } = reading;
+    const n = reading.n++;
+    if (typeof line === 'string') listener.line(renumbered(line, n));
+    else if (listener.late) listener.late(line.numbered(n));
+    else listener.line(line.numbered(n).text);
   }
 
   #standing(device: string, { value, context }: DeviceRecordSnapshot): string {
     return this.#text(standing(deviceRecord, chartHash, { value, context }, device));
   }
 
-  #text(body: Body, component = recordComponent): string {
-    const place = { n: 0, at: this.#clock.now(), mono: Math.round(this.#mono() * 1000) / 1000, component };
-    return lineText(place, body, secrets, (secret) => this.#label(secret));
+  #text(body: Said, component = recordComponent): string {
+    return this.#line(body, component).text;
   }
 
-  #label(secret: string): string {
-    return labelOf(createHmac('sha256', this.#key).update(secret).digest('hex'));
+  #line(body: Said, component: string, weight?: number): LateLine {
+    const place = { n: 0, at: this.#clock.now(), mono: Math.round(this.#mono() * 1000) / 1000, component };
+    const more = weight === undefined ? {} : { weight };
+    return LateLine.of(place, body, { secrets, label: this.#label, ...more });
   }
+
+  readonly #label = (secret: string): string =>
+    labelOf(createHmac('sha256', this.#key).update(secret).digest('hex'));
 }
 
 /** To judge it again. */
@@ -204,7 +212,7 @@ function logsNeeded({ basis, logs }: Judged): LogBytes[] {
 }
 
 function base64(bytes: Uint8Array): string {
-  return Buffer.from(bytes).toString('base64');
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('base64');
 }
 
 function evidenceBody({ attempt, at, basis, verdict }: Judged): Body {

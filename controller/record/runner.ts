@@ -3,14 +3,13 @@
 // not done is done at the next start.
 import { randomUUID } from 'node:crypto';
 import { setTimeout } from 'node:timers/promises';
-import { initialTransition, transition } from 'xstate';
+import { LRUCache } from 'lru-cache';
+import { initialTransition } from 'xstate';
+import { takeStep } from '../../formats/recording/step.ts';
 import type { Clock } from '../../machines/clock.ts';
+import type { DeviceRecordEvent, DeviceRecordSnapshot } from '../../machines/device-record.ts';
 import {
-  type DeviceRecordEvent,
-  type DeviceRecordSnapshot,
-  deviceRecord,
-} from '../../machines/device-record.ts';
-import {
+  type AuditEntry,
   type Effect,
   type EscrowRow,
   type RecordSummary,
@@ -19,7 +18,9 @@ import {
   type Store,
   type TimerRow,
 } from '../store/store.ts';
+import { factsOf, trustOf } from './facts.ts';
 import type { Judged, RecordRecorder } from './recorder.ts';
+import { type RecordChart, recordChart, restoreRecord, storedRecord } from './snapshot.ts';
 
 /** An event as its sender knows it; the runner stamps it. */
 type Unstamped<Event> = Event extends unknown ? Omit<Event, 'at' | 'dice'> : never;
@@ -34,6 +35,23 @@ export interface StepExtras {
   judged?: Judged;
   /** The due timer that the event is made of: the step is made by whoever takes it, and by nobody else. */
   timer?: TimerRow;
+  /** A person made it: kept with the step, and with how the record stood before and after. */
+  decided?: Decided;
+}
+
+export interface Decided extends Pick<AuditEntry, 'by' | 'what' | 'reason'> {
+  /** The step is made from this version of the record, or not at all. */
+  ifRevision?: number;
+}
+
+/** The record is not what somebody looked at when they decided. */
+export class RevisionChanged extends Error {
+  readonly revision: number;
+  constructor(revision: number) {
+    super('the record of the device has moved on since you looked; look again, and decide again');
+    this.name = 'RevisionChanged';
+    this.revision = revision;
+  }
 }
 
 export interface RunnerOptions {
@@ -44,6 +62,8 @@ export interface RunnerOptions {
   watch?(event: RunnerEvent): void;
   /** Keeps each attempt, and tells it to those who read along. */
   recorder?: RecordRecorder;
+  /** Default: today's. */
+  chart?: RecordChart;
 }
 
 /** One step of a record, for the story, the inspector and recordings. */
@@ -62,29 +82,43 @@ export interface RunnerEvent {
 const timerEffects = new Set(['setTimer', 'clearTimer']);
 const outboxEffects = new Set(['reply', 'verify', 'push']);
 const conflictTries = 10;
+const latestKept = 512;
 /** Effects that are taken over at once. */
 const mostRecovered = 1000;
 
 export class RecordRunner {
   readonly #options: RunnerOptions;
+  readonly #chart: RecordChart;
   /** The last step of each device: one at a time in this process, the store's versions among processes. */
   readonly #turns = new Map<string, Promise<unknown>>();
+  /**
+   * How records stood after their last step here: of those that are busy, the next step needs no reading. Another controller
+   * may have stepped one meanwhile; then the commit conflicts, and the record is read.
+   */
+  readonly #latest = new LRUCache<string, { version: number; snapshot: DeviceRecordSnapshot }>({
+    max: latestKept,
+  });
   /** What is under way, by the id of its effect. */
   readonly #performing = new Map<string, Promise<void>>();
 
   constructor(options: RunnerOptions) {
     this.#options = options;
+    this.#chart = options.chart ?? recordChart;
   }
 
   /** The record as it stands; null for a device that nobody has seen. */
   async read(device: string): Promise<DeviceRecordSnapshot | null> {
-    const row = await this.#options.store.load(device);
-    return row ? restore(row.snapshot) : null;
+    return (await this.#load(device))?.snapshot ?? null;
+  }
+
+  /** The record as this controller last saw it: another one may have stepped it since. */
+  async latest(device: string): Promise<DeviceRecordSnapshot | null> {
+    return this.#latest.get(device)?.snapshot ?? (await this.read(device));
   }
 
   /**
    * Steps a record, and sees its effects off. Resolves when the step is stored; effects go on.
-   * Rejects with TimerTaken where somebody else took the timer, StoreError, and StepConflict after ten.
+   * Rejects with TimerTaken where somebody else took the timer, RevisionChanged, StoreError, and StepConflict after ten.
    */
   send(device: string, event: RecordEvent, extras: StepExtras = {}): Promise<DeviceRecordSnapshot> {
     const turn = (this.#turns.get(device) ?? Promise.resolve())
@@ -115,21 +149,28 @@ export class RecordRunner {
 
   async #step(device: string, event: RecordEvent, extras: StepExtras): Promise<DeviceRecordSnapshot> {
     const { store, clock, watch, recorder } = this.#options;
+    const chart = this.#chart;
     for (let tries = 1; ; tries++) {
-      const row = await store.load(device);
-      const before = row ? restore(row.snapshot) : initialTransition(deviceRecord)[0];
+      const wanted = extras.decided?.ifRevision;
+      // Somebody may have looked through another controller, at what this one has not heard of.
+      if (wanted !== undefined && wanted !== this.#latest.get(device)?.version) this.#latest.delete(device);
+      const latest = this.#latest.get(device) ?? (await this.#load(device));
+      const before = latest?.snapshot ?? initialTransition(chart.machine)[0];
+      const from = latest?.version ?? 0;
+      if (wanted !== undefined && wanted !== from) throw new RevisionChanged(from);
       const stamped = { ...event, at: clock.now(), dice: clock.random() } as DeviceRecordEvent;
-      const [after, actions] = transition(deviceRecord, before, stamped);
-      const named = actions as unknown as { type: string; params?: object }[];
+      const taken = takeStep(chart.machine, before, stamped);
+      const { after } = taken;
+      const named = taken.actions as readonly { type: string; params?: object }[];
       const effects = named
         .filter(({ type }) => outboxEffects.has(type))
         .map(({ type, params }) => ({ id: randomUUID(), device, type, params: params ?? {} }));
-      const attempt = recorder?.step(device, before, stamped, extras.judged);
+      const attempt = recorder?.step(device, before, stamped, taken, extras.judged);
       const timers = named.filter(({ type }) => timerEffects.has(type));
       const step: Step = {
         device,
-        from: row?.version ?? 0,
-        snapshot: deviceRecord.getPersistedSnapshot(after) as object,
+        from,
+        snapshot: storedRecord(after, chart),
         journal: { at: stamped.at, event: event.type, body: journalBody(event) },
         effects,
         setTimers: timers
@@ -140,11 +181,14 @@ export class RecordRunner {
           .map(({ params }) => (params as { timer: string }).timer),
         summary: summaryOf(after),
         ...extrasOf(extras, after, stamped.at),
+        ...(extras.decided ? { audit: auditOf(device, extras.decided, before, after, stamped.at) } : {}),
         ...(attempt ? { attempt } : {}),
       };
       try {
         await store.commit(step);
+        this.#latest.set(device, { version: from + 1, snapshot: after });
       } catch (error) {
+        this.#latest.delete(device);
         if (!(error instanceof StepConflict) || tries >= conflictTries) throw error;
         // Another controller is at the same record: without chance in it one of the two could lose every time.
         await setTimeout(clock.random() * 2 ** tries);
@@ -167,6 +211,11 @@ export class RecordRunner {
     }
   }
 
+  async #load(device: string): Promise<{ version: number; snapshot: DeviceRecordSnapshot } | null> {
+    const row = await this.#options.store.load(device);
+    return row && { version: row.version, snapshot: restoreRecord(row.snapshot, this.#chart) };
+  }
+
   #perform(effect: Effect): void {
     const { perform, store } = this.#options;
     const work = perform(effect, this)
@@ -178,28 +227,40 @@ export class RecordRunner {
   }
 }
 
-/** The trust of a device in one word, for lists. */
-export function trustOf(snapshot: DeviceRecordSnapshot): string {
-  const { enrolment, integrity, location } = snapshot.value as Record<string, string>;
-  if (enrolment === 'retired') return 'retired';
-  const { verdict, token } = snapshot.context;
-  // While a new attestation is under way, the verdict before it stands.
-  const standing =
-    integrity === 'challenged' || integrity === 'verifying'
-      ? verdict?.accepted && token
-        ? 'trusted'
-        : verdict?.accepted === false
-          ? 'uud'
-          : 'unattested'
-      : (integrity ?? 'unattested');
-  if (location === 'umd' && (standing === 'trusted' || verdict?.genuine))
-    return standing === 'trusted' ? 'umd' : standing;
-  return standing;
-}
-
 function summaryOf(snapshot: DeviceRecordSnapshot): RecordSummary {
   const { serial, uuid, account, seen } = snapshot.context;
-  return { serial, uuid, account: account?.id ?? '', trust: trustOf(snapshot), seen };
+  const facts = factsOf(snapshot);
+  return { serial, uuid, account: account?.id ?? '', trust: trustOf(snapshot), seen, facts };
+}
+
+function auditOf(
+  device: string,
+  { by, what, reason }: Decided,
+  before: DeviceRecordSnapshot,
+  after: DeviceRecordSnapshot,
+  at: number,
+): AuditEntry {
+  const account = (after.context.account ?? before.context.account)?.id ?? '';
+  const views = { before: decisionView(before), after: decisionView(after) };
+  return { at, by, what, reason, subject: device, account, ...views };
+}
+
+/** What decisions change, without what only machines need. */
+function decisionView(snapshot: DeviceRecordSnapshot): object {
+  const { account, baseline, acceptance, verdict, upgrade, place, rotate, reenrol, config } =
+    snapshot.context;
+  return {
+    trust: trustOf(snapshot),
+    account: account?.id ?? null,
+    baseline: baseline && { ...baseline.versions, attempt: baseline.attempt },
+    accepted: acceptance?.attempt ?? null,
+    shown: verdict && { ...verdict.versions, attempt: verdict.attempt },
+    upgrade: upgrade && { from: upgrade.from, to: upgrade.to, until: upgrade.until },
+    place: place.locked,
+    rotate,
+    reenrol,
+    config: config.version,
+  };
 }
 
 function extrasOf(extras: StepExtras, after: DeviceRecordSnapshot, at: number): Partial<Step> {
@@ -224,8 +285,4 @@ function journalBody(event: RecordEvent): object {
   if (event.type !== 'verdict.given') return body;
   const { accepted, genuine, grounds, findings, versions } = event.verdict;
   return { attempt: event.attempt, accepted, genuine, grounds, findings, versions };
-}
-
-function restore(snapshot: object): DeviceRecordSnapshot {
-  return deviceRecord.restoreSnapshot(snapshot as never, {} as never) as DeviceRecordSnapshot;
 }

@@ -10,12 +10,16 @@ const longest = 10_000;
 const shortest = 20;
 const day = 86_400_000;
 
-/** Runs until the signal; resolves then. What fails is tried again, and holds nobody else up. */
+/**
+ * Runs until the signal; resolves then. What fails is tried again, and holds nobody else up.
+ * @param look what else is looked at now and then, at least each ten seconds
+ */
 export async function runTimers(
   store: Store,
   runner: RecordRunner,
   clock: Clock,
   signal: AbortSignal,
+  look: () => Promise<void> = async () => undefined,
 ): Promise<void> {
   let recovery = clock.now() + longest;
   let maintenance = clock.now();
@@ -27,6 +31,7 @@ export async function runTimers(
       await runner.recover().catch(() => undefined);
       recovery = now + longest;
     }
+    await look().catch(() => undefined);
     if (now >= maintenance) {
       // Where it fails nothing is lost but room.
       await store.maintain(now).catch(() => undefined);

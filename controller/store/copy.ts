@@ -18,7 +18,7 @@ const tables: readonly Table[] = [
     name: 'records',
     columns: {
       ...{ device: 'text', version: 'bigint', snapshot: 'text', serial: 'text', uuid: 'text' },
-      ...{ account: 'text', trust: 'text', seen: 'bigint' },
+      ...{ account: 'text', trust: 'text', seen: 'bigint', labels: 'text', facts: 'text' },
     },
     key: ['device'],
   },
@@ -51,6 +51,14 @@ const tables: readonly Table[] = [
   {
     name: 'attempt_lines',
     columns: { seq: 'bigint', device: 'text', attempt: 'bigint', lines: 'text' },
+    key: ['seq'],
+  },
+  {
+    name: 'audit',
+    columns: {
+      ...{ seq: 'bigint', at: 'bigint', who: 'text', what: 'text', subject: 'text', account: 'text' },
+      ...{ reason: 'text', was: 'text', became: 'text' },
+    },
     key: ['seq'],
   },
   { name: 'documents', columns: { kind: 'text', id: 'text', body: 'text' }, key: ['kind', 'id'] },
@@ -89,9 +97,10 @@ export async function copyStore(
       await client.query(
         "select setval('journal_seq', (select coalesce(max(seq), 0) + 1 from journal), false)",
       );
-      await client.query(
-        "select setval(pg_get_serial_sequence('attempt_lines', 'seq'), (select coalesce(max(seq), 0) + 1 from attempt_lines), false)",
-      );
+      for (const name of ['attempt_lines', 'audit'])
+        await client.query(
+          `select setval(pg_get_serial_sequence('${name}', 'seq'), (select coalesce(max(seq), 0) + 1 from ${name}), false)`,
+        );
       return { rows };
     });
   } finally {

@@ -1,10 +1,11 @@
 // Tables in PostgreSQL, and the way from each version to the next. Records are cut by the hash of their device, so that a
 // table of millions stays in pieces that vacuum and back-ups can handle; the journal by time, so that the old goes at once.
 import type pg from 'pg';
+import { noFacts } from '../../formats/filter/row.ts';
 import { StoreError } from './store.ts';
 import { inTransaction } from './transaction.ts';
 
-export const postgresVersion = 2;
+export const postgresVersion = 3;
 const recordParts = 16;
 
 const first = `
@@ -47,8 +48,26 @@ create table attempt_lines (
 create index attempt_lines_attempt on attempt_lines (device, attempt, seq);
 `;
 
+const third = `
+alter table records add column labels text not null default '[]';
+alter table records add column facts text not null default '${JSON.stringify(noFacts)}';
+create index records_uuid on records (uuid);
+create index journal_order on journal (seq);
+create index records_account on records (account, device);
+create table audit (
+  seq bigint generated always as identity primary key, at bigint not null, who text not null, what text not null,
+  subject text not null, account text not null, reason text not null, was text, became text);
+create index audit_subject on audit (subject, seq);
+create index audit_account on audit (account, seq);
+insert into audit (at, who, what, subject, account, reason)
+  select (body::json ->> 'at')::bigint, body::json ->> 'by', body::json ->> 'what',
+    coalesce(body::json ->> 'device', body::json ->> 'id', ''), '', body::json ->> 'reason'
+  from documents where kind = 'audit' order by id;
+delete from documents where kind = 'audit';
+`;
+
 /** From version n, at index n, to the next. */
-const steps: readonly string[] = [first, second];
+const steps: readonly string[] = [first, second, third];
 
 /** Of the 64-bit names of advisory locks. */
 const migrationLock = '7305221194027811';

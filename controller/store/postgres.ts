@@ -5,22 +5,35 @@ import { maintainJournal, migrate } from './postgres-schema.ts';
 import {
   type AttemptLines,
   type AttemptRow,
+  type AuditEntry,
+  type AuditQuery,
   attemptBytes,
   attemptRow,
   attemptsKept,
+  auditRow,
+  auditValues,
+  countRow,
+  type DeviceRow,
   type Document,
   type DocumentKind,
+  deviceColumns,
+  deviceRow,
   type Effect,
   type EscrowRow,
+  effectRow,
+  healthQuery,
+  healthRow,
   type JournalEntry,
+  journalRow,
   type RecordRow,
-  type RecordSummary,
   type Step,
   StepConflict,
   type Store,
   StoreError,
+  type StoreHealth,
   type TimerRow,
   TimerTaken,
+  timerRow,
 } from './store.ts';
 import { inTransaction } from './transaction.ts';
 
@@ -117,6 +130,8 @@ export class PostgresStore implements Store {
       Buffer.from(evidence?.bytes ?? []),
       evidenceKept,
       ...attemptValues(step.attempt),
+      JSON.stringify(summary.facts),
+      ...auditParameters(step.audit),
     ];
   }
 
@@ -132,14 +147,7 @@ export class PostgresStore implements Store {
        returning effects.seq, effects.id, effects.device, effects.type, effects.params`,
       [limit, this.#lease],
     );
-    return rows
-      .sort((one, other) => Number(one.seq) - Number(other.seq))
-      .map((row) => ({
-        id: String(row.id),
-        device: String(row.device),
-        type: String(row.type),
-        params: JSON.parse(String(row.params)) as object,
-      }));
+    return rows.sort((one, other) => Number(one.seq) - Number(other.seq)).map(effectRow);
   }
 
   async due(now: number, limit: number): Promise<TimerRow[]> {
@@ -147,7 +155,7 @@ export class PostgresStore implements Store {
       'select device, timer, at from timers where at <= $1 order by at limit $2',
       [now, limit],
     );
-    return rows.map((row) => ({ device: String(row.device), timer: String(row.timer), at: Number(row.at) }));
+    return rows.map(timerRow);
   }
 
   async nextTimer(): Promise<number | null> {
@@ -155,19 +163,45 @@ export class PostgresStore implements Store {
     return row?.at === null || row?.at === undefined ? null : Number(row.at);
   }
 
-  async list(after: string, limit: number): Promise<(RecordSummary & { device: string })[]> {
+  async list(after: string, limit: number, accounts: readonly string[] | null = null): Promise<DeviceRow[]> {
     const rows = await this.#rows(
-      'select device, serial, uuid, account, trust, seen from records where device > $1 order by device limit $2',
-      [after, limit],
+      `select ${deviceColumns} from records where device > $1 and ($3::text[] is null or account = any ($3)) order by device limit $2`,
+      [after, limit, accounts],
     );
-    return rows.map((row) => ({
-      device: String(row.device),
-      serial: String(row.serial),
-      uuid: String(row.uuid),
-      account: String(row.account),
-      trust: String(row.trust),
-      seen: Number(row.seen),
-    }));
+    return rows.map(deviceRow);
+  }
+
+  async find(words: string, limit: number, accounts: readonly string[] | null = null): Promise<DeviceRow[]> {
+    const whole = /^[0-9a-f]{64}$/.test(words);
+    // By the whole id one row of one part is read.
+    const which = whole
+      ? 'device = $1'
+      : '(left(device, length($1)) = lower($1) or uuid = $1 or serial = $1)';
+    const rows = await this.#rows(
+      `select ${deviceColumns} from records where ${which} and ($3::text[] is null or account = any ($3)) order by device limit $2`,
+      [words, limit, accounts],
+    );
+    return rows.map(deviceRow);
+  }
+
+  async counts(): Promise<{ account: string; trust: string; devices: number }[]> {
+    const rows = await this.#rows(
+      'select account, trust, count(*) as devices from records group by account, trust order by account, trust',
+      [],
+    );
+    return rows.map(countRow);
+  }
+
+  async health(): Promise<StoreHealth> {
+    return healthRow((await this.#rows(healthQuery, []))[0]);
+  }
+
+  async label(device: string, labels: readonly string[]): Promise<boolean> {
+    const rows = await this.#rows('update records set labels = $2 where device = $1 returning 1', [
+      device,
+      JSON.stringify(labels),
+    ]);
+    return rows.length > 0;
   }
 
   async bySerial(serial: string): Promise<string | null> {
@@ -183,12 +217,19 @@ export class PostgresStore implements Store {
       'select seq, at, event, body from journal where device = $1 order by seq desc limit $2',
       [device, limit],
     );
-    return rows.map((row) => ({
-      seq: Number(row.seq),
-      at: Number(row.at),
-      event: String(row.event),
-      body: JSON.parse(String(row.body)) as object,
-    }));
+    return rows.map(journalRow);
+  }
+
+  async journalAfter(seq: number, until: number, limit: number) {
+    const rows = await this.#rows(
+      'select seq, device, at, event, body from journal where seq > $1 and at <= $2 order by seq limit $3',
+      [seq, until, limit],
+    );
+    return rows.map((row) => ({ ...journalRow(row), device: String(row.device) }));
+  }
+
+  async journalEnd(): Promise<number> {
+    return Number((await this.#rows('select max(seq) as seq from journal', []))[0]?.seq ?? 0);
   }
 
   async escrowed(device: string, wanted: number): Promise<EscrowRow | null> {
@@ -239,8 +280,33 @@ export class PostgresStore implements Store {
     return row ? bytesOf(row.bytes) : null;
   }
 
+  async audit(entry: AuditEntry): Promise<void> {
+    await this.#rows(
+      'insert into audit (at, who, what, subject, account, reason, was, became) values ($1, $2, $3, $4, $5, $6, $7, $8)',
+      [...auditValues(entry)],
+    );
+  }
+
+  async audits(query: AuditQuery): Promise<(AuditEntry & { seq: number })[]> {
+    const { before = null, limit, subject = null, accounts = null } = query;
+    const rows = await this.#rows(
+      `select * from audit where ($1::bigint is null or seq < $1) and ($2::text is null or subject = $2)
+         and ($3::text[] is null or account = any ($3)) order by seq desc limit $4`,
+      [before, subject, accounts, limit],
+    );
+    return rows.map(auditRow);
+  }
+
   async put(kind: DocumentKind, id: string, body: object): Promise<void> {
     await this.#rows(putDocument, [kind, id, JSON.stringify(body)]);
+  }
+
+  async remove(kind: DocumentKind, id: string): Promise<boolean> {
+    const rows = await this.#rows('delete from documents where kind = $1 and id = $2 returning 1', [
+      kind,
+      id,
+    ]);
+    return rows.length > 0;
   }
 
   async update<Body extends object>(
@@ -318,13 +384,13 @@ const putDocument = `insert into documents (kind, id, body) values ($1, $2, $3)
  */
 const commitStatement = `
 with stepped as (
-  insert into records (device, version, snapshot, serial, uuid, account, trust, seen)
-    select $1::text, 1, $3::text, $4::text, $5::text, $6::text, $7::text, $8::bigint where $2::bigint = 0
+  insert into records (device, version, snapshot, serial, uuid, account, trust, seen, facts)
+    select $1::text, 1, $3::text, $4::text, $5::text, $6::text, $7::text, $8::bigint, $36::text where $2::bigint = 0
       and ($12::text is null or exists (select from timers where device = $1 and timer = $12 and at = $13::bigint))
     on conflict (device) do nothing
   returning 1),
  moved as (
-  update records set version = version + 1, snapshot = $3, serial = $4, uuid = $5, account = $6, trust = $7, seen = $8
+  update records set version = version + 1, snapshot = $3, serial = $4, uuid = $5, account = $6, trust = $7, seen = $8, facts = $36
     where $2 > 0 and device = $1 and version = $2
       and ($12 is null or exists (select from timers where device = $1 and timer = $12 and at = $13))
   returning 1),
@@ -350,6 +416,10 @@ with stepped as (
  forgotten as (
   delete from evidence using step where device = $1 and cardinality($25) > 0 and id in (
     select id from evidence where device = $1 order by at desc offset ($28::int - 1))),
+ audited as (
+  insert into audit (at, who, what, subject, account, reason, was, became)
+    select at, $38::text, $39::text, $40::text, $41::text, $42::text, $43::text, $44::text
+    from step, unnest($37::bigint[]) as entry (at)),
  attempt as (select max(attempt) as last from attempts where device = $1),
  begun as (
   insert into attempts (device, attempt, begun, ended, steps, size, dropped, evidence, outcome)
@@ -378,6 +448,13 @@ function attemptValues(attempt: AttemptLines | undefined): unknown[] {
   const { begins, lines, standing, evidence = null, outcome = null } = attempt;
   const text = (begins ? [standing(), ...lines] : lines).join('\n');
   return [begins ? 'begins' : 'continues', text, lines.length, evidence, outcome, attemptBytes, attemptsKept];
+}
+
+/** $37 to $44: none, or the one entry. */
+function auditParameters(entry: AuditEntry | undefined): unknown[] {
+  if (!entry) return [[], '', '', '', '', '', null, null];
+  const [at, ...rest] = auditValues(entry);
+  return [[at], ...rest];
 }
 
 function bytesOf(value: unknown): Uint8Array {

@@ -1,5 +1,6 @@
 // What EVC keeps, and the one transaction that everything hangs on: the new snapshot of a record, its journal, its effects
 // and its timers are stored together or not at all.
+import type { FleetFacts, FleetRow } from '../../formats/filter/row.ts';
 
 export interface RecordRow {
   device: string;
@@ -57,6 +58,56 @@ export interface Step {
   timer?: TimerRow;
   /** Its lines in the recording of the attempt that it belongs to. */
   attempt?: AttemptLines;
+  /** Somebody decided it. */
+  audit?: AuditEntry;
+}
+
+export interface StoreHealth {
+  /** Effects that are not done. */
+  effects: number;
+  /** Devices with a key in escrow. */
+  escrowed: number;
+  /** Of the device whose newest key is the oldest, ms since the epoch; null where there is none. */
+  oldestEscrow: number | null;
+}
+
+/** As any engine gives it, of `healthQuery`. */
+export function healthRow(row: Record<string, unknown> | undefined): StoreHealth {
+  const { effects = 0, escrowed = 0, oldest = null } = row ?? {};
+  return {
+    effects: Number(effects),
+    escrowed: Number(escrowed),
+    oldestEscrow: oldest === null ? null : Number(oldest),
+  };
+}
+
+export const healthQuery = `select (select count(*) from effects) as effects, count(*) as escrowed, min(at) as oldest
+  from (select max(at) as at from escrow group by device) as newest`;
+
+/** What a person did: who, when, what, why, and what was changed. */
+export interface AuditEntry {
+  at: number;
+  /** Name of the token. */
+  by: string;
+  what: string;
+  /** Device, account, or whatever else it was done to, by id. */
+  subject: string;
+  /** Account that it concerns; empty for what concerns all. */
+  account: string;
+  /** Empty where none was asked for. */
+  reason: string;
+  before: object | null;
+  after: object | null;
+}
+
+/** Which entries, newest first. */
+export interface AuditQuery {
+  /** Older than the one with this number. */
+  before?: number;
+  limit: number;
+  subject?: string;
+  /** Of these accounts alone. */
+  accounts?: readonly string[] | null;
 }
 
 /** What a step adds to the recording of an attempt. */
@@ -109,6 +160,70 @@ export interface RecordSummary {
   account: string;
   trust: string;
   seen: number;
+  facts: FleetFacts;
+}
+
+/** A device in a list; `revision` is the version of its record. */
+export interface DeviceRow extends FleetRow {
+  revision: number;
+}
+
+/** As any engine gives it. */
+export function deviceRow(row: Record<string, unknown>): DeviceRow {
+  return {
+    device: String(row.device),
+    revision: Number(row.version),
+    serial: String(row.serial),
+    uuid: String(row.uuid),
+    account: String(row.account),
+    trust: String(row.trust),
+    seen: Number(row.seen),
+    labels: JSON.parse(String(row.labels)) as string[],
+    facts: JSON.parse(String(row.facts)) as FleetFacts,
+  };
+}
+
+export const deviceColumns = 'device, version, serial, uuid, account, trust, seen, labels, facts';
+
+/** As any engine gives it. */
+export function auditRow(row: Record<string, unknown>): AuditEntry & { seq: number } {
+  const json = (value: unknown) => (value === null ? null : (JSON.parse(String(value)) as object));
+  return {
+    seq: Number(row.seq),
+    at: Number(row.at),
+    by: String(row.who),
+    what: String(row.what),
+    subject: String(row.subject),
+    account: String(row.account),
+    reason: String(row.reason),
+    before: json(row.was),
+    after: json(row.became),
+  };
+}
+
+/** In the order of the columns `at, who, what, subject, account, reason, was, became`. */
+export function auditValues({ at, by, what, subject, account, reason, before, after }: AuditEntry) {
+  const json = (value: object | null) => (value === null ? null : JSON.stringify(value));
+  return [at, by, what, subject, account, reason, json(before), json(after)] as const;
+}
+
+/** Rows as any engine gives them. */
+export function countRow(row: Record<string, unknown>): { account: string; trust: string; devices: number } {
+  return { account: String(row.account), trust: String(row.trust), devices: Number(row.devices) };
+}
+
+export function effectRow(row: Record<string, unknown>): Effect {
+  const params = JSON.parse(String(row.params)) as object;
+  return { id: String(row.id), device: String(row.device), type: String(row.type), params };
+}
+
+export function journalRow(row: Record<string, unknown>): JournalEntry & { seq: number } {
+  const body = JSON.parse(String(row.body)) as object;
+  return { seq: Number(row.seq), at: Number(row.at), event: String(row.event), body };
+}
+
+export function timerRow(row: Record<string, unknown>): TimerRow {
+  return { device: String(row.device), timer: String(row.timer), at: Number(row.at) };
 }
 
 /** Accounts, keys, images: things that people make, by kind and id. */
@@ -129,7 +244,12 @@ export type DocumentKind =
   | 'signer'
   | 'allow-rule'
   | 'setting'
-  | 'audit';
+  | 'token'
+  | 'idempotency'
+  | 'device-lock'
+  | 'rollout'
+  | 'webhook'
+  | 'enrolment';
 
 /** Somebody else stepped this record meanwhile: load it again. */
 export class StepConflict extends Error {
@@ -149,7 +269,7 @@ export class TimerTaken extends Error {
 
 /** What the store is not: this version's, or in order. The message says what to do. */
 export class StoreError extends Error {
-  readonly code: 'version' | 'broken' | 'full' | 'taken' | 'closed' | 'unreachable' | 'newer';
+  readonly code: 'version' | 'broken' | 'full' | 'taken' | 'closed' | 'unreachable' | 'newer' | 'ahead';
   constructor(code: StoreError['code'], message: string, options?: ErrorOptions) {
     super(message, options);
     this.name = 'StoreError';
@@ -173,9 +293,26 @@ export interface Store {
   due(now: number, limit: number): Promise<TimerRow[]>;
   /** The next timer, null when there is none. */
   nextTimer(): Promise<number | null>;
-  list(after: string, limit: number): Promise<(RecordSummary & { device: string })[]>;
+  /** In the order of ids. @param accounts of these alone; null: of all */
+  list(after: string, limit: number, accounts?: readonly string[] | null): Promise<DeviceRow[]>;
+  /** Devices by id, the start of it, UUID or serial number, in the order of ids. */
+  find(words: string, limit: number, accounts?: readonly string[] | null): Promise<DeviceRow[]>;
+  /** Devices by account and trust. */
+  counts(): Promise<{ account: string; trust: string; devices: number }[]>;
+  /** How much waits, and how old what must not be lost is. */
+  health(): Promise<StoreHealth>;
+  /** What people call a device; false where there is none. Decides nothing, so it is no step of the record. */
+  label(device: string, labels: readonly string[]): Promise<boolean>;
   bySerial(serial: string): Promise<string | null>;
   journal(device: string, limit: number): Promise<(JournalEntry & { seq: number })[]>;
+  /** Lines of all devices behind this number, in its order. @param until no younger than this, ms since the epoch */
+  journalAfter(
+    seq: number,
+    until: number,
+    limit: number,
+  ): Promise<(JournalEntry & { seq: number; device: string })[]>;
+  /** Number of the last line; 0 where there is none. */
+  journalEnd(): Promise<number>;
   escrowed(device: string, version: number): Promise<EscrowRow | null>;
   lastEscrow(device: string): Promise<number>;
   evidence(id: string): Promise<Uint8Array | null>;
@@ -185,7 +322,11 @@ export interface Store {
   attemptLines(device: string, attempt: number): Promise<string[] | null>;
   putBlob(sha256: string, bytes: Uint8Array): Promise<void>;
   blob(sha256: string): Promise<Uint8Array | null>;
+  audit(entry: AuditEntry): Promise<void>;
+  audits(query: AuditQuery): Promise<(AuditEntry & { seq: number })[]>;
   put(kind: DocumentKind, id: string, body: object): Promise<void>;
+  /** False where there is none. */
+  remove(kind: DocumentKind, id: string): Promise<boolean>;
   /** Changes a document, or makes it, in one transaction; `change` gets null where there is none. */
   update<Body extends object>(
     kind: DocumentKind,

@@ -34,13 +34,22 @@ const mostFaults = 20;
  * Replays the logs of one boot, in the order in which they extended. Throws FormatError for the first that cannot be read.
  */
 export function replayBoot(logs: readonly LogBytes[], bank: HashName): KnownBoot {
-  const key = [bank, ...logs.map(({ sha256 }) => sha256)].join(' ');
+  const key = keyOf(logs, bank);
   const before = known.get(key);
   if (before) return before;
   const parsed = parseLogs(logs);
   const boot = { replay: replay(parsed, bank, hash), faults: faultsOf(parsed, bank).slice(0, mostFaults) };
   known.set(key, boot);
   return boot;
+}
+
+/** Whether these logs were replayed on this thread before. */
+export function knowsBoot(logs: readonly LogBytes[], bank: HashName): boolean {
+  return known.has(keyOf(logs, bank));
+}
+
+function keyOf(logs: readonly LogBytes[], bank: HashName): string {
+  return [bank, ...logs.map(({ sha256 }) => sha256)].join(' ');
 }
 
 export function parseLogs(logs: readonly LogBytes[]): EventLog[] {

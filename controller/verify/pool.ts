@@ -1,7 +1,8 @@
-// Judging on other threads. A few attempts are judged here, at once; when more wait, they go to workers in batches, since
-// handing one over costs a good part of what judging it does.
+// Judging on other threads. A few attempts, and those with a log that was replayed here before, are judged here, at once;
+// when more wait, they go to workers in batches, since handing one over costs a good part of what judging it does.
 import { Worker } from 'node:worker_threads';
 import type { Verdict } from '../../machines/flow.ts';
+import { knowsBoot } from './known-boots.ts';
 import { type Basis, type Presented, verify } from './verify.ts';
 
 /** What `verify` takes. */
@@ -35,7 +36,8 @@ export class VerifierPool {
 
   /** As `verify`, and like it never rejects. */
   verify(evidence: Presented, basis: Basis, now: number): Promise<Verdict> {
-    if (this.#threads === 0 || this.#closed) return Promise.resolve(verify(evidence, basis, now));
+    const here = this.#threads === 0 || this.#closed || knowsBoot(evidence.boot.logs, 'sha256');
+    if (here) return Promise.resolve(verify(evidence, basis, now));
     return new Promise((resolve) => {
       this.#waiting.push({ evidence, basis, now, resolve });
       if (this.#scheduled) return;

@@ -176,8 +176,8 @@ class Machine {
       this.#recorder,
     );
     const steps = this.#steps;
-    client.listen((topic, body) => {
-      this.#recorder?.shown(topic, body);
+    client.listen((topic, body, size) => {
+      this.#recorder?.shown(topic, body, size);
       deliver(steps, topic, body);
     });
     catchUp(steps, node);
@@ -240,6 +240,7 @@ class Machine {
       ...(options.location === undefined ? [] : ['--location', options.location]),
       ...(options.vault === undefined ? [] : ['--vault', options.vault]),
       ...(options.record === undefined ? [] : ['--record', options.record]),
+      ...(options.attempts === undefined ? [] : ['--attempts', options.attempts]),
       ...(options.board === undefined ? [] : ['--board', options.board]),
       ...(options.tpm === undefined ? [] : ['--tpm', options.tpm]),
       ...(options.platform === undefined ? [] : ['--platform', options.platform]),
@@ -301,7 +302,7 @@ export async function runComponent(name: string, options: RunOptions): Promise<v
   const { node, close } = assemble({
     config: new StateFolder(folders.config),
     persist,
-    run: new StateFolder(folders.run),
+    run: new StateFolder(folders.run, { durable: false }),
     clock: systemClock,
     bus,
     tpm,
@@ -356,7 +357,7 @@ async function waitForBoot(folders: Folders): Promise<Boot> {
   const until = systemClock.now() + patience;
   for (;;) {
     // Made anew each time: a boot removes the folder of the one before.
-    const boot = loadBoot(new StateFolder(folders.run));
+    const boot = loadBoot(new StateFolder(folders.run, { durable: false }));
     if (boot) return boot;
     if (systemClock.now() > until) {
       throw new Failure(

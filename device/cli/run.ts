@@ -107,9 +107,11 @@ export function startRecording(
       await file.close();
     });
   }
-  // A component of its own has no attempts: its recording is asked for, or there is none.
-  if (keep > 0 && component === undefined) {
-    const ring = new AttemptRing(recorder, { folder: join(folders.persist, 'recordings'), keep });
+  if (keep > 0) {
+    // Components that are processes of their own have a folder each, and those that join a boot begin with it.
+    const folder = join(folders.persist, 'recordings', component ?? '');
+    const now = component !== undefined && component !== 'device-steps';
+    const ring = new AttemptRing(recorder, { folder, keep, now });
     closing.push(() => ring.close());
   }
   if (closing.length === 0 && !inspected) return null;

@@ -5,14 +5,13 @@ import { definitionOf } from './definition.ts';
 import {
   type Body,
   type Header,
-  limits,
-  type Place,
   recordingFormat,
   recordingVersion,
   type StateValue,
   secretsOf,
   type TakenTransition,
 } from './format.ts';
+import { LateLine, type Said } from './line.ts';
 
 export interface RecorderOptions {
   /** Program and version. */
@@ -33,6 +32,8 @@ export interface RecorderOptions {
 export interface Sink {
   /** One line, without its end. */
   line(text: string): void;
+  /** Takes lines instead of `line`, whose text it makes when it has many: what that saves is most of what a line costs. */
+  late?(line: LateLine): void;
   /** Whether there is room for more; without it lines are dropped, counted, and the count is told when there is. */
   room?(): boolean;
   /** No chart is in the middle of a step: a sink may be taken off or put on here. */
@@ -105,7 +106,7 @@ export class Recorder {
     sink.line(JSON.stringify(this.header(about)));
     const shown = new Set<string>();
     for (const running of this.#running) {
-      if (!shown.has(running.hash)) sink.line(this.#line(running.component, chartBody(running), none));
+      if (!shown.has(running.hash)) give(sink, this.#chartLine(running));
       shown.add(running.hash);
     }
     this.#standTo(sink);
@@ -113,14 +114,14 @@ export class Recorder {
     return () => {
       const missed = this.#sinks.get(sink) ?? 0;
       this.#sinks.delete(sink);
-      if (missed > 0) sink.line(this.#droppedLine(missed));
+      if (missed > 0) give(sink, this.#droppedLine(missed));
     };
   }
 
   #standTo(sink: Sink): void {
     for (const running of this.#running) {
       if (running.begun && running.actor)
-        sink.line(this.#actorLine(running, snapshotOf(running.actor), true));
+        give(sink, this.#actorLine(running, snapshotOf(running.actor), true));
     }
   }
 
@@ -159,7 +160,7 @@ export class Recorder {
     const shown = [...this.#running].some(({ hash }) => hash === running.hash);
     if (known) this.#running.delete(known);
     this.#running.add(running);
-    if (this.#sinks.size > 0 && !shown) this.#emit(this.#line(component, chartBody(running), none));
+    if (this.#sinks.size > 0 && !shown) this.#emit(this.#chartLine(running));
     return {
       inspect: (event) => this.#inspect(running, event),
       restored: () => {
@@ -168,9 +169,16 @@ export class Recorder {
     };
   }
 
-  /** Adds a line that no chart made. `secrets` names the fields in it that are replaced by labels. */
-  add(component: string, body: Body, secrets: ReadonlySet<string> = none): void {
-    if (this.#sinks.size > 0) this.#emit(this.#line(component, body, secrets));
+  /**
+   * Adds a line that no chart made. `secrets` names the fields in it that are replaced by labels, and `weight` is about how
+   * many characters it has.
+   */
+  add(
+    component: string,
+    body: Said,
+    { secrets = none, weight }: { secrets?: ReadonlySet<string>; weight?: number } = {},
+  ): void {
+    if (this.#sinks.size > 0) this.#emit(this.#line(component, body, secrets, weight));
   }
 
   #inspect(running: Running, event: InspectionEvent): void {
@@ -237,22 +245,9 @@ export class Recorder {
       return;
     }
     if (!this.on) return;
-    const { status, value, context } = snapshot;
     const before = running.context;
-    const changed: Record<string, unknown> = {};
-    for (const key of Object.keys(context)) if (context[key] !== before[key]) changed[key] = context[key];
-    const removed = Object.keys(before).filter(
-      (key) => context[key] === undefined && before[key] !== undefined,
-    );
-    running.context = context;
-    this.#tell(running, {
-      kind: 'snapshot',
-      actor: running.life,
-      status,
-      value,
-      context: changed,
-      ...(removed.length > 0 ? { removed } : {}),
-    });
+    running.context = snapshot.context;
+    this.#tell(running, snapshotBody(running.life, before, snapshot));
   }
 
   #actorBody(running: Running, { value, context }: Snapshot, restored: boolean): Body {
@@ -262,7 +257,7 @@ export class Recorder {
     return restored ? body : { ...body, input };
   }
 
-  #actorLine(running: Running, snapshot: Snapshot, restored: boolean): string {
+  #actorLine(running: Running, snapshot: Snapshot, restored: boolean): LateLine {
     return this.#line(running.component, this.#actorBody(running, snapshot, restored), running.secrets);
   }
 
@@ -273,18 +268,23 @@ export class Recorder {
     if (this.#sinks.size > 0) this.#emit(this.#line(running.component, body, running.secrets), between);
   }
 
-  #line(component: string, body: Body, secrets: ReadonlySet<string>): string {
-    const { now, mono, label } = this.#options;
-    const place = { n: this.#n++, at: now(), mono: Math.round(mono() * 1000) / 1000, component };
-    return lineText(place, body, secrets, label);
+  #chartLine({ component, chart, hash }: Running): LateLine {
+    const json = chartJson(chart, hash);
+    return this.#line(component, json, none, json.length);
   }
 
-  #droppedLine(lines: number): string {
+  #line(component: string, body: Said, secrets: ReadonlySet<string>, weight?: number): LateLine {
+    const { now, mono, label } = this.#options;
+    const place = { n: this.#n++, at: now(), mono: Math.round(mono() * 1000) / 1000, component };
+    return LateLine.of(place, body, { secrets, label, ...(weight === undefined ? {} : { weight }) });
+  }
+
+  #droppedLine(lines: number): LateLine {
     return this.#line('recorder', { kind: 'dropped', lines, why: 'there was no room for them' }, none);
   }
 
   /** @param between no chart is in the middle of a step */
-  #emit(line: string, between = false): void {
+  #emit(line: LateLine, between = false): void {
     for (const [sink, missed] of this.#sinks) {
       const room = sink.room?.() ?? true;
       // After a gap it goes on where the states of all charts can be told, and nowhere else.
@@ -294,13 +294,13 @@ export class Recorder {
       }
       if (missed > 0) {
         this.#sinks.set(sink, 0);
-        sink.line(this.#droppedLine(missed));
+        give(sink, this.#droppedLine(missed));
         this.#standTo(sink);
         // What is to be told has its number already, and has to come after these.
-        sink.line(renumbered(line, this.#n++));
+        give(sink, line.numbered(this.#n++));
         continue;
       }
-      sink.line(line);
+      give(sink, line);
     }
   }
 }
@@ -315,61 +315,19 @@ export const silent: RecorderOptions = {
   label: (secret) => secret,
 };
 
-/**
- * What stands for a secret: made of its MAC under a key that the recorder forgets, so that it is the same for the same secret
- * in one recording, and not even a guess can be checked. `mac` in hex.
- */
-export function labelOf(mac: string): string {
-  return `withheld:${mac.slice(0, 16)}`;
+const chartTexts = new WeakMap<AnyStateMachine, string>();
+
+/** The JSON of what says a chart: made once, since it is most of a short recording. */
+export function chartJson(chart: AnyStateMachine, hash: string): string {
+  const body = (): Body => ({ kind: 'chart', chart: chart.id, hash, definition: definitionOf(chart) });
+  const text = chartTexts.get(chart) ?? JSON.stringify(body());
+  chartTexts.set(chart, text);
+  return text;
 }
 
-/** A line as text; one that is too long becomes the note that it is not there. */
-export function lineText(
-  { n, at, mono, component }: Place,
-  body: Body,
-  secrets: ReadonlySet<string>,
-  label: (secret: string) => string,
-): string {
-  // Joined as text: an object that has all of it costs more to make than to write.
-  const begin = `{"n":${n},"at":${at},"mono":${mono},"component":${JSON.stringify(component)},`;
-  let rest = JSON.stringify(body);
-  // Looking at every field costs more than writing it, and few lines have one that matters.
-  for (const name of secrets) {
-    if (!rest.includes(`"${name}":`)) continue;
-    // What is written counts, and not what it was made of: an object may have a `toJSON` of its own.
-    rest = JSON.stringify(withheld(JSON.parse(rest), secrets, label));
-    break;
-  }
-  const text = begin + rest.slice(1);
-  if (text.length <= limits.line) return text;
-  const note = { kind: 'dropped', lines: 1, why: `a line of ${text.length} characters` };
-  return begin + JSON.stringify(note).slice(1);
-}
-
-/** The same line at another place of a recording. */
-export function renumbered(line: string, n: number): string {
-  return line.replace(/^\{"n":\d+/, `{"n":${n}`);
-}
-
-/** A copy in which every text and number below a field of these names is a label. */
-function withheld(value: unknown, secrets: ReadonlySet<string>, label: (secret: string) => string): unknown {
-  const mask = (inner: unknown): unknown => {
-    if (typeof inner === 'string') return inner === '' ? inner : label(inner);
-    if (typeof inner === 'number') return label(String(inner));
-    return copied(inner, (_, item) => mask(item));
-  };
-  const look = (key: string, inner: unknown): unknown =>
-    secrets.has(key) ? mask(inner) : copied(inner, look);
-  return look('', value);
-}
-
-/** An array or object with its items made anew; anything else as it is. */
-function copied(value: unknown, make: (key: string, item: unknown) => unknown): unknown {
-  if (typeof value !== 'object' || value === null) return value;
-  if (Array.isArray(value)) return value.map((item) => make('', item));
-  const copy: Record<string, unknown> = {};
-  for (const key of Object.keys(value)) copy[key] = make(key, (value as Record<string, unknown>)[key]);
-  return copy;
+function give(sink: Sink, line: LateLine): void {
+  if (sink.late) sink.late(line);
+  else sink.line(line.text);
 }
 
 const hashes = new WeakMap<AnyStateMachine, string>();
@@ -379,10 +337,6 @@ export function hashOf(chart: AnyStateMachine, hash: (text: string) => string): 
   const known = hashes.get(chart) ?? hash(JSON.stringify(definitionOf(chart)));
   hashes.set(chart, known);
   return known;
-}
-
-function chartBody({ chart, hash }: Running): Body {
-  return { kind: 'chart', chart: chart.id, hash, definition: definitionOf(chart) };
 }
 
 function isRoot(actor: unknown): boolean {
@@ -400,8 +354,35 @@ interface Transition {
   actions: readonly (string | { type?: string })[];
 }
 
+const taken = new WeakMap<object, TakenTransition>();
+
+/** How a chart stands after a step: of what it remembers, what changed. */
+export function snapshotBody(life: string, before: Readonly<Record<string, unknown>>, now: Snapshot): Body {
+  const { status, value, context } = now;
+  const changed: Record<string, unknown> = {};
+  for (const key of Object.keys(context)) if (context[key] !== before[key]) changed[key] = context[key];
+  const removed = Object.keys(before).filter(
+    (key) => context[key] === undefined && before[key] !== undefined,
+  );
+  return {
+    kind: 'snapshot',
+    actor: life,
+    status,
+    value,
+    context: changed,
+    ...(removed.length > 0 ? { removed } : {}),
+  };
+}
+
+/** Made once for each, since they are those of the chart. */
+export function takenOf(transition: object): TakenTransition {
+  const known = taken.get(transition) ?? takenIn(transition);
+  taken.set(transition, known);
+  return known;
+}
+
 /** XState types these transitions loosely; what is read here is the same in their definition. */
-function takenOf(transition: unknown): TakenTransition {
+function takenIn(transition: object): TakenTransition {
   const { source, eventType, target = [], actions = [] } = transition as Transition;
   return {
     from: source.id,

@@ -1,28 +1,74 @@
-// One step of a chart that is no running actor, but a snapshot between two steps, as the record of a device is: the lines
-// that it makes. The chart is pure, so making the step once more to look at it changes nothing.
-import { type AnyStateMachine, createActor } from 'xstate';
+// One step of a chart that is no running actor, but a snapshot between two steps, as the record of a device is: what it leads to,
+// what it asks for, and the lines that it makes in a recording.
+import { type AnyActorScope, type AnyMachineSnapshot, type AnyStateMachine, createActor } from 'xstate';
 import type { Body, StateValue } from './format.ts';
-import { Recorder, silent } from './recorder.ts';
+import { snapshotBody, takenOf } from './recorder.ts';
 
-/** `begin` says how it stood, and the rest what came of the event. `life` names the actor in the lines. */
-export function stepBodies(
+export interface Taken<Snapshot> {
+  after: Snapshot;
+  /** What it asked for, in order. */
+  actions: readonly { type: string; params?: unknown }[];
+  /** Its lines; `life` names the actor in them. */
+  bodies(life: string): Body[];
+}
+
+type Happening = { transitions: readonly object[] } | { action: { type: string; params?: unknown } };
+
+/**
+ * As `transition` of XState does it, which tells the actions and not the transitions: those are seen by an inspector alone.
+ * The chart has to be one that starts no other actors.
+ */
+export function takeStep<Snapshot extends AnyMachineSnapshot>(
   chart: AnyStateMachine,
-  before: { value: unknown; context: object },
+  before: Snapshot,
   event: { type: string },
-  life: string,
-): Body[] {
-  const bodies: Body[] = [];
-  const recorder = new Recorder(silent);
-  recorder.follow((_, body) => {
-    if (body.kind !== 'actor') bodies.push('actor' in body ? { ...body, actor: life } : body);
-  });
-  const tap = recorder.chart('', chart);
-  const actor = createActor(chart, { snapshot: before as never, inspect: (seen) => tap.inspect(seen) });
-  tap.restored();
-  actor.start();
-  actor.send(event as never);
-  actor.stop();
-  return bodies.filter(({ kind }) => kind !== 'stop');
+): Taken<Snapshot> {
+  const happenings: Happening[] = [];
+  const self = actorOf(chart);
+  const nothing = () => {};
+  const scope = {
+    self,
+    id: '',
+    sessionId: '',
+    defer: nothing,
+    logger: nothing,
+    emit: nothing,
+    stopChild: nothing,
+    system: {
+      _sendInspectionEvent(seen: { type: string; _transitions?: readonly object[] }) {
+        if (seen.type === '@xstate.microstep') happenings.push({ transitions: seen._transitions ?? [] });
+      },
+    },
+    actionExecutor({ type, params }: { type: string; params?: unknown }) {
+      happenings.push({ action: { type, params } });
+    },
+  };
+  const after = chart.transition(before, event, scope as unknown as AnyActorScope) as Snapshot;
+  return {
+    after,
+    actions: happenings.flatMap((one) => ('action' in one ? [one.action] : [])),
+    bodies: (life) => [
+      { kind: 'event', actor: life, event } as Body,
+      ...happenings.flatMap((one): Body[] => {
+        if ('transitions' in one)
+          return [{ kind: 'microstep', actor: life, transitions: one.transitions.map(takenOf) }];
+        const { type, params } = one.action;
+        return type.startsWith('xstate.')
+          ? []
+          : [{ kind: 'action', actor: life, action: type, params } as Body];
+      }),
+      snapshotBody(life, before.context, after as never),
+    ],
+  };
+}
+
+/** Never started: charts name themselves by it. */
+const actors = new WeakMap<AnyStateMachine, object>();
+
+function actorOf(chart: AnyStateMachine): object {
+  const actor = actors.get(chart) ?? createActor(chart);
+  actors.set(chart, actor);
+  return actor;
 }
 
 /** How a chart stands, for the beginning of a recording or after a gap in one. */

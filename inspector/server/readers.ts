@@ -2,16 +2,17 @@
 // are dropped for that reader, and it is told how many.
 import type { ServerResponse } from 'node:http';
 import { type Line, recordingFormat, recordingVersion } from '../../formats/recording/format.ts';
+import { Pieces } from '../../formats/recording/pieces.ts';
+import type { Sink } from '../../formats/recording/recorder.ts';
 
 /** What a recorder tells its lines to. */
-export interface LineSink {
-  line(text: string): void;
-  room(): boolean;
-}
+export type LineSink = Pick<Sink, 'line' | 'late'> & { room(): boolean };
 
 export const recordingType = 'application/x-ndjson';
-/** Bytes that may wait for a slow reader. */
-export const backlog = 4 * 1024 * 1024;
+/** Characters that may wait for a slow reader. */
+export const backlog = 1024 * 1024;
+/** What a person does not see, ms: lines go out together. */
+const delay = 40;
 /** An empty line now and then, so that whatever stands between does not take the silence for an end, ms. */
 const pulse = 15_000;
 
@@ -23,14 +24,15 @@ export function streamTo(
 ): LineSink {
   response.writeHead(200, { ...headers, 'content-type': recordingType, 'cache-control': 'no-store' });
   response.flushHeaders();
-  const room = () => response.writableLength < backlog;
-  const timer = setInterval(() => room() && response.write('\n'), pulse);
+  const pieces = new Pieces((piece, done) => void response.write(piece, done), delay);
+  const room = () => pieces.weight < backlog;
+  const timer = setInterval(() => pieces.weight === 0 && response.write('\n'), pulse);
   timer.unref();
   response.once('close', () => {
     clearInterval(timer);
     gone();
   });
-  return { line: (text) => void response.write(`${text}\n`), room };
+  return { line: (text) => pieces.line(text), late: (line) => pieces.late(line), room };
 }
 
 /** Lines that come from elsewhere, told to every reader: those that say how things stand first. */

@@ -10,6 +10,7 @@ import { activeIds, eventText as labelText, type State } from '../chart/model.ts
 import { facts, reason, tree, waiting } from '../details.ts';
 import { el, put } from '../element.ts';
 import { layoutOf } from '../layouts.ts';
+import { guestsId } from '../source.ts';
 import { duration, shorten, stateText, visible } from '../text.ts';
 import type { Page, View } from '../view.ts';
 import { Canvas } from './canvas.ts';
@@ -43,6 +44,8 @@ export function chartsView(page: Page): View {
       const chart = track?.charts.get(hash);
       return chart ? [{ key, hash, definition: chart.definition, runs: true }] : [];
     });
+    // What they show has nothing to do with ours.
+    if (page.address.get('device') === guestsId) return running;
     const ids = new Set(running.map(({ hash }) => track?.charts.get(hash)?.id));
     const others = [...todaysCharts.values()]
       .filter(({ id }) => !ids.has(id))
@@ -76,7 +79,10 @@ export function chartsView(page: Page): View {
         typeof wait?.for === 'string' && el('span.wait', {}, `waits for ${shorten(wait.for, 48)}`),
       );
     };
+    const device = page.address.get('device');
+    const guests = device === guestsId;
     const key = JSON.stringify([
+      device,
       chosen?.key,
       entries.map((entry) => [entry.key, stand?.get(entry.key)?.line, stand?.get(entry.key)?.status]),
     ]);
@@ -87,6 +93,13 @@ export function chartsView(page: Page): View {
       entries.filter(({ runs }) => runs).map(item),
       entries.some(({ runs }) => !runs) && el('h3', {}, 'Other charts'),
       entries.filter(({ runs }) => !runs).map(item),
+      // EVC's page has them in its list of devices.
+      page.server.by === 'eve' &&
+        el(
+          'button.chart-item.quiet',
+          { onclick: () => page.go({ view: 'charts', device: guests ? null : guestsId, chart: null }) },
+          el('span.link', {}, guests ? '← this device' : 'charts of other programs →'),
+        ),
     );
   }
 
@@ -231,7 +244,16 @@ export function chartsView(page: Page): View {
       const chosen = entries.find(({ key }) => key === wanted) ?? usual(entries);
       state = page.address.get('state');
       menu(entries, chosen);
-      if (!chosen) return;
+      if (!chosen) {
+        drawn = '';
+        canvas.show(null);
+        put(
+          note,
+          'No program shows charts here yet. A client of Stately’s inspector does with ',
+          el('code', {}, `createWebSocketInspector({ url: '${socketAddress()}' })`),
+        );
+        return;
+      }
       if (chosen.hash !== drawn) draw(chosen);
       highlight(chosen);
       describe(chosen);
@@ -316,4 +338,9 @@ function pictureOf(layout: ChartLayout): SVGSVGElement {
   );
   if (parsed.documentElement.localName !== 'svg') throw new Error('a name in it cannot be shown');
   return document.importNode(parsed.documentElement, true) as unknown as SVGSVGElement;
+}
+
+function socketAddress(): string {
+  const { protocol, host } = location;
+  return `${protocol === 'https:' ? 'wss' : 'ws'}://${host}/inspect${protocol === 'https:' ? '?token=…' : ''}`;
 }

@@ -6,6 +6,7 @@ import {
   type DeviceDetails,
   type DeviceRow,
   device as detailsOf,
+  guestsId,
   devices as listDevices,
   steps,
 } from '../source.ts';
@@ -71,7 +72,7 @@ export function devicesView(page: Page): View {
       el(
         'span.seen.quiet',
         { title: one.seen > 0 ? dateTime(one.seen) : '' },
-        one.seen > 0 ? `${duration(Date.now() - one.seen)} ago` : 'never',
+        one.seen > 0 ? [duration(Date.now() - one.seen), el('span.ago', {}, ' ago')] : 'never',
       ),
     );
   }
@@ -161,6 +162,15 @@ export function devicesView(page: Page): View {
             `${text} ${count}`,
           );
         }),
+        el('span.gap'),
+        el(
+          'button.chip.quiet',
+          {
+            title: 'what clients of Stately’s inspector show here',
+            onclick: () => page.openDevice(guestsId),
+          },
+          'charts of other programs',
+        ),
       );
       shown = all.filter(
         ({ serial, device: id, uuid, account, trust }) =>

@@ -191,8 +191,7 @@ export function recordingsView(page: Page): View {
   compareBox.append(
     el('h2', {}, 'Compared'),
     compareNote,
-    titles,
-    el('div.split', {}, rows.element, el('aside.detail.open', {}, difference)),
+    el('div.split', {}, el('div.pairs', {}, titles, rows.element), el('aside.detail.open', {}, difference)),
   );
   const ofDevice = el('div', {}, el('h2', {}, 'Attempts that EVC keeps'), attemptsBox);
   const ofFiles = el('div', {}, el('h2', {}, 'Opened here'), files);

@@ -11,6 +11,8 @@ import type { Page, View } from '../view.ts';
 const rowHeight = 30;
 const timeWidth = 84;
 const narrowest = 96;
+/** For the name of the state beside the last lifeline. */
+const margin = 44;
 /** Browsers draw nothing below some ten million pixels. */
 const tallest = 8_000_000;
 
@@ -22,15 +24,19 @@ export function sequenceView(page: Page): View {
   let names: string[] = [];
   let chosen = -1;
   let lastAt = -2;
+  /** What was last brought into sight, and how wide that was. */
+  let reached = { line: -1, width: 0 };
   let grownTo = 0;
   const kinds = el('div.chips', { role: 'group', 'aria-label': 'kinds' });
   const canvas = svg('svg.msc', { role: 'img', 'aria-label': 'message chart' });
   const heads = el('div.lifelines');
+  const note = el('p.quiet.pad', { role: 'status' });
   const space = el('div.msc-space', {}, canvas as unknown as HTMLElement);
   const scroller = el(
     'div.msc-scroll',
     { tabindex: 0, onscroll: draw, onclick: click, 'aria-label': 'messages, in order' },
     heads,
+    note,
     space,
   );
   const detail = el('aside.detail', { 'aria-label': 'message' });
@@ -49,7 +55,7 @@ export function sequenceView(page: Page): View {
   }
 
   function laneWidth(): number {
-    const room = scroller.clientWidth - timeWidth - 12;
+    const room = scroller.clientWidth - timeWidth - margin;
     return Math.max(narrowest, Math.min(240, room / Math.max(1, names.length)));
   }
 
@@ -57,7 +63,9 @@ export function sequenceView(page: Page): View {
     const { track } = model;
     if (!track || arrows?.track !== track) return;
     const { rows } = arrows;
-    const width = Math.max(scroller.clientWidth - 12, timeWidth + laneWidth() * names.length);
+    const width = Math.max(scroller.clientWidth - 12, timeWidth + laneWidth() * names.length + margin - 12);
+    note.hidden = rows.length > 0;
+    note.textContent = nothingOf(track);
     const full = rows.length * rowHeight + rowHeight;
     const scale = full > tallest ? tallest / full : 1;
     space.style.height = `${full * scale}px`;
@@ -96,6 +104,24 @@ export function sequenceView(page: Page): View {
         return head;
       }),
     );
+  }
+
+  /** Scrolls aside to the lifeline that an arrow begins at. */
+  function reach(track: Track, index: number): void {
+    const line = track.lines[lastRowOf(index)];
+    const arrow = line && arrowOf(line, track);
+    if (!arrow) return;
+    const place = timeWidth + laneWidth() * (names.indexOf(arrow.from) + 0.5);
+    const { scrollLeft, clientWidth } = scroller;
+    if (place >= scrollLeft + timeWidth && place <= scrollLeft + clientWidth - margin) return;
+    draw();
+    scroller.scrollLeft = place - clientWidth * 0.7;
+  }
+
+  /** The line of the last row that is not after this line. */
+  function lastRowOf(index: number): number {
+    const rows = arrows?.rows ?? [];
+    return rows[lastBefore(rows.length, (i) => (rows[i] as number) <= index)] ?? -1;
   }
 
   function stateOf(index: number): string {
@@ -169,14 +195,6 @@ export function sequenceView(page: Page): View {
         const y = row * rowHeight * scale;
         if (y < scroller.scrollTop || y > scroller.scrollTop + scroller.clientHeight - 4 * rowHeight)
           scroller.scrollTop = y - scroller.clientHeight * 0.6;
-        const line = track.lines[rows[row] ?? -1];
-        const arrow = line && arrowOf(line, track);
-        const place = arrow ? timeWidth + laneWidth() * (names.indexOf(arrow.from) + 0.5) : 0;
-        if (
-          arrow &&
-          (place < scroller.scrollLeft + timeWidth || place > scroller.scrollLeft + scroller.clientWidth - 40)
-        )
-          scroller.scrollLeft = place - scroller.clientWidth / 2;
       }
       const line = track.lines[chosen];
       detail.classList.toggle('open', line !== undefined);
@@ -198,6 +216,11 @@ export function sequenceView(page: Page): View {
           lineDetails(line),
         );
       }
+      // After the details, which take room.
+      const shown = chosen >= 0 ? chosen : model.at;
+      const width = scroller.clientWidth;
+      if (shown !== reached.line || width !== reached.width) reach(track, shown);
+      reached = { line: shown, width };
     },
     key(event) {
       if (event.key === 'Escape' && chosen >= 0) {
@@ -219,6 +242,15 @@ export function sequenceView(page: Page): View {
     page.go({ line: null });
     model.changed();
   }
+}
+
+/** Why there is no arrow. */
+function nothingOf(track: Track): string {
+  if (track.lines.some((line) => 'component' in line && line.kind === 'message'))
+    return 'Nothing here is of these kinds, or has the words of the search.';
+  return track.live
+    ? 'Nothing has been said since this page looks. What was before is kept: see recordings.'
+    : 'Nothing is said in this recording.';
 }
 
 function marker(id: string, d: string): SVGElement {

@@ -177,6 +177,13 @@ export const linkReasons = {
     text: 'A client did not read what it was sent, and was cut.',
     remedy: 'Look at the network of the device.',
   },
+  'limit.overload': {
+    kind: 'link',
+    severity: 'warning',
+    title: 'Put off',
+    text: 'EVC had more to do than it could, and asked the device to come back later.',
+    remedy: 'Nothing: it comes back by itself. When it goes on, add a controller.',
+  },
   'limit.connections': {
     kind: 'link',
     severity: 'warning',

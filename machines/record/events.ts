@@ -19,6 +19,8 @@ export interface Account {
   moved: 'report' | 'block';
   /** Only TPMs that a known vendor vouches for. Off unless it is said. */
   requireEkCertificate?: boolean;
+  /** A person lets each new device in. Off unless it is said. */
+  approval?: boolean;
 }
 
 /** The accepted state of a device: what rule 1 of the baseline froze. */

@@ -1,12 +1,6 @@
 // What a verdict costs: signature, log and replay of a real EVE node, one thread and several. Where one thread works, it is
 // this process's CPU time, so that others on the machine do not count.
-import {
-  generateKeyPairSync,
-  type KeyObject,
-  hash as nodeHash,
-  sign,
-  verify as verifySignature,
-} from 'node:crypto';
+import { type KeyObject, hash as nodeHash, verify as verifySignature } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { hash } from '../../controller/verify/hash.ts';
@@ -14,13 +8,8 @@ import { VerifierPool } from '../../controller/verify/pool.ts';
 import { type Basis, type Presented, verify } from '../../controller/verify/verify.ts';
 import { parseLog } from '../../formats/eventlog/parse.ts';
 import { replay } from '../../formats/eventlog/replay.ts';
-import { encode } from '../../formats/tpm2/codec.ts';
-import { TPM_ALG, TPM_ECC_CURVE, TPM_GENERATED_VALUE, TPM_ST } from '../../formats/tpm2/constants.ts';
-import { hashId } from '../../formats/tpm2/hash.ts';
-import { objectName } from '../../formats/tpm2/names.ts';
-import { pcrDigest, pcrSelection } from '../../formats/tpm2/pcrs.ts';
-import { TPMA_OBJECT, TPMS_ATTEST, TPMT_PUBLIC, TPMT_SIGNATURE } from '../../formats/tpm2/structures.ts';
-import { evePolicyPcrs, eveQuotePcrs } from '../../machines/pcrs.ts';
+import { evePolicyPcrs } from '../../machines/pcrs.ts';
+import { SoftQuoter } from '../kit/soft-quote.ts';
 import type { BenchTable } from './main.ts';
 
 const recorded = new URL('../../device/boot/recorded/four-banks.bin', import.meta.url);
@@ -37,52 +26,20 @@ interface Subject {
 
 /** A quote over the PCRs of the log by a key of this process, and a baseline that it is like. */
 function subject(): Subject {
-  const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
-  const { x = '', y = '' } = publicKey.export({ format: 'jwk' });
-  const area = {
-    type: TPM_ALG.ECC,
-    nameAlg: hashId('sha256'),
-    objectAttributes: TPMA_OBJECT.of('fixedTPM', 'fixedParent', 'sensitiveDataOrigin', 'restricted', 'sign'),
-    authPolicy: new Uint8Array(),
-    parameters: {
-      symmetric: { algorithm: TPM_ALG.NULL },
-      scheme: { scheme: TPM_ALG.ECDSA, details: { hashAlg: hashId('sha256') } },
-      curveID: TPM_ECC_CURVE.NIST_P256,
-      kdf: { scheme: TPM_ALG.NULL },
-    },
-    unique: { x: Buffer.from(x, 'base64url'), y: Buffer.from(y, 'base64url') },
-  } as unknown as TPMT_PUBLIC;
-  const values = new Map(replay([parseLog(log)], 'sha256', hash).pcrs);
-  for (const pcr of eveQuotePcrs) if (!values.has(pcr)) values.set(pcr, new Uint8Array(32));
-  const selections = [pcrSelection('sha256', eveQuotePcrs)];
-  const attest = encode(TPMS_ATTEST, {
-    magic: TPM_GENERATED_VALUE,
-    type: TPM_ST.ATTEST_QUOTE,
-    qualifiedSigner: new Uint8Array(34),
-    extraData: nonce,
-    clockInfo: { clock: 1000n, resetCount: 1, restartCount: 0, safe: true },
-    firmwareVersion: 1n,
-    attested: { pcrSelect: selections, pcrDigest: pcrDigest(hash, 'sha256', selections, { sha256: values }) },
-  } as never);
-  const signature = sign('sha256', attest, { key: privateKey, dsaEncoding: 'ieee-p1363' });
-  const tpmt = encode(TPMT_SIGNATURE, {
-    sigAlg: TPM_ALG.ECDSA,
-    signature: {
-      hash: hashId('sha256'),
-      signatureR: signature.subarray(0, 32),
-      signatureS: signature.subarray(32),
-    },
-  });
+  const quoter = new SoftQuoter(log);
+  const values = new Map(quoter.pcrs);
+  const { attest, signature } = quoter.quote(nonce);
   const hex = (bytes: Uint8Array) => Buffer.from(bytes).toString('hex');
   const versions = { image: '1', firmware: '1' };
   const logs = [{ kind: 'bios' as const, bytes: log, sha256: sha256(log) }];
   return {
-    key: publicKey,
-    signature,
-    presented: { attest, signature: tpmt, pcrs: values, nonce, claims: null, versions, boot: { logs } },
+    key: quoter.key,
+    // r and s as they stand in TPMT_SIGNATURE, each behind its size.
+    signature: Buffer.concat([signature.subarray(6, 38), signature.subarray(40, 72)]),
+    presented: { attest, signature, pcrs: values, nonce, claims: null, versions, boot: { logs } },
     basis: {
       nonceHash: sha256(nonce),
-      key: { akName: hex(objectName(hash, area)), akPublic: hex(encode(TPMT_PUBLIC, area)) },
+      key: quoter.identity,
       software: {
         baseline: {
           pcrs: Object.fromEntries(

@@ -37,6 +37,7 @@ import {
 } from '../kit/controller.ts';
 import { LabBoard, labNonce, sha256 } from '../kit/evidence.ts';
 import { type SoftDevice, softDevice } from '../kit/logins.ts';
+import { stepOf } from '../kit/stores.ts';
 
 const {
   ATTEST_REQ_CERT,
@@ -187,6 +188,17 @@ test('a payload that is no such message', () =>
       '422 wire.malformed',
     );
   }));
+
+test('a record that a newer controller has is left to it, and the device asks again', async () => {
+  const device = await registered();
+  const row = await bench.evc.store.load(device.id);
+  const { version = 0, snapshot = {} } = row ?? {};
+  await bench.evc.store.commit(stepOf(device.id, version, { snapshot: { ...snapshot, chart: 1000 } }));
+  const answer = await uuid(device);
+  assert.is(saidOf(answer), '503 store.ahead');
+  assert.ok(answer.retryAfter > 0);
+  assert.equal((await bench.evc.store.load(device.id))?.version, version + 1);
+});
 
 test('a request whose deadline has passed is not worked on', () =>
   undisturbed(async () => {

@@ -1,5 +1,5 @@
 // deadline: 120 s
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'uvu';
@@ -58,6 +58,14 @@ test('each component in a process of its own: attested, after the death of any o
     const view = JSON.parse(stdout) as { trust: string; verdict: { grounds: string } };
     assert.is(view.trust, 'trusted');
     assert.is(view.verdict.grounds, 'baseline');
+
+    // Each of them keeps its last attempts: two boots, and the life that was killed.
+    const kept = (component: string) => readdirSync(join(state, 'persist', 'recordings', component)).length;
+    assert.ok(kept('device-steps') >= 2);
+    assert.ok(kept('attest-task') >= 3);
+    const first = join(state, 'persist', 'recordings', 'attest-task', 'attempt-000001.jsonl');
+    const replayed = await runToEnd('evc', ['replay', first, '--check']);
+    assert.match(replayed.stdout, /1 passed, 0 failed/);
   } finally {
     assert.is(await eve.stop(), 0);
     assert.equal(await processesWith(`--config ${state}`), []);

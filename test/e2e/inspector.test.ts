@@ -6,14 +6,11 @@ import { join } from 'node:path';
 import type { Browser, Page } from 'playwright-core';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { startApi } from '../../controller/api/server.ts';
-import { StepStream } from '../../controller/api/stream.ts';
-import { makeToken } from '../../controller/api/token.ts';
-import { loadPki } from '../../controller/pki.ts';
 import { createImage } from '../../device/boot/image.ts';
 import { serveInspector } from '../../device/inspect.ts';
 import { drop, openBrowser, openPage, pageFile } from '../kit/browser.ts';
-import { inWorld, type World, type WorldDevice } from '../kit/world.ts';
+import { serveApi } from '../kit/traffic.ts';
+import { inWorld, type WorldDevice } from '../kit/world.ts';
 
 let browser: Browser | null = null;
 const files: { name: string; text: string }[] = [];
@@ -24,24 +21,6 @@ test.before(async () => {
 test.after(async () => {
   await browser?.close();
 });
-
-async function serve(world: World) {
-  const { token, hash } = makeToken();
-  const { server } = loadPki(join(world.folder, 'evc', 'pki'));
-  const stream = new StepStream();
-  const api = await startApi({
-    evc: world.evc,
-    stream,
-    tokenHash: hash,
-    uploads: join(world.folder, 'uploads'),
-    host: '127.0.0.1',
-    port: 0,
-    key: server.key.export({ type: 'pkcs8', format: 'pem' }).toString(),
-    certificate: server.certificate.toString(),
-    service: () => ({ mqttPort: 1, httpsPort: 2, hosts: ['localhost'], since: 0 }),
-  });
-  return { api, token, url: `https://127.0.0.1:${api.port}/` };
-}
 
 /** Somebody with hands on the disk puts another kernel into the running slot. */
 async function tamper(device: WorldDevice): Promise<void> {
@@ -60,12 +39,13 @@ test('EVC’s page follows a device, shows why it is refused, and gives its atte
     if (!browser) return;
     const device = await world.addDevice({ serial: 'edge-01' });
     await world.attested(device);
-    const { api, token, url } = await serve(world);
+    const { api, token, url } = await serveApi(world);
     const watched = await openPage(browser, `${url}#token=${token}`, { acceptDownloads: true });
     const { page } = watched;
     try {
       await seen(page, '.device-row >> text=edge-01');
       await seen(page, '.trust.good');
+      await seen(page, '.chip >> text=charts of other programs');
       assert.not.match(page.url(), token, 'the token does not stay in the address');
       assert.is(await page.evaluate('sessionStorage.length'), 1);
       await page.click('.device-row[data-row="0"]');
@@ -150,6 +130,10 @@ test('a device shows its own charts on its machine as they move', () =>
       await page.click('.chart-item >> text=attest-task');
       await seen(page, active('complete'));
       await seen(page, '.chart-item[aria-current] >> text=waits for the next attestation');
+      await page.click('text=charts of other programs');
+      await seen(page, '.chart-note >> text=No program shows charts here yet');
+      await page.click('text=this device');
+      await seen(page, '.chart-item >> text=attest-task');
       watched.check();
     } finally {
       await watched.close();
@@ -161,7 +145,7 @@ test('without the token the page asks for it, once', () =>
   inWorld(async (world) => {
     if (!browser) return;
     await world.addDevice({ serial: 'edge-03' });
-    const { api, token, url } = await serve(world);
+    const { api, token, url } = await serveApi(world);
     const watched = await openPage(browser, url, { mayComplain: /401/ });
     try {
       await watched.page.fill('dialog input', 'wrong');

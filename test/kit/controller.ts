@@ -14,6 +14,7 @@ import {
 import { tpmId } from '../../controller/enrol/identity.ts';
 import { Evc } from '../../controller/evc.ts';
 import { createPki, signRaw } from '../../controller/pki.ts';
+import type { RunnerEvent } from '../../controller/record/runner.ts';
 import type { Presented } from '../../controller/verify/verify.ts';
 import { sealBox } from '../../device/box.ts';
 import { pointOf } from '../../device/link/certificates.ts';
@@ -73,13 +74,15 @@ export class EvcBench {
   readonly answers: Answer[] = [];
   readonly refused: string[] = [];
   evc!: Evc;
+  /** Told every step. */
+  watch: (step: RunnerEvent) => void = () => undefined;
   #requests = 0;
 
   static async open(): Promise<EvcBench> {
     const bench = new EvcBench();
     await createPki(join(bench.folder, 'pki'), ['localhost'], bench.clock.now());
     await bench.start();
-    await bench.evc.operator.addAccount(account);
+    await bench.evc.accounts.add(account);
     return bench;
   }
 
@@ -93,6 +96,7 @@ export class EvcBench {
         this.answers.push({ ...frame, topic, payload: openContainer(frame.container).payload });
       },
       onRefused: (_, code, text) => this.refused.push(`${code}: ${text}`),
+      watch: (step) => this.watch(step),
     });
   }
 
@@ -166,7 +170,7 @@ export class EvcBench {
   async onboardingKey(options: { limit?: number; expires?: number } = {}): Promise<SoftDevice> {
     const { limit = 1, expires = this.clock.now() + day } = options;
     const { createPrivateKey, X509Certificate } = await import('node:crypto');
-    const made = await this.evc.operator.addKey({ name: 'test', account: account.id, limit, expires });
+    const made = await this.evc.keys.add({ name: 'test', account: account.id, limit, expires });
     const certificate = new X509Certificate(made.certificate).raw;
     return { id: sha256(certificate).toString('hex'), key: createPrivateKey(made.key), certificate };
   }

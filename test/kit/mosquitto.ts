@@ -61,6 +61,10 @@ export class Mosquitto {
     throw new Error(`mosquitto does not listen: ${started.said}`);
   }
 
+  get pid(): number {
+    return this.#process.pid as number;
+  }
+
   async stop(): Promise<void> {
     if (this.#process.exitCode !== null) return;
     this.#process.kill('SIGTERM');

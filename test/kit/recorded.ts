@@ -12,8 +12,8 @@ import { secretOf } from '../../controller/pki.ts';
 import { Tokens } from '../../device/tokens.ts';
 import { MasterKeyStore } from '../../device/vault/master-key.ts';
 import type { Line } from '../../formats/recording/format.ts';
+import { type LateLine, renumbered } from '../../formats/recording/line.ts';
 import { readRecording } from '../../formats/recording/read.ts';
-import { renumbered } from '../../formats/recording/recorder.ts';
 import { replay } from '../../formats/recording/replay.ts';
 import { charts } from '../../machines/charts.ts';
 import type { World, WorldDevice } from './world.ts';
@@ -55,7 +55,7 @@ Tokens.prototype.make = function (this: Tokens) {
 
 interface Recorded {
   device: WorldDevice;
-  lines: string[];
+  lines: (string | LateLine)[];
 }
 
 export class WorldRecordings {
@@ -75,11 +75,10 @@ export class WorldRecordings {
   /** Follows a device from its first power on, and its record from the first message that EVC gets of it. */
   plug(device: WorldDevice): void {
     if (this.off) return;
-    const lines: string[] = [];
+    const lines: Recorded['lines'] = [];
     this.#recorded.push({ device, lines });
-    // One recording of both: the header is the device's, and the numbers are those of the whole.
-    const add = (line: string) => void lines.push(renumbered(line, lines.length));
-    device.recorder.attach({ line: (line) => (lines.length === 0 ? lines.push(line) : add(line)) });
+    const add = (line: string | LateLine) => void lines.push(line);
+    device.recorder.attach({ line: add, late: add });
     let evc: Evc | null = null;
     device.recorder.onEvent((event) => {
       if (event.kind !== 'message' || evc === this.#world.evc) return;
@@ -97,7 +96,9 @@ export class WorldRecordings {
   /** Throws AssertionError for a recording that does not replay, or that shows a secret. */
   check(): void {
     for (const { device, lines } of this.#recorded) {
-      const text = `${lines.join('\n')}\n`;
+      // One recording of both: the header is the device's, and the numbers are those of the whole. Their text is made now, at
+      // the end of the run: had anything changed what a line says, its replay would diverge.
+      const text = `${lines.map((line, n) => renumbered(typeof line === 'string' ? line : line.text, n)).join('\n')}\n`;
       const recording = readRecording(text);
       assert.equal(recording.notes, []);
       const { divergence, unchecked, unknown } = replay(recording.lines, { charts });

@@ -3,6 +3,8 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import {
   type AttemptLines,
+  type AuditEntry,
+  type AuditQuery,
   attemptBytes,
   attemptsKept,
   type Step,
@@ -11,9 +13,11 @@ import {
   StoreError,
   TimerTaken,
 } from '../../controller/store/store.ts';
+import { type FleetFacts, noFacts } from '../../formats/filter/row.ts';
 import { rejects } from './rejects.ts';
 
-export const summary = { serial: 's1', uuid: 'u1', account: 'a1', trust: 'trusted', seen: 5 };
+const facts: FleetFacts = { ...noFacts, pcrs: [8], image: '1.0.0' };
+export const summary = { serial: 's1', uuid: 'u1', account: 'a1', trust: 'trusted', seen: 5, facts };
 
 /** A store that does some things differently. */
 export function storeWith(store: Store, changes: Partial<Store>): Store {
@@ -49,6 +53,45 @@ export function storeSuite(
 ): void {
   const check = (what: string, work: (store: Store, again: () => Promise<Store>) => Promise<void>) =>
     test(`${name}: ${what}`, () => opens(work));
+
+  check('what is changed at once is there whole or not at all, each for itself', async (store, again) => {
+    await store.commit(stepOf('a', 0));
+    const effect = { id: 'e1', device: 'b', type: 'reply', params: {} };
+    await store.commit(stepOf('b', 0, { effects: [effect] }));
+    const settled = await Promise.allSettled([
+      store.commit(stepOf('a', 1)),
+      // Made from a version that is gone.
+      store.commit(stepOf('a', 1, { setTimers: [{ timer: 'nonce', at: 5 }] })),
+      store.put('setting', 'one', { is: 1 }),
+      // An effect of this id is there: the engine itself refuses it, after the record was changed.
+      store.commit(stepOf('b', 1, { effects: [effect], setTimers: [{ timer: 'trust', at: 5 }] })),
+      store.update('setting', 'two', () => {
+        throw new TypeError('not like this');
+      }),
+      store.commit(stepOf('c', 0)),
+      store.done('nothing'),
+    ]);
+    assert.equal(
+      settled.map(({ status }) => status),
+      ['fulfilled', 'rejected', 'fulfilled', 'rejected', 'rejected', 'fulfilled', 'fulfilled'],
+    );
+    const reasons = settled.map((one) => (one.status === 'rejected' ? one.reason : null));
+    assert.instance(reasons[1], StepConflict);
+    assert.match((reasons[4] as Error).message, /not like this/);
+    for (const view of [store, await again()]) {
+      const versions = await Promise.all(
+        ['a', 'b', 'c'].map(async (device) => (await view.load(device))?.version),
+      );
+      assert.equal(versions, [2, 1, 1]);
+      assert.equal(await view.due(10, 10), []);
+      assert.equal(await view.get('setting', 'one'), { is: 1 });
+      assert.is(await view.get('setting', 'two'), null);
+      assert.equal(
+        (await view.journal('b', 10)).map(({ body }) => body),
+        [{ from: 0 }],
+      );
+    }
+  });
 
   check('an empty store has nothing', async (store) => {
     assert.is(await store.load('d'), null);
@@ -135,7 +178,7 @@ export function storeSuite(
       assert.equal(await one.escrowed('d', 1), { device: 'd', version: 1, keyId: 'k', box, at: 3 });
       assert.is(await one.lastEscrow('d'), 1);
       assert.equal(await one.evidence('ev'), box);
-      assert.equal(await one.list('', 10), [{ device: 'd', ...summary }]);
+      assert.equal(await one.list('', 10), [{ device: 'd', revision: 1, labels: [], ...summary }]);
       assert.is(await one.bySerial('s1'), 'd');
       const [entry] = await one.journal('d', 10);
       assert.equal([entry?.at, entry?.event, entry?.body], [1, 'tested', { from: 0 }]);
@@ -253,6 +296,113 @@ export function storeSuite(
       ['c'],
     );
     assert.equal(await store.list('c', 2), []);
+  });
+
+  check('devices are found by what people call them, and counted', async (store) => {
+    const ids = ['aa11', 'aa22', 'bb'].map((start) => start.padEnd(64, '0')) as [string, string, string];
+    for (const [i, device] of ids.entries()) {
+      const more = { serial: `s${i}`, uuid: `u${i}`, account: i === 2 ? 'other' : 'a1' };
+      await store.commit(stepOf(device, 0, { summary: { ...summary, ...more } }));
+    }
+    const found = async (words: string, accounts?: string[]) =>
+      (await store.find(words, 10, accounts)).map(({ serial }) => serial);
+    assert.equal(await found('aa'), ['s0', 's1']);
+    assert.equal(await found('AA1'), ['s0']);
+    assert.equal(await found(ids[1]), ['s1']);
+    assert.equal(await found('s2'), ['s2']);
+    assert.equal(await found('u2'), ['s2']);
+    assert.equal(await found('s'), []);
+    assert.equal(await found('%'), []);
+    assert.equal(await found('u2', ['a1']), []);
+    assert.equal(await found('aa', ['a1', 'none']), ['s0', 's1']);
+    assert.equal((await store.find('a', 1)).length, 1);
+    assert.equal(
+      (await store.list('', 10, ['other'])).map(({ serial }) => serial),
+      ['s2'],
+    );
+    assert.equal(await store.list('', 10, []), []);
+    assert.equal(await store.counts(), [
+      { account: 'a1', trust: 'trusted', devices: 2 },
+      { account: 'other', trust: 'trusted', devices: 1 },
+    ]);
+  });
+
+  check('the journal of all is read on from a place', async (store) => {
+    assert.is(await store.journalEnd(), 0);
+    assert.equal(await store.journalAfter(0, 1e9, 10), []);
+    const at = (time: number) => ({ journal: { at: time, event: 'tested', body: { time } } });
+    await store.commit(stepOf('d', 0, at(1)));
+    await store.commit(stepOf('e', 0, at(2)));
+    await store.commit(stepOf('d', 1, at(3)));
+    const all = await store.journalAfter(0, 1e9, 10);
+    assert.equal(
+      all.map(({ device, body }) => [device, body]),
+      [
+        ['d', { time: 1 }],
+        ['e', { time: 2 }],
+        ['d', { time: 3 }],
+      ],
+    );
+    const seqs = all.map(({ seq }) => seq);
+    assert.is(await store.journalEnd(), seqs[2]);
+    assert.equal(
+      (await store.journalAfter(seqs[0] ?? 0, 2, 10)).map(({ seq }) => seq),
+      [seqs[1]],
+    );
+    assert.equal(
+      (await store.journalAfter(0, 1e9, 1)).map(({ seq }) => seq),
+      [seqs[0]],
+    );
+    assert.equal(await store.journalAfter(seqs[2] ?? 0, 1e9, 10), []);
+  });
+
+  check('how much waits, and how old the keys are', async (store) => {
+    assert.equal(await store.health(), { effects: 0, escrowed: 0, oldestEscrow: null });
+    const key = (device: string, version: number, at: number) => ({
+      escrow: { device, version, keyId: 'k', box: Uint8Array.of(1), at },
+    });
+    await store.commit(stepOf('d', 0, key('d', 1, 10)));
+    await store.commit(stepOf('d', 1, key('d', 2, 50)));
+    const effects = [{ id: 'e', device: 'e', type: 'push', params: {} }];
+    await store.commit(stepOf('e', 0, { ...key('e', 1, 30), effects }));
+    assert.equal(await store.health(), { effects: 1, escrowed: 2, oldestEscrow: 30 });
+  });
+
+  check('labels are beside the record, and outlive its steps', async (store) => {
+    await store.commit(stepOf('d', 0));
+    assert.is(await store.label('d', ['ü', 'b']), true);
+    assert.is(await store.label('none', ['a']), false);
+    await store.commit(stepOf('d', 1));
+    const [row] = await store.list('', 1);
+    assert.equal([row?.labels, row?.revision], [['ü', 'b'], 2]);
+  });
+
+  check('what people did stays in its order, with the step that it was or alone', async (store) => {
+    const entry = (what: string, more: Partial<AuditEntry> = {}): AuditEntry => ({
+      ...{ at: 7, by: 'ann', what, subject: 'd', account: 'a1', reason: 'ü', before: null, after: { n: 1 } },
+      ...more,
+    });
+    await store.audit(entry('first', { subject: 'e', account: '' }));
+    await store.commit(stepOf('d', 0, { audit: entry('second', { before: { n: 0 } }) }));
+    await rejects(store.commit(stepOf('d', 5, { audit: entry('never') })), StepConflict);
+    await store.audit(entry('third', { account: 'other' }));
+    const whats = async (query: Partial<AuditQuery>) =>
+      (await store.audits({ limit: 10, ...query })).map(({ what }) => what);
+    assert.equal(await whats({}), ['third', 'second', 'first']);
+    assert.equal(await whats({ limit: 1 }), ['third']);
+    assert.equal(await whats({ subject: 'e' }), ['first']);
+    assert.equal(await whats({ accounts: ['a1'] }), ['second']);
+    assert.equal(await whats({ accounts: [] }), []);
+    const [, second] = await store.audits({ limit: 2 });
+    assert.equal({ ...second, seq: 0 }, { ...entry('second', { before: { n: 0 } }), seq: 0 });
+    assert.equal(await whats({ before: second?.seq ?? 0 }), ['first']);
+    assert.equal(await whats({ before: second?.seq ?? 0, subject: 'd' }), []);
+  });
+
+  check('a document is removed once', async (store) => {
+    await store.put('setting', 'a', { n: 1 });
+    assert.equal([await store.remove('setting', 'a'), await store.remove('setting', 'a')], [true, false]);
+    assert.is(await store.get('setting', 'a'), null);
   });
 
   check('a serial number belongs to nobody who is retired', async (store) => {

@@ -83,6 +83,7 @@ export class World {
   /** What broker or EVC refused. */
   readonly refused: string[] = [];
   readonly recordings = new WorldRecordings(this);
+  onStep?: (step: RunnerEvent) => void;
   evc!: Evc;
   broker!: Broker;
   #images: https.Server | null = null;
@@ -111,7 +112,7 @@ export class World {
     world.#pki = await createPki(join(world.folder, 'evc', 'pki'), ['localhost'], Date.now());
     world.clock.advanceTo(Date.now());
     await world.startEvc();
-    for (const account of accounts) await world.evc.operator.addAccount(account);
+    for (const account of accounts) await world.evc.accounts.add(account);
     return world;
   }
 
@@ -138,6 +139,7 @@ export class World {
       watch: (step) => {
         this.#progress++;
         this.steps.push(step);
+        this.onStep?.(step);
       },
       onRefused: (_, code) => this.refused.push(code),
     });
@@ -198,7 +200,7 @@ export class World {
       run: join(folder, 'run'),
     };
     for (const path of Object.values(folders)) mkdirSync(path, { recursive: true });
-    const key = await this.evc.operator.addKey({
+    const key = await this.evc.keys.add({
       name: 'test',
       account: options.account ?? 'factory',
       limit: options.limit ?? 1,
@@ -277,9 +279,7 @@ export class World {
   }
 
   async trust(device: WorldDevice): Promise<string> {
-    return (
-      (await this.evc.operator.list('', 1000)).find((row) => row.device === device.id)?.trust ?? 'unknown'
-    );
+    return (await this.evc.store.list('', 1000)).find((row) => row.device === device.id)?.trust ?? 'unknown';
   }
 
   /** The image as a file that EVC offers, and its measurements from a reference boot. */
@@ -390,7 +390,9 @@ export class World {
     const last = this.steps
       .slice(-12)
       .map((step) => `record ${step.event.type} → ${JSON.stringify(step.after)}`);
-    return [...lines, ...last, `refused: ${this.refused.slice(-10).join(' · ')}`].join('\n');
+    const upgraded = this.steps.at(-1)?.snapshot.context.upgraded;
+    const why = upgraded?.why ? [`rolled back: ${JSON.stringify(upgraded.why)}`] : [];
+    return [...lines, ...last, ...why, `refused: ${this.refused.slice(-10).join(' · ')}`].join('\n');
   }
 
   /** A TPM in another process works while nothing moves here: simulated time waits for it. */

@@ -70,7 +70,9 @@ export class EvcOnHost {
   }
 
   async devices(): Promise<DeviceView[]> {
-    return JSON.parse(await this.ask('status', '--json')) as DeviceView[];
+    const rows = JSON.parse(await this.ask('status', '--json')) as { device: string }[];
+    const shown = rows.map(({ device }) => this.ask('device', 'show', device, '--json'));
+    return (await Promise.all(shown)).map((text) => JSON.parse(text) as DeviceView);
   }
 
   /** Looks at the one device until it is so. Rejects with what it is instead. */

@@ -27,8 +27,8 @@ test('a TPM whose vendor is known: trusted as such, with its name and its chain'
   inWorld(
     async (world) => {
       const { root, issuer } = vendorOf(world);
-      await world.evc.operator.addEkRoots(root.certificate, 'tester');
-      await world.evc.operator.addEkRoots(issuer.certificate, 'tester');
+      await world.evc.endorsers.add(root.certificate, 'tester');
+      await world.evc.endorsers.add(issuer.certificate, 'tester');
       const tpm = await certifiedTpm(issuer, () => world.clock.now());
       const device = await world.addDevice({ tpm, account: 'strict' });
       await world.attested(device);
@@ -81,7 +81,7 @@ test('a vendor that is not known yet: refused by name, and in as soon as an oper
   inWorld(
     async (world) => {
       const { root, issuer } = vendorOf(world);
-      await world.evc.operator.addEkRoots(issuer.certificate, 'tester');
+      await world.evc.endorsers.add(issuer.certificate, 'tester');
       const tpm = await certifiedTpm(issuer, () => world.clock.now());
       const device = await world.addDevice({ tpm, account: 'strict' });
       await world.until(
@@ -93,14 +93,14 @@ test('a vendor that is not known yet: refused by name, and in as soon as an oper
         (await world.view(device)).refusedEnrolment?.text ?? '',
         'no certificate of “O=Test vendor, CN=Root”',
       );
-      await world.evc.operator.addEkRoots(root.certificate, 'tester');
+      await world.evc.endorsers.add(root.certificate, 'tester');
       await world.attested(device);
       const { ekTrust, refusedEnrolment } = await world.view(device);
       assert.equal([ekTrust, refusedEnrolment], ['vendor', null]);
 
       // And out as soon as he is not believed any more.
-      const { roots } = world.evc.operator.ekRoots();
-      await world.evc.operator.removeEkRoot(roots.find(({ kind }) => kind === 'root')?.id ?? '', 'tester');
+      const { roots } = world.evc.endorsers.list();
+      await world.evc.endorsers.remove(roots.find(({ kind }) => kind === 'root')?.id ?? '', 'tester');
       await world.until(
         'its trust is over',
         async () => (await world.trust(device)) !== 'trusted',
@@ -130,7 +130,7 @@ test('a real swtpm, certified by swtpm_localca, whose root the operator added', 
   try {
     await inWorld(
       async (world) => {
-        for (const certificate of swtpm.authority) await world.evc.operator.addEkRoots(certificate, 'tester');
+        for (const certificate of swtpm.authority) await world.evc.endorsers.add(certificate, 'tester');
         const device = await world.addDevice({ tpm: swtpm.tpm, account: 'strict' });
         await world.attested(device);
         const { ekTrust, trust, tpm } = await world.view(device);

@@ -113,7 +113,7 @@ test('Location-Lock is turned off again: a mobile gateway moves freely', () =>
     const device = await world.addDevice({ account: 'plant' });
     move(world, device, berlin);
     await reboot(world, device);
-    await world.evc.operator.changeAccount('plant', { locationLock: false });
+    await world.evc.accounts.change('plant', { locationLock: false });
     move(world, device, paris);
     await reboot(world, device);
     assert.is(await place(world, device), 'notLocked');

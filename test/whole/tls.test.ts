@@ -41,8 +41,8 @@ test('S1 and S2 over TLS', async () => {
     publish: (topic, bytes) => broker.publish(topic, bytes),
     imageBase: () => 'https://localhost',
   });
-  await evc.operator.addAccount(manufacturing);
-  const onboarding = await evc.operator.addKey({
+  await evc.accounts.add(manufacturing);
+  const onboarding = await evc.keys.add({
     name: 'test',
     account: 'factory',
     limit: 1,
@@ -86,7 +86,7 @@ test('S1 and S2 over TLS', async () => {
   try {
     await node.powerOn();
     await settled();
-    const [first] = await evc.operator.list();
+    const [first] = await evc.store.list('', 1);
     assert.is(first?.trust, 'trusted');
     await node.reboot('test');
     await settled();

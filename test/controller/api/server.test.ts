@@ -257,6 +257,7 @@ test('what comes in is what goes out', async () => {
       radius: 250,
       moved: 'report',
       requireEkCertificate: false,
+      approval: false,
     },
   );
   const key = await call('POST', '/api/v1/keys', { name: 'k', account: 'plant' });
@@ -268,7 +269,7 @@ test('limits of lists are checked', async () => {
   for (const limit of ['0', '1001', 'all', '-1']) {
     assert.is((await call('GET', `/api/v1/devices?limit=${limit}`)).json.code, 'request.invalid');
   }
-  assert.equal((await call('GET', '/api/v1/devices?limit=1')).json, { devices: [] });
+  assert.equal((await call('GET', '/api/v1/devices?limit=1')).json, { devices: [], next: null });
 });
 
 const ranges: [header: string, status: number, from?: number, to?: number][] = [

@@ -1,9 +1,11 @@
 // What a person reads about a device: its TPM, who vouches for it, and what was seen in its place.
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { deviceText, journalText, statusTable, whyText } from '../../../controller/cli/devices.ts';
+import { deviceText, journalText, statusText, whyText } from '../../../controller/cli/devices.ts';
 import { tableWidth } from '../../../controller/cli/print.ts';
 import type { DeviceView } from '../../../controller/operator.ts';
+import { whyLine } from '../../../controller/record/facts.ts';
+import { noFacts } from '../../../formats/filter/row.ts';
 
 const now = Date.UTC(2026, 5, 1, 12);
 const minute = 60_000;
@@ -24,7 +26,11 @@ const certificate = {
 const device: DeviceView = {
   device: '12'.repeat(32),
   serial: 'edge-01',
+  revision: 3,
   uuid: 'u',
+  labels: [],
+  facts: noFacts,
+  lock: { locationLock: false, radius: 100, moved: 'report' },
   account: 'default',
   trust: 'trusted',
   seen: now,
@@ -123,11 +129,11 @@ test('[N42] another TPM is in device show, why and status: which, when, how ofte
   for (const line of why.split('\n')) assert.ok(line.length <= tableWidth + 20, line);
 
   // The TPM that is enrolled has spoken since; a device that has never attested has nothing else to say.
-  assert.match(statusTable([attacked], now), 'as its baseline');
+  assert.match(whyLine('trusted', attacked), 'as its baseline');
   const since = { ...stranger, at: now };
-  assert.match(statusTable([{ ...attacked, refusedEnrolment: since }], now), 'Another TPM: enrol.other-tpm');
+  assert.match(whyLine('trusted', { ...attacked, refusedEnrolment: since }), 'Another TPM: enrol.other-tpm');
   const never = { ...attacked, verdict: null, trust: 'unattested' };
-  assert.match(statusTable([never], now), 'Another TPM: enrol.other-tpm');
+  assert.match(whyLine('unattested', never), 'Another TPM: enrol.other-tpm');
   assert.match(whyText(never, 'edge-01', now), 'enrol.other-tpm');
 });
 
@@ -159,6 +165,18 @@ test('a refusal is in the journal by its code', () => {
     { at: now, event: 'certificate.refused', body: { why: { code: 'enrol.ek-other-key', text: 't' } } },
   ]);
   assert.match(text, /certificate\.refused +enrol\.ek-other-key/);
+});
+
+test('a list counts what its devices are, and says whom a filter does not mean', () => {
+  const rows = [
+    device,
+    { ...device, trust: 'uud', facts: { ...noFacts, why: 'PCR 8: another kernel' } },
+    device,
+  ];
+  const text = statusText(rows, '', now);
+  assert.match(text, /^edge-01 +✗ UUD +.*PCR 8: another kernel$/m);
+  assert.match(text, /\n3 devices: 2 trusted, 1 UUD$/);
+  assert.match(statusText([], 'label:lab', now), 'no device is meant by label:lab');
 });
 
 test.run();

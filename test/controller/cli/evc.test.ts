@@ -1,4 +1,4 @@
-// deadline: 120 s
+// deadline: 240 s
 import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import net from 'node:net';
 import { tmpdir } from 'node:os';
@@ -18,14 +18,22 @@ test('--help names every command, the exit codes and an example', async () => {
   const { code, stdout } = await runToEnd('evc', ['--help']);
   assert.is(code, 0);
   const commands =
-    'up init serve status device why journal accept accept-place retire reenrol upgrade move rotate account key ek-root image firmware signer allow';
+    'up init serve status device why journal events audit accept accept-place retire reenrol upgrade rollout move rotate account key token webhook ek-root image firmware signer allow attempt record eventlog quote store backup restore escrow doctor broker replay completion';
   for (const command of commands.split(' ')) assert.match(stdout, new RegExp(`^  ${command}\\b`, 'm'));
   assert.match(stdout, 'Exit codes: 0 done, 1 failed, 2 wrong usage, 3 EVC is out of reach, 4 EVC refused');
 });
 
 const wrong: [args: string[], says: RegExp][] = [
   [['frobnicate'], /unknown command/],
-  [['accept', 'edge-01'], /--reason/],
+  [['accept'], /a device, or --filter/],
+  [['eventlog', 'frobnicate'], /unknown command/],
+  [['store', 'copy'], /--to <url>/],
+  [['upgrade', 'edge-01'], /a device and a version, or --filter/],
+  [['upgrade', '1.0.0', '--filter', 'x', '--stages', 'some'], /some is no percentage/],
+  [['completion', 'fish'], /Allowed choices are bash, zsh/],
+  [['retire', 'edge-01'], /--reason/],
+  [['token', 'add', 'x', '--role', 'owner'], /Allowed choices are viewer, operator, admin/],
+  [['key', 'add', '--out', folder, '--limit', 'all'], /--limit all/],
   [['serve', '--mqtt-port', 'x', '--data', data], /no port/],
   [['upgrade', 'a', 'b', '--window', 'soon'], /no length of time/],
   [['account', 'set', 'a', '--location-lock', 'maybe'], /--location-lock/],
@@ -134,12 +142,36 @@ test('a full disk says that nothing is lost', () => {
   assert.is(explain(new StoreError('full', 'the disk is full')).code, 'store.full');
 });
 
+test('doctor says what is wrong and what to do, whether EVC runs or not', async () => {
+  const none = await runToEnd('evc', ['doctor', '--data', join(folder, 'none')]);
+  assert.is(none.code, 1);
+  assert.match(none.stdout, /^✗ data folder +.*\n +hint: evc init --data/m);
+  const down = await runToEnd('evc', ['doctor', '--data', data]);
+  assert.is(down.code, 1);
+  assert.match(down.stdout, /^✓ data folder/m);
+  assert.match(down.stdout, /^✓ server certificate +good for 39\dd/m);
+  assert.match(down.stdout, /^✓ store +in order/m);
+  assert.match(down.stdout, /^✓ name +localhost is /m);
+  assert.match(down.stdout, /^✗ service +EVC at .* is out of reach/m);
+  const key = join(data, 'pki/root.key.pem');
+  chmodSync(key, 0o644);
+  const open = await runToEnd('evc', ['doctor', '--data', data, '--json']);
+  chmodSync(key, 0o600);
+  const findings = JSON.parse(open.stdout) as { what: string; state: string; text: string }[];
+  assert.is(findings.find(({ what }) => what === 'data folder')?.state, 'bad');
+});
+
 test('an operator’s day over the API', async () => {
   const evc = new Running('evc', ['serve', '--data', data, '--mqtt-port', '0', '--https-port', '0']);
   const ask = (...args: string[]) => runToEnd('evc', args, { EVC_DATA: data });
   try {
     await evc.line(/serves devices at mqtts:\/\/localhost:\d+ and people at https:\/\/localhost:\d+/);
     assert.match((await ask('status')).stdout, 'no device is registered yet');
+    const well = await ask('doctor');
+    assert.is(well.code, 0, well.stdout);
+    assert.match(well.stdout, /^✓ service +answers at https:/m);
+    assert.match(well.stdout, /^✓ token +admin, admin$/m);
+    assert.match(well.stdout, /^0 wrong, \d to look at$/m);
     assert.match(
       (await ask('account', 'add', 'plant', '--kind', 'manufacturing')).stdout,
       'account plant: manufacturing',
@@ -147,7 +179,7 @@ test('an operator’s day over the API', async () => {
     assert.match((await ask('account', 'set', 'plant', '--location-lock', 'on')).stdout, 'Location-Lock on');
     assert.match(
       (await ask('account', 'list')).stdout,
-      /^plant +manufacturing +on +100 m +report +optional$/m,
+      /^plant +manufacturing +on +100 m +report +optional +off$/m,
     );
     assert.match(
       (await ask('account', 'set', 'plant', '--require-ek-certificate', 'on')).stdout,

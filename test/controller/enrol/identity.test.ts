@@ -33,7 +33,7 @@ const now = bench.clock.now();
 const root = authority('Root', { now });
 const issuer = authority('EK CA', { now, by: root });
 const strict = { ...account, id: 'strict', requireEkCertificate: true };
-await bench.evc.operator.addAccount(strict);
+await bench.evc.accounts.add(strict);
 
 test.after(async () => {
   await bench.close();
@@ -69,10 +69,10 @@ test('a certificate whose vendor is not known, until his root is added; and when
   assert.is(before.tpm?.certificate?.why?.code, 'enrol.ek-unknown-issuer');
   assert.match(before.tpm?.certificate?.why?.text ?? '', 'CN=EK CA');
 
-  const half = await bench.evc.operator.addEkRoots(issuer.certificate, 'tester');
+  const half = await bench.evc.endorsers.add(issuer.certificate, 'tester');
   assert.is(half.devices, 1);
   assert.match((await view(device)).tpm?.certificate?.why?.text ?? '', 'CN=Root', 'the next that is missing');
-  const whole = await bench.evc.operator.addEkRoots(root.certificate, 'tester');
+  const whole = await bench.evc.endorsers.add(root.certificate, 'tester');
   assert.is(whole.devices, 1);
   const after = await view(device);
   assert.is(after.ekTrust, 'vendor');
@@ -81,17 +81,17 @@ test('a certificate whose vendor is not known, until his root is added; and when
     ['Nuvoton', 'NPCT75x', 'O=Test vendor, CN=EK CA'],
   );
   assert.not('sent' in (after.tpm?.certificate ?? {}), 'people do not read DER');
-  assert.is(await bench.evc.operator.judgeEndorsements(), 0, 'nothing changed since');
+  assert.is(await bench.evc.endorsers.judge(), 0, 'nothing changed since');
 
   const [{ id = '' } = {}] = whole.roots;
-  assert.is((await bench.evc.operator.removeEkRoot(id, 'tester')).devices, 1);
+  assert.is((await bench.evc.endorsers.remove(id, 'tester')).devices, 1);
   assert.is((await view(device)).ekTrust, 'unknown-vendor');
-  await bench.evc.operator.addEkRoots(root.certificate, 'tester');
+  await bench.evc.endorsers.add(root.certificate, 'tester');
   assert.is((await view(device)).ekTrust, 'vendor');
-  const audit = await bench.evc.store.all<{ what: string }>('audit');
+  const audit = await bench.evc.store.audits({ limit: 100 });
   assert.equal(
     audit
-      .map(({ body }) => body.what)
+      .map(({ what }) => what)
       .filter((what) => what.startsWith('ek-root'))
       .sort(),
     ['ek-root.added', 'ek-root.added', 'ek-root.added', 'ek-root.removed'],
@@ -102,13 +102,13 @@ test('a folder that changed while EVC was down is looked at when it starts', asy
   const device = await registered();
   await bench.certify(device, board, await certificateOf(board));
   assert.is((await view(device)).ekTrust, 'vendor');
-  const { id = '' } = bench.evc.operator.ekRoots().roots.find(({ kind }) => kind === 'root') ?? {};
+  const { id = '' } = bench.evc.endorsers.list().roots.find(({ kind }) => kind === 'root') ?? {};
   await bench.evc.close();
   bench.evc.ekRoots.remove(id);
   await bench.start();
   await bench.evc.settled();
   assert.is((await view(device)).ekTrust, 'unknown-vendor');
-  await bench.evc.operator.addEkRoots(root.certificate, 'tester');
+  await bench.evc.endorsers.add(root.certificate, 'tester');
 });
 
 test('[N40] the certificate of another key than the credential is made for', async () => {

@@ -94,6 +94,21 @@ test('a step is stored before anybody hears of it, and its effects are done and 
     );
   }));
 
+test('a record that another controller stepped is read again, and no step is lost', () =>
+  withBench(async ({ open, runner }) => {
+    const [one, other] = [runner(open()), runner(open())];
+    await one.send('d', registered);
+    await one.send('d', asksNonce('n1'));
+    await other.send('d', asksNonce('n2'));
+    assert.is((await one.latest('d'))?.context.nonce?.hash, 'n1');
+    assert.is((await one.read('d'))?.context.nonce?.hash, 'n2');
+    await one.send('d', { type: 'link.changed', online: true });
+    const after = await other.read('d');
+    assert.is(after?.context.nonce?.hash, 'n2');
+    assert.match(JSON.stringify(after?.value), '"link":"online"');
+    assert.is((await one.latest('d'))?.context.nonce?.hash, 'n2');
+  }));
+
 test('an effect that fails is kept, and done by the next life', () =>
   withBench(async ({ open, runner, done }) => {
     const store = open();

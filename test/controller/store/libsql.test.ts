@@ -99,7 +99,7 @@ test('a store of a newer EVC is left alone', () =>
     db.close();
     const { code, message } = refusal(path);
     assert.is(code, 'version');
-    assert.match(message, /written by a newer EVC \(store 99, this one knows 2\); run that one/);
+    assert.match(message, /written by a newer EVC \(store 99, this one knows 3\); run that one/);
     const again = new Database(path);
     assert.equal(again.prepare("select name from sqlite_master where type = 'table'").all(), [
       { name: 'theirs' },
@@ -241,7 +241,9 @@ test('the journal of a device is cut', () =>
     const path = join(folder, 'evc.db');
     await LibsqlStore.open(path).close();
     const db = new Database(path);
-    db.exec(`insert into records values ('d', 5100, '{}', '', '', '', '', 0)`);
+    db.exec(
+      `insert into records (device, version, snapshot, serial, uuid, account, trust, seen) values ('d', 5100, '{}', '', '', '', '', 0)`,
+    );
     const insert = db.prepare(`insert into journal (device, at, event, body) values (?, ?, 'x', '{}')`);
     db.exec('begin');
     for (let i = 0; i < 5100; i++) insert.run(['d', i]);

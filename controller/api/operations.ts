@@ -1,0 +1,54 @@
+// All operations of the API.
+import type { Evc } from '../evc.ts';
+import { mostDevices } from '../rollout/rollouts.ts';
+import { serveAccess } from './access.ts';
+import { serveAccounts } from './accounts.ts';
+import { serveCatalogue } from './catalogue.ts';
+import { serveDevices } from './devices.ts';
+import { serveEnrolment } from './enrolment.ts';
+import type { Operations } from './operation.ts';
+import type { Guests } from './page.ts';
+import { serveRecordings } from './recordings.ts';
+import { serveRollouts } from './rollouts.ts';
+import { type ServiceView, serveService } from './service.ts';
+import type { StepStream } from './stream.ts';
+import { serveWebhooks } from './webhooks.ts';
+
+export interface OperationsOptions {
+  evc: Evc;
+  stream: StepStream;
+  guests: Guests;
+  /** Where uploads wait until they become images. */
+  uploads: string;
+  service(): ServiceView;
+}
+
+export function addOperations(api: Operations, options: OperationsOptions): void {
+  const { evc, stream, guests, uploads, service } = options;
+  const {
+    operator,
+    store,
+    runner,
+    recorder,
+    accounts,
+    keys,
+    endorsers,
+    tokens,
+    curator,
+    rollouts,
+    webhooks,
+  } = evc;
+  const find = (words: string, of: readonly string[] | null) => operator.find(words, of);
+  const now = () => evc.clock.now();
+  serveService(api, { uploads, service, metrics: () => evc.metrics });
+  serveDevices(api, operator);
+  serveRecordings(api, { store, runner, recorder });
+  stream.serve(api, find);
+  guests.serve(api, now);
+  serveRollouts(api, rollouts, mostDevices);
+  serveAccounts(api, accounts);
+  serveEnrolment(api, { keys, endorsers, operator, store, runner, now });
+  serveCatalogue(api, curator, uploads);
+  serveWebhooks(api, webhooks);
+  serveAccess(api, { tokens, store, now, find });
+}
