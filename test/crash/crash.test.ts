@@ -13,7 +13,9 @@ for (const who of ['device', 'EVC'] as const) {
     const counted = await crashEverywhere({ who, step: steps[who], first: 7 });
     const sum = (what: (one: Counted) => number) => counted.reduce((total, one) => total + what(one), 0);
     const [points, killed] = [sum((one) => one.points), sum((one) => one.killed)];
-    console.log(`FIGURES: crash points, ${who}: ${points} writes in ${counted.length} sequences, killed ${killed} times`);
+    console.log(
+      `FIGURES: crash points, ${who}: ${points} writes in ${counted.length} sequences, killed ${killed} times`,
+    );
     for (const one of counted) assert.ok(one.killed > 0 && one.points > 20, JSON.stringify(one));
   });
 }
