@@ -327,6 +327,11 @@ function isNew(slots: Slots | null, wanted: BaseOsConfig): boolean {
   return !failed || failed.version !== wanted.version || wanted.retryCounter > failed.retryCounter;
 }
 
+/** Empty while what runs is on trial, or was given up. */
+function activeVersion(slots: Slots | null): string {
+  return slots?.current.state === 'active' ? slots.current.version : '';
+}
+
 function sameImage(one: BaseOsConfig | null, other: BaseOsConfig | null): boolean {
   return (
     one?.version === other?.version &&
@@ -352,7 +357,8 @@ export function baseOsPublications(snapshot: BaseOsSnapshot): Publications {
       state,
       slots,
       wanted: wanted?.version ?? '',
-      committed: committed ?? '',
+      // Said at each boot: the power may have gone between a commit and the word of it.
+      committed: committed ?? activeVersion(slots),
       waiting,
       error,
     },

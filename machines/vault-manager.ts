@@ -115,7 +115,6 @@ export const vaultManager = setup({
         ? { received: { keyId: event.keyId, version: event.version, encryptedKey: event.encryptedKey } }
         : {},
     ),
-    dropReceived: assign({ received: null }),
     takeCommit: assign({ committed: true }),
     sealsDropped: assign({ committed: false }),
     takeToken: assign(({ event }) =>
@@ -260,7 +259,7 @@ export const vaultManager = setup({
               encryptedKey: context.received?.encryptedKey ?? '',
             }),
             onDone: { target: 'unlocking' },
-            onError: { target: 'waitingForKey', actions: ['takeFailure', 'dropReceived'] },
+            onError: { target: 'keyBackingOff', actions: ['takeFailure', 'backOff'] },
           },
         },
         unlocking: {
@@ -269,8 +268,15 @@ export const vaultManager = setup({
             id: 'unlockVault',
             src: 'unlockVault',
             onDone: { target: 'resealing', actions: 'byController' },
-            onError: { target: 'waitingForKey', actions: ['takeFailure', 'dropReceived'] },
+            onError: { target: 'keyBackingOff', actions: ['takeFailure', 'backOff'] },
           },
+        },
+        // EVC sends a key once for each approval, so it is kept until it has opened the vault, or another comes.
+        keyBackingOff: {
+          description: 'The escrowed key did not open the vault; tries again, or with the next one.',
+          exit: 'stopWaiting',
+          invoke: elapsed({ target: '#vaultManager.unsealing' }),
+          on: { 'key.received': { target: 'openingKey', actions: 'takeReceived' } },
         },
         resealing: {
           description: 'Seals the key to the new PCR values, and keeps the old seal for a fall-back.',

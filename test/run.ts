@@ -89,9 +89,12 @@ async function worker(): Promise<void> {
     console.log(
       `${bad ? 'FAIL' : 'ok  '} ${result.file}  ${result.passed} passed  ${Math.round(result.ms)} ms`,
     );
-    // What a test could not do on this machine is part of the result, so it is shown for good files as well.
-    for (const line of result.output.split('\n'))
-      if (line.startsWith('NOT RUN:')) console.log(`     ${line}`);
+    // What a test could not do on this machine, and what one has to count, is part of the result of good files as well.
+    for (const line of result.output.split('\n')) {
+      // Behind the marks of tests that are over.
+      const [shown] = /(?:NOT RUN|FIGURES): .*$/.exec(line) ?? [];
+      if (shown !== undefined && !bad) console.log(`     ${shown}`);
+    }
     if (bad)
       console.log(
         `${result.problem ? `     ${result.problem}\n` : ''}${result.output.replace(/^/gm, '     | ')}`,

@@ -2,7 +2,12 @@
 // nobody waits for is dropped by the device, a verdict that came twice is ignored by the record.
 
 import type { Clock } from '../../machines/clock.ts';
-import type { Attempt, DeviceRecordContext, Reply } from '../../machines/device-record.ts';
+import type {
+  Attempt,
+  DeviceRecordContext,
+  DeviceRecordSnapshot,
+  Reply,
+} from '../../machines/device-record.ts';
 import type { Downlink } from '../downlink.ts';
 import { openEvidence } from '../evidence.ts';
 import { activeRules } from '../images/allow-rules.ts';
@@ -42,9 +47,11 @@ export function performer({ store, clock, catalogue, downlink, logs, verifier }:
   async function judge(device: string, attempt: Attempt, runner: RecordRunner): Promise<void> {
     const latest = await runner.latest(device);
     // What changed since the quote came raised the basis, and the record asks again.
-    const snapshot = latest?.context.attempt?.id === attempt.id ? latest : await runner.read(device);
+    const snapshot = latest && waitsFor(latest, attempt) ? latest : await runner.read(device);
+    // Another controller was faster, or the device began anew: nobody waits for this verdict any more.
+    if (!snapshot || !waitsFor(snapshot, attempt)) return;
     const bytes = await store.evidence(attempt.id);
-    if (!snapshot || !bytes) return;
+    if (!bytes) return;
     const { context } = snapshot;
     const judged = await judgeEvidence(bytes, attempt, context);
     await runner.send(
@@ -74,6 +81,10 @@ export function performer({ store, clock, catalogue, downlink, logs, verifier }:
     if (verdict.genuine) for (const part of evidence.boot.logs) await logs.keep(part.sha256, part.bytes);
     return { attempt: attempt.id, at, basis, verdict, bytes, logs: evidence.boot.logs };
   }
+}
+
+function waitsFor(snapshot: DeviceRecordSnapshot, { id }: Attempt): boolean {
+  return snapshot.matches({ integrity: 'verifying' }) && snapshot.context.attempt?.id === id;
 }
 
 /** What the record and the catalogue say that this evidence should show. */

@@ -121,9 +121,11 @@ export class DeviceVault {
     return this.export();
   }
 
+  /** In this order: as long as two keys open the vault, a rotation that was cut short here is known to be one. */
   finishRotation(): void {
-    this.backend.keepOnly(this.#required().id);
+    const { id } = this.#required();
     this.#store.dropPrevious();
+    this.backend.keepOnly(id);
   }
 
   dropOldSeals(): void {

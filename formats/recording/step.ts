@@ -53,9 +53,7 @@ export function takeStep<Snapshot extends AnyMachineSnapshot>(
         if ('transitions' in one)
           return [{ kind: 'microstep', actor: life, transitions: one.transitions.map(takenOf) }];
         const { type, params } = one.action;
-        return type.startsWith('xstate.')
-          ? []
-          : [{ kind: 'action', actor: life, action: type, params } as Body];
+        return /^xstate\./.test(type) ? [] : [{ kind: 'action', actor: life, action: type, params } as Body];
       }),
       snapshotBody(life, before.context, after as never),
     ],

@@ -124,7 +124,8 @@ export class Attester {
       },
       signal,
     );
-    if (reply.code !== 'success') throw new Error(`the verdict is ${reply.code}: ${reply.why?.code}`);
+    if (reply.code !== 'success')
+      throw new Error(`the verdict is ${reply.code}: ${JSON.stringify(reply.why)}`);
     this.#seen = logs.map(({ sha256: hash }) => hash);
     const keyId = `key-${this.device.id.slice(0, 8)}`;
     await this.#evc.storeKey({ keyId, encryptedKey: escrowed, token }, signal);

@@ -50,7 +50,7 @@ export function testRules<Machine extends AnyStateMachine>(
   test('rules: every transition is taken', () => {
     const own = `${coverage.taken} of ${coverage.total}`;
     console.log(
-      `${chart.id}: its tests take ${own} transitions, ${exploration.steps} steps of the exploration ${explored.taken}`,
+      `FIGURES: ${chart.id}: its tests take ${own} transitions, ${exploration.steps} steps of the exploration ${explored.taken}`,
     );
     for (const name of coverage.missing) console.log(`  by the exploration alone: ${name}`);
     assert.equal(explored.missing, []);

@@ -14,6 +14,7 @@ import { measureImage } from '../../controller/images/measure.ts';
 import type { DeviceView } from '../../controller/operator.ts';
 import { createPki } from '../../controller/pki.ts';
 import type { RunnerEvent } from '../../controller/record/runner.ts';
+import { LibsqlStore } from '../../controller/store/libsql.ts';
 import { openStore } from '../../controller/store/open.ts';
 import type { Store } from '../../controller/store/store.ts';
 import type { KnownEntry } from '../../controller/verify/entries.ts';
@@ -67,6 +68,12 @@ export interface WorldDevice {
   onBooted?(): void;
 }
 
+/** What stands between EVC and its store, and says whether EVC is gone. */
+export interface StoreKeeper {
+  wrap(store: Store): Store;
+  readonly dead: boolean;
+}
+
 export class World {
   readonly clock = new SimulatedClock();
   readonly folder = mkdtempSync(join(tmpdir(), 'eve-attest-'));
@@ -90,8 +97,15 @@ export class World {
   /** Questions to it that are under way. */
   #asking = 0;
 
-  static async start(accounts: Account[] = [manufacturing]): Promise<World> {
+  #keeper: StoreKeeper | null = null;
+
+  /** @param keeper makes what stands between EVC and its store, which is in the folder that it is given */
+  static async start(
+    accounts: Account[] = [manufacturing],
+    keeper?: (folder: string) => StoreKeeper,
+  ): Promise<World> {
     const world = new World();
+    world.#keeper = keeper?.(join(world.folder, 'evc')) ?? null;
     const engine = process.env.EVE_ATTEST_TEST_STORE;
     if (engine) world.#database = await emptyDatabase(engine);
     // Certificates are checked by TLS against the time outside.
@@ -115,9 +129,12 @@ export class World {
     });
     this.evc = await Evc.open({
       data: join(this.folder, 'evc'),
-      ...(this.#database ? { store: this.#watched(await openStore(this.#database)) } : {}),
+      ...(this.#database || this.#keeper ? { store: await this.#openStore() } : {}),
       clock,
-      publish: (topic, bytes) => this.broker.publish(topic, bytes),
+      publish: async (topic, bytes) => {
+        if (this.#keeper?.dead) throw new Error('EVC is gone');
+        await this.broker.publish(topic, bytes);
+      },
       imageBase: () => `https://localhost:${this.#imagePort}`,
       watch: (step) => {
         this.#progress++;
@@ -126,6 +143,13 @@ export class World {
       },
       onRefused: (_, code) => this.refused.push(code),
     });
+  }
+
+  async #openStore(): Promise<Store> {
+    const store = this.#database
+      ? this.#watched(await openStore(this.#database))
+      : LibsqlStore.open(join(this.folder, 'evc', 'evc.db'));
+    return this.#keeper?.wrap(store) ?? store;
   }
 
   /** Simulated time waits for a database. */
@@ -165,6 +189,8 @@ export class World {
       tpm?: PoweredTpm;
       /** What keeps its vault; files of its own otherwise. */
       vault?: VaultChoice;
+      /** Called before its first power on, which it then need not survive. */
+      onPlugged?(device: WorldDevice): void;
     } = {},
   ): Promise<WorldDevice> {
     const folder = join(this.folder, `device-${this.devices.length + 1}`);
@@ -190,10 +216,11 @@ export class World {
     await createImage(slots.directory('IMGA'), image);
     if (options.recorded) writeFileSync(join(slots.directory('IMGA'), 'recorded.bin'), options.recorded);
     slots.install(image.version);
-    const { tpm, vault } = options;
+    const { tpm, vault, onPlugged } = options;
     const device = await this.#plug(folder, true, {
       ...(tpm ? { tpm: this.#awaited(tpm) } : {}),
       ...(vault ? { vault } : {}),
+      ...(onPlugged ? { onPlugged } : {}),
     });
     this.devices.push(device);
     return device;
@@ -391,7 +418,7 @@ export class World {
   async #plug(
     folder: string,
     identified = true,
-    given: { tpm?: PoweredTpm; vault?: VaultChoice } = {},
+    given: { tpm?: PoweredTpm; vault?: VaultChoice; onPlugged?(device: WorldDevice): void } = {},
   ): Promise<WorldDevice> {
     const folders = {
       config: join(folder, 'config'),
@@ -438,7 +465,10 @@ export class World {
     });
     device.node = node;
     this.recordings.plug(device);
-    await node.powerOn();
+    given.onPlugged?.(device);
+    await node.powerOn().catch((error) => {
+      if (!given.onPlugged) throw error;
+    });
     if (!identified) return device;
     await this.until('the device has an identity', async () => {
       const identity = await node.node?.identity();
@@ -456,8 +486,12 @@ async function measured(folder: string): Promise<{ entries: KnownEntry[] }> {
 }
 
 /** Runs a test in a world of its own, and ends that world whatever happens. */
-export async function inWorld(work: (world: World) => Promise<void>, accounts?: Account[]): Promise<void> {
-  const world = await World.start(accounts);
+export async function inWorld(
+  work: (world: World) => Promise<void>,
+  accounts?: Account[],
+  keeper?: (folder: string) => StoreKeeper,
+): Promise<void> {
+  const world = await World.start(accounts, keeper);
   try {
     await work(world);
     await world.quiet();

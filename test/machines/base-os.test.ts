@@ -55,6 +55,24 @@ test('fetch, check, write, mark, reboot', async () => {
   run.stop();
 });
 
+test('a commit is said again after a reboot; what is on trial, or was given up, is none', async () => {
+  const said = (run: Run) =>
+    (baseOsPublications(run.snapshot).BaseOsStatus as { committed: string }).committed;
+  const again = await loaded(committed);
+  assert.is(said(again), '2.0');
+  again.stop();
+  const onTrial = await loaded(trial);
+  assert.is(said(onTrial), '');
+  await onTrial.fail('selfTest', 'baseos.self-test');
+  await onTrial.answer('abandonSlot', {
+    ...trial,
+    current: { ...trial.current, state: 'unused' },
+    trial: null,
+  });
+  assert.is(said(onTrial), '');
+  onTrial.stop();
+});
+
 test('what runs is not fetched, and what failed here only when EVC asks for another try', async () => {
   const failed = { version: '2.0', retryCounter: 1, why: { code: 'baseos.self-test', text: 'x' } };
   const run = await loaded({ ...slots, failed });

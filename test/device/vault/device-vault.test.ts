@@ -237,6 +237,24 @@ test('a new master key takes the place of the old one without touching the data'
     assert.is(await opensBySeal(vault()), rotated.keyId);
   }));
 
+test('a rotation that was cut short at its very end is known to be one, and finished the next time', () =>
+  onBoard(async ({ state, vault }) => {
+    const first = vault();
+    await made(first);
+    const rotated = await first.rotate();
+    const remove = state.remove.bind(state);
+    state.remove = () => {
+      throw new Error('the power is cut');
+    };
+    assert.throws(() => first.finishRotation(), /cut/);
+    state.remove = remove;
+    const next = vault();
+    assert.is(await opensBySeal(next), rotated.keyId);
+    assert.ok((await next.export()).rotating);
+    next.finishRotation();
+    assert.is.not((await next.rotate()).keyId, rotated.keyId, 'and there is nothing in the way of another');
+  }));
+
 test('no rotation while another image could be fallen back to', () =>
   onBoard(async ({ vault }) => {
     const first = vault();
