@@ -22,6 +22,7 @@ export class RecordingFile implements Sink {
   readonly #most: number;
   readonly #pieces = new Pieces((piece, done) => this.#put(piece, done), delay);
   #written = 0;
+  #full = false;
   #failed = false;
 
   /** @param most bytes that it takes before it has no room any more */
@@ -56,7 +57,9 @@ export class RecordingFile implements Sink {
 
   room(): boolean {
     const { weight } = this.#pieces;
-    return !this.#failed && this.#written + weight < this.#most && weight < backlog;
+    // The weight is an estimate: it must not be full and then not.
+    this.#full ||= this.#written + weight >= this.#most;
+    return !this.#failed && !this.#full && weight < backlog;
   }
 
   /** Resolves when everything is in the file. */

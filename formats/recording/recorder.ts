@@ -239,20 +239,21 @@ export class Recorder {
     }
     if (!running.begun) {
       running.begun = true;
+      running.context = snapshot.context;
       if (this.#follower)
         this.#follower(running.component, this.#actorBody(running, snapshot, running.restored));
       if (this.#sinks.size > 0) this.#emit(this.#actorLine(running, snapshot, running.restored));
       return;
     }
-    if (!this.on) return;
+    // Kept here alone: a sink may be told how a chart stands in the midst of its step, and others wait for what that changed.
     const before = running.context;
     running.context = snapshot.context;
+    if (!this.on) return;
     this.#tell(running, snapshotBody(running.life, before, snapshot));
   }
 
   #actorBody(running: Running, { value, context }: Snapshot, restored: boolean): Body {
     const { life, chart, hash, input } = running;
-    running.context = context;
     const body: Body = { kind: 'actor', actor: life, chart: chart.id, hash, restored, value, context };
     return restored ? body : { ...body, input };
   }

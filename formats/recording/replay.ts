@@ -206,6 +206,8 @@ export function replay(lines: Iterable<Line>, options: ReplayOptions): ReplayRes
   return running.end();
 }
 
+const sharedDepth = 3;
+
 type Fault = Pick<Divergence, 'differs' | 'expected' | 'got' | 'context'>;
 type Did = LineOf<'microstep'> | LineOf<'action'> | LineOf<'invoke'>;
 
@@ -235,7 +237,7 @@ class Life {
     });
     const tap = recorder.chart('', machine);
     const snapshot = line.restored
-      ? machine.resolveState({ value: line.value as never, context: line.context as never })
+      ? machine.resolveState({ value: line.value as never, context: shared(line.context, 0) as never })
       : undefined;
     this.#actor = createActor(machine, {
       ...(snapshot ? { snapshot } : {}),
@@ -321,6 +323,21 @@ class Life {
   ): Fault {
     return { differs, expected, got, context: differences(recorded, this.context) };
   }
+}
+
+/**
+ * A context in which what is equal is one object again, down to a few levels: a chart may ask whether something is still the same,
+ * as info-task does of what is on its way and what waits, and in a line of JSON it is there twice.
+ */
+function shared(value: unknown, depth: number, seen = new Map<string, unknown>()): unknown {
+  if (typeof value !== 'object' || value === null || depth > sharedDepth) return value;
+  const text = JSON.stringify(value);
+  if (seen.has(text)) return seen.get(text);
+  const copy = Array.isArray(value)
+    ? value.map((item) => shared(item, depth + 1, seen))
+    : Object.fromEntries(Object.entries(value).map(([key, item]) => [key, shared(item, depth + 1, seen)]));
+  seen.set(text, copy);
+  return copy;
 }
 
 const inertCharts = new WeakMap<AnyStateMachine, AnyStateMachine>();

@@ -65,6 +65,24 @@ test('a file that is full takes no more, says how much is missing, and replays a
     assert.is(replay(lines, { charts }).divergence, null);
   }));
 
+for (const often of [37, 11, 5])
+  test(`what is told in pieces of ${often} lines, with gaps between, replays`, () =>
+    inWorld(async (world) => {
+      const device = await world.addDevice();
+      const told: string[] = [];
+      let asked = 0;
+      const detach = device.recorder.attach({
+        line: (text) => void told.push(text),
+        room: () => Math.floor(asked++ / often) % 2 === 0,
+      });
+      await device.node.reboot('test');
+      await world.attested(device);
+      detach();
+      const { lines } = readRecording(`${told.join('\n')}\n`);
+      assert.ok(lines.filter(({ kind }) => kind === 'dropped').length > 3);
+      assert.is(replay(lines, { charts }).divergence, null);
+    }));
+
 test('a packed file unpacks to what a plain one holds', async () => {
   const paths = [join(folder, 'a.jsonl'), join(folder, 'a.jsonl.gz')];
   for (const path of paths) {

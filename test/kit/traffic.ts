@@ -10,43 +10,60 @@ import { StepStream } from '../../controller/api/stream.ts';
 import { makeToken } from '../../controller/api/token.ts';
 import { loadPki } from '../../controller/pki.ts';
 import { login } from '../../device/link/dial.ts';
+import { decodeFrame } from '../../formats/wire/frame.ts';
 import { downFilter, parseTopic } from '../../formats/wire/topics.ts';
 import { clientOn, outcome, pairTo } from './logins.ts';
 import type { World, WorldDevice } from './world.ts';
 
+const atOnce = 4;
+
 export class Traffic {
   readonly #world: World;
   readonly #device: WorldDevice;
-  readonly #request: { topic: string; bytes: Uint8Array };
   #connections = 0;
 
-  /** The device has been configured. */
+  /** The device has been configured, since it booted. */
   constructor(world: World, device: WorldDevice) {
     this.#world = world;
     this.#device = device;
-    const request = device.events.findLast(
-      (event) =>
-        event.kind === 'message' && event.direction === 'up' && parseTopic(event.topic).endpoint === 'config',
-    );
-    if (request?.kind !== 'message') throw new TypeError('the device has asked for no configuration yet');
-    this.#request = request;
   }
 
-  /** Asks so many times, and resolves when EVC has answered all of it. Below a thousand, for a connection has its limits. */
+  /**
+   * Asks so many times, a few at once, and resolves when EVC has answered all of it. Below a thousand, for a connection has its
+   * limits, and a device has its own of requests that wait.
+   */
   async ask(count: number): Promise<void> {
     const client = await this.connect(`traffic-${++this.#connections}`);
-    const { topic, bytes } = this.#request;
+    const { topic, bytes } = this.#request();
+    let asked = 0;
+    const ask = () => {
+      asked++;
+      client.publish(topic, Buffer.from(bytes), { qos: 1 });
+    };
     const answered = new Promise<void>((resolve, reject) => {
       let answers = 0;
-      client.on('message', () => {
+      client.on('message', (_, bytes) => {
+        const { status } = decodeFrame(bytes);
+        if (status !== 200 && status !== 304) reject(new Error(`answered with ${status}`));
         if (++answers === count) resolve();
+        else if (asked < count) ask();
       });
       client.once('close', () => reject(new Error(`cut after ${answers} answers`)));
     });
     answered.catch(() => undefined);
-    for (let i = 0; i < count; i++) client.publish(topic, Buffer.from(bytes), { qos: 1 });
+    while (asked < Math.min(count, atOnce)) ask();
     await answered;
     await client.endAsync();
+  }
+
+  /** The last one, since it bears a token that is good until the device restarts. */
+  #request(): { topic: string; bytes: Uint8Array } {
+    const request = this.#device.events.findLast(
+      (event) =>
+        event.kind === 'message' && event.direction === 'up' && parseTopic(event.topic).endpoint === 'config',
+    );
+    if (request?.kind !== 'message') throw new TypeError('the device has asked for no configuration yet');
+    return request;
   }
 
   /** A connection of the device that listens to all it may. */
