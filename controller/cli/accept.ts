@@ -2,6 +2,7 @@
 import { createHash } from 'node:crypto';
 import { createInterface } from 'node:readline/promises';
 import type { Command } from 'commander';
+import { distance } from '../../machines/distance.ts';
 import type { Location } from '../../machines/flow.ts';
 import type { Accepted, ChangesView, DeviceView } from '../operator.ts';
 import { ApiClient } from './client.ts';
@@ -175,22 +176,12 @@ function placeText({ serial, device, trust, place }: ChangesView): string {
   const head = `${trustWord(trust)}  ${plain(serial) || short(device)}`;
   if (!place) return colourTrust(`${head}\n  it is where it was locked to`);
   const { locked, seen } = place;
-  const far = locked && seen ? `\n  apart     ${Math.round(metres(locked, seen))} m` : '';
+  const far = locked && seen ? `\n  apart     ${Math.round(distance(locked, seen))} m` : '';
   return colourTrust(`${head}\n  locked    ${where(locked)}\n  seen      ${where(seen)}${far}`);
 }
 
 function where(place: Location | null): string {
   return place ? `${place.latitude}, ${place.longitude} (within ${place.accuracy} m)` : 'nowhere';
-}
-
-/** On a sphere of the mean radius of the Earth; good to half a percent. */
-function metres(one: Location, other: Location): number {
-  const radians = (degrees: number) => (degrees * Math.PI) / 180;
-  const [lat1, lat2] = [radians(one.latitude), radians(other.latitude)];
-  const half =
-    Math.sin((lat2 - lat1) / 2) ** 2 +
-    Math.cos(lat1) * Math.cos(lat2) * Math.sin(radians(other.longitude - one.longitude) / 2) ** 2;
-  return 2 * 6_371_008.8 * Math.asin(Math.sqrt(half));
 }
 
 function manyText(

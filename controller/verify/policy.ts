@@ -2,6 +2,7 @@
 // accepted, or the image that EVC itself pushed while its window is open; allow rules cover what varies without meaning.
 import { diffLogs } from '../../formats/eventlog/diff.ts';
 import type { CheckedLog } from '../../formats/eventlog/replay.ts';
+import { distance } from '../../machines/distance.ts';
 import type { Finding, Grounds, Location, Versions } from '../../machines/flow.ts';
 import { evePolicyPcrs } from '../../machines/pcrs.ts';
 import { type AllowRule, type Comparison, compareBoots, isCovered } from './allow.ts';
@@ -199,17 +200,6 @@ export interface PlaceBasis {
 export function movedAway(fix: Location | null, { locked, radius }: PlaceBasis): boolean {
   if (!fix || !locked) return false;
   return distance(fix, locked) > radius + fix.accuracy + locked.accuracy;
-}
-
-/** On a sphere, metres. */
-export function distance(one: Location, other: Location): number {
-  const earth = 6_371_000;
-  const rad = Math.PI / 180;
-  const half = (a: number, b: number) => Math.sin(((a - b) * rad) / 2) ** 2;
-  const h =
-    half(one.latitude, other.latitude) +
-    Math.cos(one.latitude * rad) * Math.cos(other.latitude * rad) * half(one.longitude, other.longitude);
-  return 2 * earth * Math.asin(Math.min(1, Math.sqrt(h)));
 }
 
 function digestOf(log: CheckedLog, pcr: number, index: number | undefined): string | undefined {
