@@ -1,17 +1,21 @@
-// The page: reads the address, opens what it names, and shows the view that it names. Everything is read; nothing is changed.
+// The page: reads the address, opens what it names, and shows the view that it names.
 import { el, put } from './element.ts';
 import { type Guest, receiveGuests } from './guests.ts';
 import { help } from './help.ts';
 import { Model, readLive, readTrack } from './model.ts';
 import { playbar } from './playbar.ts';
-import { denied, fileSource, live, type Server, SourceError, token, whoServes } from './source.ts';
+import { denied, fileSource, guestsId, live, type Server, SourceError, token, whoServes } from './source.ts';
 import { shorten, shortHash } from './text.ts';
 import { Track } from './track.ts';
 import type { Page, View, ViewName } from './view.ts';
+import { auditView } from './views/audit.ts';
 import { chartsView } from './views/charts.ts';
+import { deviceView } from './views/device.ts';
 import { devicesView } from './views/devices.ts';
 import { evidenceView } from './views/evidence.ts';
+import { imagesView } from './views/images.ts';
 import { recordingsView } from './views/recordings.ts';
+import { rolloutsView } from './views/rollouts.ts';
 import { sequenceView } from './views/sequence.ts';
 import { timelineView } from './views/timeline.ts';
 
@@ -22,8 +26,16 @@ const makers: Readonly<Record<ViewName, (page: Page) => View>> = {
   timeline: timelineView,
   evidence: evidenceView,
   recordings: recordingsView,
+  rollouts: rolloutsView,
+  images: imagesView,
+  audit: auditView,
+  device: deviceView,
 };
 const names = Object.keys(makers) as ViewName[];
+/** Views of what EVC keeps; the others show recordings. */
+const ofFleet: ReadonlySet<ViewName> = new Set(['devices', 'device', 'rollouts', 'images', 'audit']);
+/** Those below which nothing is played. */
+const still: ReadonlySet<ViewName> = new Set([...ofFleet, 'recordings']);
 /** ms between two tries to get at a live recording again; doubles up to the second. */
 const firstPause = 1000;
 const longestPause = 15_000;
@@ -82,11 +94,14 @@ const page: Page = {
   openDevice(id) {
     if (id !== '')
       page.go({
-        view: viewName === 'devices' || viewName === null ? 'charts' : viewName,
+        // What clients of Stately's inspector show has charts and nothing else.
+        view: id === guestsId ? 'charts' : 'device',
         device: id,
         line: null,
         evidence: null,
         chart: null,
+        accept: null,
+        step: null,
       });
   },
   openTrack(track) {
@@ -153,11 +168,12 @@ function read(): void {
 function show(name: ViewName): void {
   view?.close?.();
   viewName = name;
+  search.hidden = name === 'devices' || name === 'device';
   view = makers[name](page);
   put(main, view.element);
   put(
     nav,
-    shownViews().map((one) =>
+    tabs().map((one) =>
       el(
         'button.view-tab',
         { 'aria-current': one === name ? 'page' : undefined, onclick: () => page.go({ view: one }) },
@@ -169,7 +185,15 @@ function show(name: ViewName): void {
 }
 
 function shownViews(): ViewName[] {
-  return names.filter((one) => one !== 'devices' || server.by === 'evc');
+  return names.filter((one) => server.by === 'evc' || !ofFleet.has(one));
+}
+
+/** As they stand side by side: the device beside the devices, once one was chosen; it has a letter and no number. */
+function tabs(): ViewName[] {
+  const chosen = viewName === 'device' || (page.address.get('device') ?? guestsId) !== guestsId;
+  return shownViews()
+    .filter((one) => one !== 'device')
+    .flatMap((one) => (one === 'devices' && chosen ? [one, 'device'] : [one]));
 }
 
 /** Follows what the address names, until it names something else. */
@@ -240,7 +264,7 @@ function askToken(): void {
     el(
       'p.quiet',
       {},
-      'EVC wants the administrator’s token, which evc init printed. This tab keeps it until it is closed.',
+      'EVC wants a token: the administrator’s, which evc init printed, or one of evc token add. This tab keeps it until it is closed.',
     ),
     input,
     el('button.primary', {}, 'Go on'),
@@ -283,7 +307,9 @@ function otherTheme(): void {
 }
 
 function key(event: KeyboardEvent): void {
-  const typing = event.target instanceof HTMLInputElement && event.target.type !== 'range';
+  const typing =
+    (event.target instanceof HTMLInputElement && event.target.type !== 'range') ||
+    event.target instanceof HTMLTextAreaElement;
   if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector('dialog[open]')) return;
   if (event.key === 'Escape' && typing) {
     search.value = '';
@@ -312,6 +338,7 @@ function key(event: KeyboardEvent): void {
   };
   if (!onButton) actions[' '] = () => (model.playing ? model.pause() : model.play());
   const number = names.indexOf(shownViews()[Number(event.key) - 1] as ViewName);
+  if (server.by === 'evc') actions.d = () => page.go({ view: 'device' });
   const taken = view?.key?.(event) ?? false;
   if (!taken) {
     const action =
@@ -326,7 +353,7 @@ function key(event: KeyboardEvent): void {
 function update(): void {
   view?.update();
   bar.update();
-  if (viewName === 'devices' || viewName === 'recordings') bar.element.hidden = true;
+  if (viewName && still.has(viewName)) bar.element.hidden = true;
   const { track } = model;
   const stand = track?.stand(model.at);
   const { serial } = stand?.get('device-record')?.context ?? stand?.get('client')?.context ?? {};

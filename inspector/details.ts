@@ -1,6 +1,7 @@
 // Pieces that several views show: values as trees, bytes, differences, reasons.
 import { differences } from '../formats/recording/diff.ts';
 import type { Line } from '../formats/recording/format.ts';
+import type { Finding } from '../machines/flow.ts';
 import { explain } from '../machines/reasons.ts';
 import { type Child, el } from './element.ts';
 import { refusalOf } from './refusal.ts';
@@ -111,6 +112,24 @@ export function reason(code: string, text: string, weight: 'refused' | 'trouble'
     !unknown && text !== '' && el('div', {}, shorten(text, 400)),
     !unknown && el('div.quiet', {}, known.text),
     !unknown && el('div.remedy', {}, known.remedy),
+  );
+}
+
+/** Findings of a verdict: what each means, where it was seen, and what would have been right. */
+export function findingList(found: readonly Finding[], refused: boolean): HTMLElement[] {
+  return found.slice(0, mostChildren).map((one) =>
+    el(
+      'div.finding',
+      {},
+      reason(one.code, one.text, /^(evidence|policy)\./.test(one.code) && refused ? 'refused' : 'trouble'),
+      facts([
+        ['PCR', one.pcr === undefined ? null : String(one.pcr)],
+        ['event', one.event === undefined ? null : `#${one.event}`],
+        ['seen', one.seen ? el('code.wrap.minus', {}, shorten(one.seen, 300)) : null],
+        ['allowed', one.allowed ? el('code.wrap.plus', {}, shorten(one.allowed, 300)) : null],
+        ['remedy', one.remedy ? shorten(one.remedy, 300) : null],
+      ]),
+    ),
   );
 }
 

@@ -2,7 +2,7 @@
 import { el } from './element.ts';
 
 const keys: readonly (readonly [string, string])[] = [
-  ['/', 'search; Esc leaves it'],
+  ['/', 'search, or the filter of devices; Esc leaves it'],
   ['j  k', 'next and previous row'],
   ['Enter', 'open'],
   ['←  →', 'step back and on'],
@@ -14,9 +14,13 @@ const keys: readonly (readonly [string, string])[] = [
   ['Esc', 'close'],
 ];
 
-/** `views`: the names of those that there are. */
+const ofFleet: readonly (readonly [string, string])[] = [['d', 'the device, and why it is trusted or not']];
+
+/** `views`: the names of those that there are, the ones with a number first. */
 export function help(views: readonly string[]): HTMLDialogElement {
-  const all = [[`1 … ${views.length}`, views.join(', ')] as const, ...keys];
+  const numbered = views.slice(0, 9);
+  const fleet = views.includes('device') ? ofFleet : [];
+  const all = [[`1 … ${numbered.length}`, numbered.join(', ')] as const, ...fleet, ...keys];
   const dialog = el(
     'dialog.help',
     { onclick: (event: MouseEvent) => event.target === dialog && dialog.close() },
@@ -29,7 +33,7 @@ export function help(views: readonly string[]): HTMLDialogElement {
     el(
       'p.quiet',
       {},
-      'The address is the view: copy it to share what you look at. Nothing is changed from here, and nothing leaves this machine.',
+      'The address is the view: copy it to share what you look at. Recordings are only read, and nothing leaves this machine; what is accepted at EVC is asked for twice, and kept in its audit log.',
     ),
   );
   return dialog;

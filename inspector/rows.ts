@@ -7,6 +7,8 @@ export interface RowsOptions {
   row(index: number): HTMLElement;
   /** A row was chosen, by a click or the keyboard. */
   choose?(index: number): void;
+  /** A row was opened, by a click or Enter; without it, that chooses it. */
+  open?(index: number): void;
   label: string;
 }
 
@@ -37,7 +39,7 @@ export class Rows {
         onkeydown: (event: KeyboardEvent) => this.#key(event),
         onclick: (event: MouseEvent) => {
           const row = (event.target as Element).closest<HTMLElement>('[data-row]');
-          if (row) this.#options.choose?.(Number(row.dataset.row));
+          if (row) this.#open(Number(row.dataset.row));
         },
       },
       this.#space,
@@ -119,6 +121,11 @@ export class Rows {
     }
   }
 
+  #open(index: number): void {
+    const { open, choose } = this.#options;
+    (open ?? choose)?.(index);
+  }
+
   #key(event: KeyboardEvent): void {
     const page = Math.max(1, Math.floor(this.element.clientHeight / this.#options.height) - 1);
     const moves: Record<string, number> = {
@@ -130,7 +137,7 @@ export class Rows {
     };
     const move = moves[event.key];
     if (event.ctrlKey || event.metaKey || event.altKey) return;
-    if (event.key === 'Enter' && this.#chosen >= 0) this.#options.choose?.(this.#chosen);
+    if (event.key === 'Enter' && this.#chosen >= 0) this.#open(this.#chosen);
     else if (move !== undefined && this.#count > 0) {
       const next = Math.max(0, Math.min(this.#count - 1, this.#chosen + move));
       this.#chosen = next;

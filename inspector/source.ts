@@ -1,47 +1,20 @@
 // Where the page has its data from: EVC's API, a device that shows itself, or nobody, when it was opened as a file.
-// Everything is read; nothing here changes anything anywhere.
-import type { Finding } from '../machines/flow.ts';
+import type { AttemptRow } from './answers.ts';
 import type { Source } from './model.ts';
 
-/** What serves the page: `evc` wants the administrator's token, `eve` shows one device to this machine. */
+/** What serves the page: `evc` wants a token, `eve` shows one device to this machine. */
 export type Server = { by: 'evc' | 'eve'; name: string } | { by: 'nobody' };
-
-export interface DeviceRow {
-  device: string;
-  serial: string;
-  uuid: string;
-  account: string;
-  trust: string;
-  /** ms since the epoch. */
-  seen: number;
-}
-
-export interface DeviceDetails extends DeviceRow {
-  online: boolean;
-  verdict: { accepted: boolean; grounds: string | null; findings: Finding[] } | null;
-  baseline: { versions: { image: string; firmware: string } } | null;
-  upgrade: { from: string; to: string } | null;
-  states: Record<string, string>;
-}
-
-export interface AttemptRow {
-  attempt: number;
-  begun: number;
-  ended: number;
-  steps: number;
-  dropped: number;
-  /** Id of the evidence that was judged; empty before. */
-  evidence: string;
-  outcome: string;
-}
 
 /** An answer that is none: with what, where and what to do, for a person. */
 export class SourceError extends Error {
   readonly status: number;
-  constructor(status: number, message: string) {
+  /** One of the reasons of machines/reasons.ts; empty where nobody gave one. */
+  readonly code: string;
+  constructor(status: number, message: string, code = '') {
     super(message);
     this.name = 'SourceError';
     this.status = status;
+    this.code = code;
   }
 }
 
@@ -71,19 +44,6 @@ export async function whoServes(): Promise<Server> {
   }
 }
 
-export async function devices(): Promise<DeviceRow[]> {
-  const all: DeviceRow[] = [];
-  for (let after = ''; ; ) {
-    const query = `limit=1000&after=${encodeURIComponent(after)}`;
-    const { devices: rows } = await getJson<{ devices: DeviceRow[] }>(`api/v1/devices?${query}`);
-    all.push(...rows);
-    if (rows.length < 1000) return all;
-    after = rows.at(-1)?.device ?? '';
-  }
-}
-
-export const device = (id: string) => getJson<DeviceDetails>(`api/v1/devices/${encodeURIComponent(id)}`);
-
 export async function attempts(id: string): Promise<AttemptRow[]> {
   return (await getJson<{ attempts: AttemptRow[] }>(`api/v1/devices/${encodeURIComponent(id)}/attempts`))
     .attempts;
@@ -110,15 +70,25 @@ export async function live(
   return piecesOf((await get(by === 'evc' ? ofEvc : ofEve, signal)).body);
 }
 
-/** Names of the devices whose records move, as they do; `dropped` is what a slow page missed. Ends with the connection. */
-export async function* steps(signal: AbortSignal): AsyncGenerator<{ device: string } | { dropped: number }> {
+/**
+ * Names of the devices whose records move, as they do; `dropped` is what a slow page missed. Ends with the connection. From
+ * `ready` on nothing is missed.
+ *
+ * @param id of this device alone
+ */
+export async function* steps(
+  signal: AbortSignal,
+  id?: string,
+): AsyncGenerator<{ device: string } | { dropped: number } | 'ready'> {
   let rest = '';
-  for await (const piece of piecesOf((await get('api/v1/events', signal)).body)) {
+  const query = id === undefined ? '' : `?device=${encodeURIComponent(id)}`;
+  for await (const piece of piecesOf((await get(`api/v1/events${query}`, signal)).body)) {
     const blocks = (rest + piece).split('\n\n');
     rest = blocks.pop() ?? '';
     for (const block of blocks) {
       const data = /^data: (.*)$/m.exec(block)?.[1];
       if (data === undefined) continue;
+      if (block.startsWith('event: ready')) yield 'ready';
       const { device: id, dropped } = JSON.parse(data) as { device?: string; dropped?: number };
       if (typeof id === 'string') yield { device: id };
       else if (typeof dropped === 'number') yield { dropped };
@@ -147,25 +117,50 @@ async function* piecesOf(bytes: ReadableStream<BufferSource> | null): AsyncGener
   }
 }
 
-async function getJson<Value>(path: string): Promise<Value> {
-  return (await (await get(path)).json()) as Value;
+export async function getJson<Value>(path: string, signal?: AbortSignal): Promise<Value> {
+  return (await (await get(path, signal)).json()) as Value;
 }
 
-async function get(path: string, signal?: AbortSignal): Promise<Response> {
+/**
+ * Asks EVC to do something. Rejects with SourceError: what was refused, with its code.
+ *
+ * @param headers If-Match and Idempotency-Key, so that it is what was looked at, and done once
+ */
+export async function post<Value>(
+  path: string,
+  body: object,
+  headers: Readonly<Record<string, string>>,
+): Promise<Value> {
+  const answer = await ask(path, {
+    method: 'POST',
+    body: JSON.stringify(body),
+    headers: { 'content-type': 'application/json', ...headers },
+  });
+  return (await answer.json()) as Value;
+}
+
+function get(path: string, signal?: AbortSignal): Promise<Response> {
+  return ask(path, signal ? { signal } : {});
+}
+
+async function ask(
+  path: string,
+  init: { method?: string; body?: string; headers?: Record<string, string>; signal?: AbortSignal },
+): Promise<Response> {
   const key = token.get();
   let answer: Response;
   try {
     answer = await fetch(path, {
       cache: 'no-store',
-      headers: key === '' ? {} : { authorization: `Bearer ${key}` },
-      ...(signal ? { signal } : {}),
+      ...init,
+      headers: { ...init.headers, ...(key === '' ? {} : { authorization: `Bearer ${key}` }) },
     });
   } catch (error) {
-    if (signal?.aborted) throw error;
+    if (init.signal?.aborted) throw error;
     throw new SourceError(0, 'nobody answers; is it still running?');
   }
   if (answer.ok) return answer;
   if (answer.status === 401) denied.ask();
-  const problem = (await answer.json().catch(() => ({}))) as { detail?: string; title?: string };
-  throw new SourceError(answer.status, problem.detail ?? problem.title ?? `answered with ${answer.status}`);
+  const { detail, title, code } = (await answer.json().catch(() => ({}))) as Partial<Record<string, string>>;
+  throw new SourceError(answer.status, detail ?? title ?? `answered with ${answer.status}`, code ?? '');
 }

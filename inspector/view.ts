@@ -3,7 +3,17 @@ import type { Model } from './model.ts';
 import type { Server } from './source.ts';
 import type { Track } from './track.ts';
 
-export type ViewName = 'devices' | 'charts' | 'sequence' | 'timeline' | 'evidence' | 'recordings';
+export type ViewName =
+  | 'devices'
+  | 'device'
+  | 'charts'
+  | 'sequence'
+  | 'timeline'
+  | 'evidence'
+  | 'recordings'
+  | 'rollouts'
+  | 'images'
+  | 'audit';
 
 export interface View {
   element: HTMLElement;

@@ -13,6 +13,7 @@ const types: Readonly<Record<string, string>> = {
   'app.js': 'text/javascript; charset=utf-8',
   'layout-worker.js': 'text/javascript; charset=utf-8',
   'style.css': 'text/css; charset=utf-8',
+  'fleet.css': 'text/css; charset=utf-8',
   'icon.svg': 'image/svg+xml',
 };
 
@@ -26,7 +27,8 @@ export const pageHeaders: Readonly<Record<string, string>> = {
     "worker-src 'self'",
     "base-uri 'none'",
     "form-action 'none'",
-    // A page of this machine may hold it in a frame, as Stately's clients do; it is read-only, so there is nothing to click away.
+    // A page of this machine may hold it in a frame, as Stately's clients do. In a frame it decides nothing (acceptance.ts), so there
+    // is nothing to click away.
     "frame-ancestors 'self' http://localhost:* http://127.0.0.1:*",
   ].join('; '),
   'x-content-type-options': 'nosniff',

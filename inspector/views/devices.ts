@@ -1,218 +1,285 @@
-// All devices of EVC: which are trusted, and why the others are not. Details are fetched for those that can be seen.
-import { explain } from '../../machines/reasons.ts';
-import { el } from '../element.ts';
+// The devices of EVC, told apart by the filter language: which are trusted, and why the others are not. The first rows are asked
+// for by themselves; the others follow page by page, and whatever moves is asked for again.
+import type { DeviceRow } from '../answers.ts';
+import { el, put } from '../element.ts';
+import { device as deviceOf, devicePage, follow } from '../evc.ts';
+import { completions, readFilter, trustsOf, withTrust } from '../filter-words.ts';
+import { Fleet } from '../fleet.ts';
 import { Rows } from '../rows.ts';
-import {
-  type DeviceDetails,
-  type DeviceRow,
-  device as detailsOf,
-  guestsId,
-  devices as listDevices,
-  steps,
-} from '../source.ts';
+import { guestsId, token } from '../source.ts';
 import { dateTime, duration, shorten, shortHash } from '../text.ts';
+import { trustOf } from '../trust.ts';
 import type { Page, View } from '../view.ts';
 
-/** Requests for details that are under way at the same time. */
-const mostRequests = 4;
-/** ms between two looks at the list while records move. */
+/** Rows that are asked for first, and in each page behind them. */
+const firstRows = 100;
+const pageRows = 1000;
+/** ms between two looks while records move; more where a look takes long, so that it is a tenth of the time at the most. */
 const calm = 1000;
+const share = 10;
+/** Devices that are asked for one by one when they have moved; more of them, and the fleet is read again. */
+const mostSingly = 40;
 
-export const trustMarks: Readonly<Record<string, { mark: string; tone: string; text: string }>> = {
-  trusted: { mark: '✓', tone: 'good', text: 'trusted' },
-  uud: { mark: '✗', tone: 'bad', text: 'UUD' },
-  umd: { mark: '!', tone: 'warn', text: 'UMD' },
-  stale: { mark: '◌', tone: 'warn', text: 'stale' },
-  unattested: { mark: '·', tone: 'none', text: 'unattested' },
-  retired: { mark: '−', tone: 'none', text: 'retired' },
-};
+/** Stays while this page does, so that whoever comes back sees it at once; of the token with which it was read. */
+const fleet = new Fleet();
+let fleetOf: string | null = null;
 
 export function devicesView(page: Page): View {
-  let all: DeviceRow[] = [];
-  let shown: DeviceRow[] = [];
-  let only = '';
-  const known = new Map<string, DeviceDetails | 'asked'>();
-  const wanted: string[] = [];
-  let requests = 0;
-  let late = false;
   const end = new AbortController();
+  const { signal } = end;
+  let shown: DeviceRow[] = [];
+  let drawn = '';
+  /** Id of the device whose row is chosen. */
+  let chosen = page.address.get('device') ?? '';
+  let whole = false;
+  let trouble = '';
+  /** ms that it took to read all of it. */
+  let lasting = 0;
+  const moved = new Set<string>();
+  let all = false;
+  let waiting = false;
+  let phase: 'idle' | 'first' | 'pages' = 'idle';
+  let ready = () => {};
+  const heard = new Promise<void>((resolve) => {
+    ready = resolve;
+  });
+
+  const options = el('datalist', { id: 'filter-words' });
+  const filterBox = el('input.filter', {
+    type: 'text',
+    maxlength: 500,
+    list: 'filter-words',
+    placeholder: 'trust:uud pcr:8 account:plant-7 -label:lab   /',
+    'aria-label': 'filter',
+    autocomplete: 'off',
+    spellcheck: false,
+    value: page.address.get('filter') ?? '',
+    oninput: () => page.go({ filter: filterBox.value.trim() === '' ? null : filterBox.value }),
+    onkeydown: (event: KeyboardEvent) => {
+      if (event.key === 'Escape') {
+        page.go({ filter: null });
+        filterBox.value = '';
+        rows.element.focus();
+      } else if (event.key === 'ArrowDown' && filterBox.value.endsWith(' ')) rows.element.focus();
+      else if (event.key === 'Enter') rows.element.focus();
+      else return;
+      event.stopPropagation();
+    },
+  });
+  const problem = el('p.filter-problem.bad', { role: 'alert', hidden: true });
   const counts = el('div.chips', { role: 'group', 'aria-label': 'trust' });
   const note = el('p.quiet.pad', { role: 'status' }, 'asks EVC …');
   const head = el(
     'div.row.device-row.head',
     {},
-    ['', 'Device', 'Trust', 'Why', 'Runs', 'Link', 'Seen'].map((text) => el('span', {}, text)),
+    ['', 'Device', 'Trust', 'Why', 'Runs', 'Account', 'Link', 'Seen'].map((text) => el('span', {}, text)),
   );
   const rows = new Rows({
     height: 40,
     label: 'devices',
     row,
-    choose: (index) => page.openDevice(shown[index]?.device ?? ''),
+    choose: (index) => {
+      chosen = shown[index]?.device ?? '';
+      rows.show(shown.length, index);
+    },
+    open: (index) => page.openDevice(shown[index]?.device ?? ''),
   });
 
   function row(index: number): HTMLElement {
-    const one = shown[index] as DeviceRow;
-    const more = details(one.device);
-    const { mark, tone, text } = trustMarks[one.trust] ?? { mark: '?', tone: 'none', text: one.trust };
-    const why = one.trust === 'umd' ? 'moved: it is not where it was locked to' : whyOf(more);
+    const { device, serial, trust, account, labels, seen, facts } = shown[index] as DeviceRow;
+    const { mark, tone, text } = trustOf(trust);
+    const runs = facts.upgrade === '' ? facts.image : `${facts.image} → ${facts.upgrade}`;
     return el(
       'div.row.device-row',
-      { title: one.device },
+      { title: labels.length > 0 ? `${device}\n${labels.join(', ')}` : device },
       el(`span.mark.${tone}`, { 'aria-hidden': 'true' }, mark),
-      el('b.name', {}, shorten(one.serial || shortHash(one.device), 40)),
+      el('b.name', {}, shorten(serial || shortHash(device), 40)),
       el(`span.trust.${tone}`, {}, text),
-      el('span.why', { title: why }, why),
-      el('span.runs', {}, runsOf(more)),
+      el('span.why', { title: facts.why }, facts.why),
+      el('span.runs', { title: facts.firmware }, runs),
+      el('span.account.quiet', {}, account),
       el(
         'span.link',
         {},
-        more ? (more.online ? el('span.dot.good') : el('span.dot')) : '',
-        more ? (more.online ? ' online' : ' offline') : '',
+        facts.online ? el('span.dot.good') : el('span.dot'),
+        facts.online ? ' online' : ' offline',
       ),
       el(
         'span.seen.quiet',
-        { title: one.seen > 0 ? dateTime(one.seen) : '' },
-        one.seen > 0 ? [duration(Date.now() - one.seen), el('span.ago', {}, ' ago')] : 'never',
+        { title: seen > 0 ? dateTime(seen) : '' },
+        seen > 0 ? [duration(Math.max(0, Date.now() - seen)), el('span.ago', {}, ' ago')] : 'never',
       ),
     );
   }
 
-  function details(id: string): DeviceDetails | null {
-    const found = known.get(id);
-    if (found === undefined) {
-      known.set(id, 'asked');
-      wanted.push(id);
-      ask();
-    }
-    return found === undefined || found === 'asked' ? (last.get(id) ?? null) : found;
-  }
-  /** What was known before a record moved: better than an empty row for a moment. */
-  const last = new Map<string, DeviceDetails>();
-
-  function ask(): void {
-    while (requests < mostRequests && wanted.length > 0 && !end.signal.aborted) {
-      const id = wanted.pop() as string;
-      requests++;
-      detailsOf(id)
-        .then((found) => {
-          known.set(id, found);
-          last.set(id, found);
-          page.model.changed();
-        })
-        .catch(() => known.delete(id))
-        .finally(() => {
-          requests--;
-          ask();
-        });
-    }
-  }
-
+  /** Reads the whole fleet; what the filter means comes first. */
   async function load(): Promise<void> {
+    const begun = performance.now();
+    const mine = token.get();
+    if (fleetOf !== mine) fleet.clear();
+    fleetOf = mine;
+    const there = new Set<string>();
+    const take = (devices: readonly DeviceRow[]) => {
+      fleet.merge(devices);
+      for (const { device } of devices) there.add(device);
+      trouble = '';
+      page.model.changed();
+    };
+    const wanted = page.address.get('filter') ?? '';
+    const filter = readFilter(wanted).filter ? wanted : '';
+    phase = 'first';
+    if (fleet.size === 0) take((await devicePage({ filter, limit: firstRows }, signal)).devices);
+    // What moves while the pages are read is heard of, so they are read once.
+    await Promise.race([heard, new Promise((resolve) => setTimeout(resolve, calm))]);
+    phase = 'pages';
+    for (let after: string | null = ''; after !== null; ) {
+      const answer: Awaited<ReturnType<typeof devicePage>> = await devicePage(
+        { after, limit: pageRows },
+        signal,
+      );
+      if (token.get() !== mine) return;
+      take(answer.devices);
+      after = answer.next;
+    }
+    fleet.keep(there);
+    whole = true;
+    lasting = performance.now() - begun;
+  }
+
+  /** Asks for what has moved. */
+  async function look(): Promise<void> {
+    const ids = [...moved];
+    const everything = all || ids.length > mostSingly;
+    moved.clear();
+    all = false;
     try {
-      all = await listDevices();
-      note.textContent = all.length === 0 ? 'No device has registered yet.' : '';
+      if (everything) await load();
+      else for (const id of ids) fleet.merge([await deviceOf(id, signal)]);
+      trouble = '';
     } catch (error) {
-      if (!end.signal.aborted) note.textContent = (error as Error).message;
+      if (signal.aborted) return;
+      trouble = (error as Error).message;
+      // What was not read is read with the next look.
+      all = true;
+    } finally {
+      phase = 'idle';
     }
     page.model.changed();
   }
 
-  async function follow(): Promise<void> {
-    for await (const step of steps(end.signal)) {
-      if ('device' in step) known.delete(step.device);
-      else known.clear();
-      if (late) continue;
-      late = true;
-      setTimeout(() => {
-        late = false;
-        if (!end.signal.aborted) void load();
-      }, calm);
-    }
-  }
-
   async function keep(): Promise<void> {
-    while (!end.signal.aborted) {
-      await load();
-      await follow().catch(() => undefined);
-      // EVC is gone, or its answer came to an end: what it missed meanwhile is asked for anew.
-      known.clear();
-      await new Promise((resolve) => setTimeout(resolve, calm * 2));
+    waiting = true;
+    await look();
+    while (!signal.aborted && (moved.size > 0 || all)) {
+      await new Promise((resolve) => setTimeout(resolve, Math.max(calm, share * lasting)));
+      if (!signal.aborted) await look();
     }
+    waiting = false;
   }
 
+  void follow(signal, (device) => {
+    if (device !== null) moved.add(device);
+    else if (phase !== 'first') all = true;
+    ready();
+    if (!waiting) void keep();
+  });
+  all = true;
   void keep();
-  return {
-    element: el('section.view.devices', {}, counts, note, head, rows.element),
-    update() {
-      const search = page.search();
-      const groups = new Map<string, number>();
-      for (const { trust } of all) groups.set(trust, (groups.get(trust) ?? 0) + 1);
-      counts.replaceChildren(
-        ...[['', all.length] as const, ...groups].map(([trust, count]) => {
-          const { text, tone } = trustMarks[trust] ?? { text: trust || 'all', tone: 'none' };
-          return el(
-            `button.chip.${tone}`,
-            {
-              'aria-pressed': String(only === trust),
-              onclick: () => {
-                only = trust;
-                page.model.changed();
-              },
-            },
-            `${text} ${count}`,
-          );
-        }),
-        el('span.gap'),
-        el(
-          'button.chip.quiet',
+
+  function chips(filter: ReturnType<typeof readFilter>['filter']): void {
+    const text = page.address.get('filter') ?? '';
+    const found = fleet.counts(filter ?? [], Date.now());
+    const asked = trustsOf(filter ?? []);
+    let sum = 0;
+    for (const count of found.values()) sum += count;
+    for (const trust of asked) if (!found.has(trust)) found.set(trust, 0);
+    put(
+      counts,
+      [['', sum] as const, ...found].map(([trust, count]) => {
+        const { text: name, tone } = trust === '' ? { text: 'all', tone: 'none' } : trustOf(trust);
+        return el(
+          `button.chip.${tone}`,
           {
-            title: 'what clients of Stately’s inspector show here',
-            onclick: () => page.openDevice(guestsId),
+            'aria-pressed': String(trust === '' ? asked.size === 0 : asked.has(trust)),
+            onclick: () => {
+              const next = withTrust(text, trust);
+              page.go({ filter: next === '' ? null : next });
+            },
           },
-          'charts of other programs',
-        ),
+          `${name} ${count}`,
+        );
+      }),
+      el('span.gap'),
+      el(
+        'button.chip.quiet',
+        { title: 'what clients of Stately’s inspector show here', onclick: () => page.openDevice(guestsId) },
+        'charts of other programs',
+      ),
+    );
+  }
+
+  function say(): void {
+    const known = fleet.size;
+    const text =
+      trouble !== ''
+        ? trouble
+        : !whole
+          ? known === 0
+            ? 'asks EVC …'
+            : `reads the fleet: ${known} devices so far …`
+          : known === 0
+            ? 'No device has registered yet.'
+            : shown.length === 0
+              ? 'No device is meant by this filter.'
+              : '';
+    if (note.textContent !== text) note.textContent = text;
+    note.hidden = text === '';
+  }
+
+  return {
+    element: el(
+      'section.view.devices',
+      {},
+      el('div.filter-bar', {}, filterBox, options),
+      problem,
+      counts,
+      note,
+      head,
+      rows.element,
+    ),
+    update() {
+      const text = page.address.get('filter') ?? '';
+      const state = `${fleet.version} ${whole} ${text}`;
+      say();
+      if (state === drawn) return;
+      drawn = state;
+      if (document.activeElement !== filterBox) filterBox.value = text;
+      const { filter, problem: why } = readFilter(text);
+      problem.hidden = why === '';
+      problem.textContent = why;
+      put(
+        options,
+        completions(filterBox.value).map((value) => el('option', { value })),
       );
-      shown = all.filter(
-        ({ serial, device: id, uuid, account, trust }) =>
-          (only === '' || trust === only) &&
-          `${serial} ${id} ${uuid} ${account} ${trust}`.toLowerCase().includes(search),
-      );
-      shown.sort(
-        (a, b) =>
-          order(a.trust) - order(b.trust) || a.serial.localeCompare(b.serial, 'en', { numeric: true }),
-      );
-      rows.show(shown.length);
+      chips(filter);
+      if (filter) {
+        shown = fleet.select(filter, Date.now());
+        rows.show(shown.length, chosen === '' ? -1 : shown.findIndex(({ device }) => device === chosen));
+      }
+      say();
+    },
+    key(event) {
+      if (event.key === '/') {
+        filterBox.focus();
+        filterBox.select();
+        return true;
+      }
+      if (!['j', 'k', 'ArrowDown', 'ArrowUp', 'Enter'].includes(event.key)) return false;
+      if (event.target instanceof HTMLButtonElement) return false;
+      rows.element.focus();
+      rows.element.dispatchEvent(new KeyboardEvent('keydown', { key: event.key }));
+      return true;
     },
     close: () => end.abort(),
   };
-}
-
-function order(trust: string): number {
-  const place = ['uud', 'umd', 'stale', 'unattested'].indexOf(trust);
-  return place < 0 ? 9 : place;
-}
-
-/** Why a device is trusted. */
-const grounds: Readonly<Record<string, string>> = {
-  'first-boot': 'as it was first seen',
-  baseline: 'as its baseline',
-  upgrade: 'upgraded to what EVC pushed',
-  fallback: 'fell back to its former image',
-  acceptance: 'accepted by a person',
-};
-
-function whyOf(more: DeviceDetails | null): string {
-  const verdict = more?.verdict;
-  if (!verdict) return '';
-  if (verdict.accepted) return grounds[verdict.grounds ?? ''] ?? verdict.grounds ?? '';
-  const [first] = verdict.findings;
-  const pcrs = [...new Set(verdict.findings.flatMap(({ pcr }) => (pcr === undefined ? [] : [pcr])))];
-  const title = first ? explain(first.code).title : '';
-  return `${pcrs.length > 0 ? `PCR ${pcrs.join(', ')}: ` : ''}${first ? first.text || title : 'refused'}`;
-}
-
-function runsOf(more: DeviceDetails | null): string {
-  if (!more) return '';
-  const image = more.baseline?.versions.image ?? '';
-  return more.upgrade ? `${more.upgrade.from} → ${more.upgrade.to}` : image;
 }

@@ -1,12 +1,13 @@
 // The evidence of an attempt as EVC judged it: its PCRs against the baseline, the events that moved, what was found.
 import type { Line } from '../../formats/recording/format.ts';
 import type { Finding } from '../../machines/flow.ts';
+import type { AttemptRow } from '../answers.ts';
 import { bootLog, type LogEntry } from '../boot-log.ts';
-import { bytesOf, facts, reason } from '../details.ts';
+import { bytesOf, facts, findingList } from '../details.ts';
 import { el, put } from '../element.ts';
 import { readTrack } from '../model.ts';
 import { Rows } from '../rows.ts';
-import { type AttemptRow, attempt as fetchAttempt, attempts as listAttempts } from '../source.ts';
+import { attempt as fetchAttempt, attempts as listAttempts } from '../source.ts';
 import { dateTime, shorten, shortHash } from '../text.ts';
 import type { Track } from '../track.ts';
 import type { Page, View } from '../view.ts';
@@ -150,23 +151,7 @@ export function evidenceView(page: Page): View {
           ? 'Nothing was found'
           : `${found.length} ${found.length === 1 ? 'finding' : 'findings'}`,
       ),
-      found.slice(0, 200).map((one) =>
-        el(
-          'div.finding',
-          {},
-          reason(
-            one.code,
-            one.text,
-            /^(evidence|policy)\./.test(one.code) && !accepted ? 'refused' : 'trouble',
-          ),
-          facts([
-            ['PCR', one.pcr === undefined ? null : String(one.pcr)],
-            ['event', one.event === undefined ? null : `#${one.event}`],
-            ['seen', one.seen ? el('code.wrap.minus', {}, shorten(one.seen, 300)) : null],
-            ['allowed', one.allowed ? el('code.wrap.plus', {}, shorten(one.allowed, 300)) : null],
-          ]),
-        ),
-      ),
+      findingList(found, !accepted),
     );
   }
 

@@ -1,11 +1,12 @@
 // Recordings: files that were dropped, attempts that EVC keeps, and two of them side by side.
 import type { Line } from '../../formats/recording/format.ts';
+import type { AttemptRow } from '../answers.ts';
 import { comparePairs, type Pair } from '../compare.ts';
 import { diff } from '../details.ts';
 import { el, put } from '../element.ts';
 import { readTrack } from '../model.ts';
 import { Rows } from '../rows.ts';
-import { type AttemptRow, attempt as fetchAttempt, attempts as listAttempts } from '../source.ts';
+import { attempt as fetchAttempt, attempts as listAttempts } from '../source.ts';
 import { dateTime, eventText, shorten, shortHash, stateText } from '../text.ts';
 import type { Track } from '../track.ts';
 import type { Page, View } from '../view.ts';

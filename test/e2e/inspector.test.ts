@@ -49,6 +49,8 @@ test('EVC’s page follows a device, shows why it is refused, and gives its atte
       assert.not.match(page.url(), token, 'the token does not stay in the address');
       assert.is(await page.evaluate('sessionStorage.length'), 1);
       await page.click('.device-row[data-row="0"]');
+      await seen(page, '.why-top .badge.good');
+      await page.click('text=Live charts');
       await seen(page, active('deviceRecord.integrity.trusted'));
 
       await tamper(device);

@@ -1,0 +1,107 @@
+// What is asked of EVC about a fleet: pages of devices, one of them whole, roll-outs, images, what people did; and the one thing
+// that the page decides.
+import type { Decision } from './acceptance.ts';
+import type {
+  AuditEntry,
+  Caller,
+  Changes,
+  DeviceDetails,
+  DeviceRow,
+  Image,
+  JournalEntry,
+  Rollout,
+  RolloutDevices,
+} from './answers.ts';
+import { getJson, post, steps, token } from './source.ts';
+
+const pathOf = (id: string, what = '') => `api/v1/devices/${encodeURIComponent(id)}${what}`;
+
+/** A page in the order of ids; `next` is `after` of the one behind it, and null at the end. */
+export function devicePage(
+  wish: { filter?: string; after?: string; limit: number },
+  signal?: AbortSignal,
+): Promise<{ devices: DeviceRow[]; next: string | null }> {
+  const { filter = '', after = '', limit } = wish;
+  const query = new URLSearchParams({ limit: String(limit) });
+  if (filter !== '') query.set('filter', filter);
+  if (after !== '') query.set('after', after);
+  return getJson(`api/v1/devices?${query}`, signal);
+}
+
+export const device = (id: string, signal?: AbortSignal) => getJson<DeviceDetails>(pathOf(id), signal);
+
+export const changes = (id: string) => getJson<Changes>(pathOf(id, '/changes'));
+
+export async function journal(id: string, limit: number): Promise<JournalEntry[]> {
+  return (await getJson<{ journal: JournalEntry[] }>(pathOf(id, `/journal?limit=${limit}`))).journal;
+}
+
+/** The newest first; `next` is `before` of the page behind it. */
+export function audit(wish: {
+  device?: string;
+  before?: string;
+  limit: number;
+}): Promise<{ entries: AuditEntry[]; next: string | null }> {
+  const query = new URLSearchParams({ limit: String(wish.limit) });
+  if (wish.device) query.set('device', wish.device);
+  if (wish.before) query.set('before', wish.before);
+  return getJson(`api/v1/audit?${query}`);
+}
+
+export async function rollouts(): Promise<Rollout[]> {
+  return (await getJson<{ rollouts: Rollout[] }>('api/v1/rollouts')).rollouts;
+}
+
+export const rollout = (id: string) => getJson<RolloutDevices>(`api/v1/rollouts/${encodeURIComponent(id)}`);
+
+export async function images(): Promise<Image[]> {
+  return (await getJson<{ images: Image[] }>('api/v1/images')).images;
+}
+
+let asked = '';
+let answered: Promise<Caller> | null = null;
+
+/** Whose token this tab has; asked once for each. */
+export function caller(): Promise<Caller> {
+  const now = token.get();
+  if (!answered || asked !== now) {
+    asked = now;
+    answered = getJson<Caller>('api/v1/whoami');
+    answered.catch(() => {
+      answered = null;
+    });
+  }
+  return answered;
+}
+
+/** Rejects with SourceError: what EVC refuses, with its code. */
+export function decide({ path, body, tag }: Decision, key: string): Promise<DeviceDetails> {
+  return post(path, body, { 'if-match': tag, 'idempotency-key': key });
+}
+
+/** ms before EVC is asked again after it was gone. */
+const again = 2000;
+
+/**
+ * Calls `moved` whenever records may have moved, until the signal: with the device, or with null when it may be any, as after a
+ * connection that came back.
+ *
+ * @param id of this device alone
+ */
+export async function follow(
+  signal: AbortSignal,
+  moved: (device: string | null) => void,
+  id?: string,
+): Promise<void> {
+  while (!signal.aborted) {
+    try {
+      for await (const step of steps(signal, id))
+        moved(step !== 'ready' && 'device' in step ? step.device : null);
+    } catch {
+      // It is gone, or does not let us in; the question that is asked meanwhile says why.
+    }
+    if (signal.aborted) return;
+    await new Promise((resolve) => setTimeout(resolve, again));
+    moved(null);
+  }
+}

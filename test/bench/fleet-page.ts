@@ -1,0 +1,109 @@
+// How long somebody waits for the table of devices: Chromium opens EVC's page, EVC is a process of its own with so many records. A
+// page that is opened for the first time, one that is opened with a filter, and one that comes back to the table.
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { Browser, Page } from 'playwright-core';
+import { openBrowser, openPage } from '../kit/browser.ts';
+import { enrolled } from '../kit/enrolled.ts';
+import { fillLibsql } from './load/filled.ts';
+import { ServedEvc } from './load/served.ts';
+import type { BenchTable } from './main.ts';
+
+const rounds = 9;
+/** Records in the store; `EVE_BENCH_RECORDS=1000,100000` for others. */
+const sizes = (process.env.EVE_BENCH_RECORDS ?? '100,10000').split(',').map(Number);
+
+/** ms since the address was asked for, as the page's own clock has them. */
+interface Times {
+  /** The script runs, before it has asked EVC for anything. */
+  page: number;
+  rows: number;
+  whole: number;
+}
+
+/** Runs before the page's own script, and looks at each frame. */
+const watch = `
+window.times = {};
+const look = () => {
+  const now = performance.now();
+  if (document.querySelector('header')) times.page ??= now;
+  if (document.querySelector('.rows .device-row')) times.rows ??= now;
+  if (times.rows && document.querySelector('.devices [role=status]')?.hidden) times.whole ??= now;
+  if (times.whole === undefined) requestAnimationFrame(look);
+};
+requestAnimationFrame(look);
+`;
+
+async function opened(browser: Browser, url: string, token: string, filter: string): Promise<Times> {
+  const watched = await openPage(browser, `${url}icon.svg`);
+  const { page } = watched;
+  await page.evaluate(`sessionStorage.setItem('evc-token', ${JSON.stringify(token)})`);
+  await page.addInitScript(watch);
+  await page.goto(`${url}#view=devices${filter === '' ? '' : `&filter=${encodeURIComponent(filter)}`}`);
+  await page.waitForFunction('window.times.whole !== undefined', undefined, { timeout: 60_000 });
+  const times = (await page.evaluate('window.times')) as Times;
+  watched.check();
+  await watched.close();
+  return times;
+}
+
+/** ms from the key that leads back to the table until its rows are there. */
+async function back(page: Page): Promise<number> {
+  await page.keyboard.press('9');
+  await page.waitForSelector('.audit-row.head');
+  return (await page.evaluate(`new Promise((resolve) => {
+    const begun = performance.now();
+    const look = () => document.querySelector('.rows .device-row') ? resolve(performance.now() - begun) : requestAnimationFrame(look);
+    dispatchEvent(new KeyboardEvent('keydown', { key: '1' }));
+    requestAnimationFrame(look);
+  })`)) as number;
+}
+
+const median = (values: number[]) => values.sort((a, b) => a - b)[values.length >> 1] ?? Number.NaN;
+
+export async function bench(): Promise<BenchTable> {
+  const browser = await openBrowser();
+  if (!browser) throw new Error('there is no Chromium on this machine');
+  const folder = mkdtempSync(join(tmpdir(), 'evc-bench-'));
+  const rows: BenchTable['rows'] = [];
+  for (const size of sizes) {
+    const data = join(folder, String(size));
+    await enrolled(data, 1);
+    await fillLibsql(join(data, 'evc.db'), size, () => undefined);
+    const evc = await ServedEvc.start(data);
+    const url = `https://localhost:${evc.port}/`;
+    const token = readFileSync(join(data, 'token'), 'utf8').trim();
+    for (const filter of ['', 'serial:fill-7*']) {
+      const all: Times[] = [];
+      for (let i = 0; i < rounds; i++) all.push(await opened(browser, url, token, filter));
+      rows.push({
+        devices: `${size}${filter === '' ? '' : `, ${filter}`}`,
+        'page, ms': median(all.map(({ page }) => page)),
+        'first rows, ms': median(all.map((one) => one.rows)),
+        'of these EVC and table, ms': median(all.map((one) => one.rows - one.page)),
+        'all of them, ms': median(all.map(({ whole }) => whole)),
+      });
+    }
+    const watched = await openPage(browser, `${url}#token=${token}`);
+    await watched.page.waitForSelector('.rows .device-row');
+    const again: number[] = [];
+    for (let i = 0; i < rounds; i++) again.push(await back(watched.page));
+    rows.push({
+      devices: `${size}, come back to`,
+      'page, ms': '',
+      'first rows, ms': median(again),
+      'of these EVC and table, ms': median(again),
+      'all of them, ms': '',
+    });
+    await watched.close();
+    await evc.stop();
+  }
+  await browser.close();
+  rmSync(folder, { recursive: true });
+  return {
+    title: 'How long somebody waits for the table of devices, from the address to what is drawn',
+    rows,
+    notes: [`medians of ${rounds}; Chromium without a GPU on the same machine, TLS, nothing cached`],
+  };
+}

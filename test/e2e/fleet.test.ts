@@ -1,0 +1,218 @@
+// deadline: 240 s
+// An operator: finds the device that is not trusted, reads why, accepts it with a reason, and watches it become trusted; is refused
+// with code and remedy where EVC refuses; and may not, with a token that only looks. Roll-outs, images and the audit log stand by.
+import { cpSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Browser, Page } from 'playwright-core';
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { createImage } from '../../device/boot/image.ts';
+import { openBrowser, openPage } from '../kit/browser.ts';
+import { serveApi } from '../kit/traffic.ts';
+import { inWorld, type World, type WorldDevice } from '../kit/world.ts';
+
+const minute = 60_000;
+let browser: Browser | null = null;
+
+test.before(async () => {
+  browser = await openBrowser();
+});
+test.after(async () => {
+  await browser?.close();
+});
+
+/** Somebody with hands on the disk puts another kernel into the running slot. */
+async function tamper(world: World, device: WorldDevice): Promise<void> {
+  const other = join(device.folder, 'other');
+  await createImage(other, { version: '6.6.6' });
+  cpSync(join(other, 'kernel'), join(device.slots.directory(device.slots.read().current.label), 'kernel'));
+  rmSync(other, { recursive: true });
+  await device.node.reboot('test');
+  await world.until('the device is UUD', async () => (await world.trust(device)) === 'uud', 10 * minute);
+}
+
+const seen = (page: Page, what: string) => page.waitForSelector(what, { timeout: 20_000 });
+const gone = (page: Page, what: string) =>
+  page.waitForSelector(what, { timeout: 20_000, state: 'detached' });
+const field = (page: Page, name: string) =>
+  new URLSearchParams(new URL(page.url()).hash.slice(1)).get(name);
+
+test('the device that is not trusted is found, its reasons read, accepted with a reason, and seen to become trusted', () =>
+  inWorld(async (world) => {
+    if (!browser) return;
+    const good = await world.addDevice({ serial: 'edge-01' });
+    const bad = await world.addDevice({ serial: 'edge-02' });
+    await world.attested(good);
+    await world.attested(bad);
+    const { api, token, url } = await serveApi(world);
+    const watched = await openPage(browser, `${url}#token=${token}`);
+    const { page } = watched;
+    try {
+      await seen(page, '.device-row .trust.good');
+      await seen(page, '.chip.good >> text=trusted 2');
+      await tamper(world, bad);
+      await seen(page, '.chip.bad >> text=UUD 1');
+      await seen(page, '.device-row[data-row="0"] >> text=edge-02');
+
+      // The filter is the one of the command, and stands in the address.
+      await page.keyboard.press('/');
+      await page.keyboard.type('trust:uud pcr:9');
+      await gone(page, '.device-row >> text=edge-01');
+      await seen(page, '.device-row .why >> text=/PCR 9/');
+      assert.is(field(page, 'filter'), 'trust:uud pcr:9');
+      await page.keyboard.type(' colour:red');
+      await seen(page, '.filter-problem >> text=there is no key colour:');
+      await page.fill('.filter', 'trust:uud');
+      await page.keyboard.press('Enter');
+      await page.keyboard.press('j');
+      await page.keyboard.press('Enter');
+
+      await seen(page, '.why-top .badge.bad >> text=UUD');
+      assert.is(field(page, 'device'), bad.id);
+      await seen(page, '.finding code >> text=policy.software.unknown');
+      const finding = page.locator('.finding', { hasText: 'policy.pcr.unexpected' }).first();
+      const words = (await finding.textContent()) ?? '';
+      assert.match(words, /PCR9/);
+      assert.match(words, /seen.*allowed/s);
+
+      await page.click('text=Accept what it shows …');
+      await seen(page, '.accept .changes >> text=PCR 9');
+      assert.is(field(page, 'accept'), 'software');
+      assert.is(await page.locator('.accept .confirm').isVisible(), false, 'first what changed');
+      await page.click('.accept .onward');
+      await seen(page, '.accept .confirm');
+      assert.is(await page.locator('.accept .confirm').isDisabled(), true, 'without a reason nothing is done');
+      assert.is((await world.view(bad)).baseline?.grounds, 'first-boot');
+      await page.fill('.accept textarea', 'the kernel is ours: <b>ticket 7</b>');
+      await page.click('.accept .confirm');
+      await seen(page, '.notice >> text=Accepted');
+      await gone(page, '.accept');
+
+      await world.until('it is trusted', async () => (await world.trust(bad)) === 'trusted', 30 * minute);
+      await seen(page, '.why-top .badge.good >> text=trusted');
+      await seen(page, '.history >> text=accepted by a person');
+      await seen(page, '.history >> text=the kernel is ours: <b>ticket 7</b>');
+
+      await page.click('text=What people did');
+      await seen(page, '.audit-row .what >> text=state.accepted');
+      await page.click('.audit-row[data-row="0"]');
+      await seen(page, '.detail.open >> text=the kernel is ours: <b>ticket 7</b>');
+      await page.click('.detail .buttons button');
+      await seen(page, '.why-top .badge.good');
+      watched.check();
+    } finally {
+      await watched.close();
+      await api.close();
+    }
+  }));
+
+test('what EVC refuses is shown with its code and remedy, and decided anew after another look', () =>
+  inWorld(async (world) => {
+    if (!browser) return;
+    const device = await world.addDevice({ serial: 'edge-03' });
+    await world.attested(device);
+    await tamper(world, device);
+    const { api, token, url } = await serveApi(world);
+    const watched = await openPage(browser, `${url}#token=${token}`, { mayComplain: /412/ });
+    const { page } = watched;
+    try {
+      await seen(page, '.device-row .trust.bad');
+      // From here on it hears of nothing, so that it decides on what it saw.
+      await page.route('**/api/v1/events*', () => undefined);
+      await page.goto(`${url}#view=device&device=${device.id}&accept=software&step=reason`);
+      await seen(page, '.accept .changes >> text=PCR 9');
+      await page.fill('.accept textarea', 'the kernel is ours');
+      await world.evc.operator.rotateKey(device.id);
+      await page.click('.accept .confirm');
+      await seen(page, '.refusal code >> text=precondition.failed');
+      await seen(page, '.refusal .remedy >> text=Look again');
+      assert.is((await world.view(device)).verdict?.accepted, false);
+      assert.is((await world.evc.store.audits({ limit: 10, subject: device.id }))[0]?.what, 'rotation.asked');
+
+      await page.click('.accept >> text="Look again"');
+      await page.click('.accept .onward');
+      await page.click('.accept .confirm');
+      await seen(page, '.notice >> text=Accepted');
+      const [entry] = await world.evc.store.audits({ limit: 10, subject: device.id });
+      assert.equal([entry?.what, entry?.reason], ['state.accepted', 'the kernel is ours']);
+      watched.check();
+    } finally {
+      await watched.close();
+      await api.close();
+    }
+  }));
+
+test('a token that only looks sees everything, and why it may not accept', () =>
+  inWorld(async (world) => {
+    if (!browser) return;
+    const device = await world.addDevice({ serial: 'edge-04' });
+    await world.attested(device);
+    await tamper(world, device);
+    const { api, url } = await serveApi(world);
+    const { token } = await world.evc.tokens.add({ name: 'wall', role: 'viewer' });
+    const watched = await openPage(browser, `${url}#token=${token}&view=device&device=${device.id}`, {
+      viewport: { width: 390, height: 800 },
+    });
+    const { page } = watched;
+    try {
+      await seen(page, '.finding code >> text=policy.software.unknown');
+      await seen(page, '.hindered >> text=the token wall is of viewer');
+      assert.is(await page.locator('text=Accept what it shows …').isDisabled(), true);
+      await page.goto(`${page.url()}&accept=software&step=reason`);
+      await seen(page, '.accept .changes >> text=PCR 9');
+      await page.fill('.accept textarea', 'let me');
+      assert.is(await page.locator('.accept .confirm').isDisabled(), true);
+      const wide = await page.evaluate('document.documentElement.scrollWidth');
+      assert.ok((wide as number) <= 390, `${wide} pixels wide`);
+      watched.check();
+    } finally {
+      await watched.close();
+      await api.close();
+    }
+  }));
+
+test('a roll-out is followed to its end, and its image stands in the catalogue', () =>
+  inWorld(async (world) => {
+    if (!browser) return;
+    const device = await world.addDevice({ serial: 'edge-05' });
+    await world.attested(device);
+    const { api, token, url } = await serveApi(world);
+    const watched = await openPage(browser, `${url}#token=${token}&view=rollouts`);
+    const { page } = watched;
+    try {
+      await seen(page, 'text=There is no roll-out yet');
+      await world.offerImage({ version: '2.0.0' });
+      await world.evc.rollouts.add(
+        {
+          version: '2.0.0',
+          devices: [device.id],
+          stages: [100],
+          haltAt: 10,
+          atOnce: 1,
+          window: 60 * minute,
+          testWindow: 2 * minute,
+          accounts: null,
+        },
+        { by: 'ann', reason: 'new kernel' },
+      );
+      await world.until(
+        'the new image is committed',
+        async () => (await world.evc.rollouts.list())[0]?.state === 'done',
+        120 * minute,
+      );
+      await seen(page, '.rollout-head .badge.good >> text=done');
+      await seen(page, '.rollout-head >> text=1 of 1 done');
+      await seen(page, '.progress-row .good >> text=done');
+      await page.keyboard.press('8');
+      await seen(page, '.image-row >> text=2.0.0');
+      await page.click('.image-row[data-row="0"]');
+      await seen(page, '.device-row >> text=edge-05');
+      assert.is(field(page, 'filter'), 'image:2.0.0');
+      watched.check();
+    } finally {
+      await watched.close();
+      await api.close();
+    }
+  }));
+
+test.run();
