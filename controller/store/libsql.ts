@@ -1,5 +1,5 @@
 // The store in one SQLite file: write-ahead log, every commit on the disk before it counts.
-import { Sqlite } from './sqlite.ts';
+import { Sqlite, type SqliteOptions } from './sqlite.ts';
 import {
   type AttemptLines,
   type AttemptRow,
@@ -47,8 +47,8 @@ export class LibsqlStore implements Store {
   }
 
   /** Opens the file, or makes it; `:memory:` for tests. Throws StoreError version, broken, taken. */
-  static open(path: string): LibsqlStore {
-    return new LibsqlStore(Sqlite.open(path));
+  static open(path: string, options?: SqliteOptions): LibsqlStore {
+    return new LibsqlStore(Sqlite.open(path, options));
   }
 
   async load(device: string): Promise<RecordRow | null> {
