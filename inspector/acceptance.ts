@@ -51,6 +51,16 @@ export function keyring(make: () => string): (request: string) => string {
   };
 }
 
+/**
+ * Whether an answer says that nothing was done. Without an answer, or with one of an EVC that failed, it may have been: the same
+ * request, sent again, is answered and not done twice.
+ *
+ * @param status of HTTP; 0 without an answer
+ */
+export function nothingDone({ status, code }: { status: number; code: string }): boolean {
+  return status >= 400 && status < 500 && !code.startsWith('idempotency.');
+}
+
 export interface Decision {
   path: string;
   body: Record<string, string>;

@@ -3,7 +3,7 @@
 
 import { distance } from '../../machines/distance.ts';
 import type { Location } from '../../machines/flow.ts';
-import { type AcceptanceKind, compareChanges, decisionOf, keyring } from '../acceptance.ts';
+import { type AcceptanceKind, compareChanges, decisionOf, keyring, nothingDone } from '../acceptance.ts';
 import type { Changes, Versions } from '../answers.ts';
 import { facts, findingList, reason } from '../details.ts';
 import { el, put } from '../element.ts';
@@ -29,6 +29,8 @@ export function acceptPanel(page: Page, device: string, kind: AcceptanceKind, do
   const keyOf = keyring(() => crypto.randomUUID());
   let looked: Changes | null = null;
   let sending = false;
+  /** It was sent, and nobody knows whether it was done: it is sent as it was until an answer says so. */
+  let unsure = false;
   let hinderedBy = '';
   let step = '';
   const title = el('h2', {}, kind === 'software' ? 'Accept what it shows' : 'Accept where it is');
@@ -77,7 +79,7 @@ export function acceptPanel(page: Page, device: string, kind: AcceptanceKind, do
     try {
       now = await changesOf(device);
     } catch (error) {
-      refuse(error);
+      refuse(error, false);
       return;
     }
     const compared = looked && !anew ? compareChanges(looked, now, kind) : 'other';
@@ -87,6 +89,7 @@ export function acceptPanel(page: Page, device: string, kind: AcceptanceKind, do
     } else if (compared === 'again')
       say(`It attested again at ${clockTime(now.software?.at ?? 0).slice(0, 8)}, and shows the same.`);
     if (anew) {
+      unsure = false;
       say('');
       put(refusal);
     }
@@ -101,12 +104,20 @@ export function acceptPanel(page: Page, device: string, kind: AcceptanceKind, do
     note.hidden = text === '';
   }
 
-  function refuse(error: unknown): void {
-    const { code, message } = error instanceof SourceError ? error : { code: '', message: String(error) };
+  function refuse(error: unknown, sent: boolean): void {
+    const { code, message, status } =
+      error instanceof SourceError ? error : { code: '', message: String(error), status: 0 };
+    unsure = sent && !nothingDone({ status, code });
     put(
       refusal,
-      code === '' ? el('div.reason.refused', {}, el('div.reason-title', {}, message)) : reason(code, message),
-      el('p.quiet', {}, 'Nothing was done.'),
+      code === ''
+        ? el('div.reason.refused', {}, el('div.reason-title', {}, message))
+        : reason(code, message),
+      el(
+        'p.quiet',
+        {},
+        unsure ? 'It may have been done. Send it again: it is done once, however often.' : 'Nothing was done.',
+      ),
     );
     again.hidden = false;
   }
@@ -127,7 +138,7 @@ export function acceptPanel(page: Page, device: string, kind: AcceptanceKind, do
       );
       done();
     } catch (error) {
-      refuse(error);
+      refuse(error, true);
     }
     sending = false;
     buttons();
@@ -136,8 +147,8 @@ export function acceptPanel(page: Page, device: string, kind: AcceptanceKind, do
   function buttons(): void {
     const open = looked !== null && (kind === 'software' ? looked.software : looked.place) !== null;
     const ask = step === 'reason';
-    first.toggleAttribute('aria-current', !ask);
-    second.toggleAttribute('aria-current', ask);
+    first.setAttribute('aria-current', ask ? 'false' : 'step');
+    second.setAttribute('aria-current', ask ? 'step' : 'false');
     form.hidden = !ask;
     onward.hidden = ask;
     confirm.hidden = !ask;
@@ -167,7 +178,7 @@ export function acceptPanel(page: Page, device: string, kind: AcceptanceKind, do
       el('div.buttons', {}, onward, confirm, back, again, cancel),
     ),
     moved() {
-      if (!sending) void look(false);
+      if (!sending && !unsure) void look(false);
     },
     update(hindered) {
       const now = page.address.get('step') ?? '';

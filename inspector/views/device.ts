@@ -25,20 +25,25 @@ export function deviceView(page: Page): View {
   let attempts: AttemptRow[] = [];
   let journal: JournalEntry[] = [];
   let trouble = '';
-  let version = 0;
-  let drawn = -1;
+  /** What each part was drawn for: a part that would be the same stays, and with it whatever has the focus. */
+  const drawn = new Map<Element, string>();
   /** What the history was read for: it changes with verdicts and decisions, not with every message. */
   let historyOf = '';
   let panel: AcceptPanel | null = null;
   let panelOf = '';
+  const note = el('p.quiet.pad', { role: 'status' });
   const top = el('div.why-top');
   const actions = el('div.actions');
   const panelBox = el('div');
   const rest = el('div.device-cards');
 
-  function changed(): void {
-    version++;
-    page.model.changed();
+  const changed = () => page.model.changed();
+
+  function redraw(part: Element, of: unknown, draw: () => void): void {
+    const key = JSON.stringify(of);
+    if (drawn.get(part) === key) return;
+    drawn.set(part, key);
+    draw();
   }
 
   function open(next: string): void {
@@ -52,6 +57,9 @@ export function deviceView(page: Page): View {
     trouble = '';
     historyOf = '';
     panelOf = '';
+    panel = null;
+    drawn.clear();
+    for (const part of [top, actions, panelBox, rest]) put(part);
     changed();
     if (id === '') return;
     callerOf()
@@ -66,10 +74,12 @@ export function deviceView(page: Page): View {
       try {
         const found = await deviceOf(id, signal);
         if (signal.aborted) return;
-        const before = shown?.revision;
+        const before = shown?.revision ?? found.revision;
+        // A later question may have been answered first.
+        if (found.revision < before) return;
         shown = found;
         trouble = '';
-        if (before !== undefined && before !== found.revision) panel?.moved();
+        if (found.revision > before) panel?.moved();
         await history(found, signal);
       } catch (error) {
         if (signal.aborted) return;
@@ -296,23 +306,21 @@ export function deviceView(page: Page): View {
   }
 
   return {
-    element: el('section.view.device', {}, el('div.device-page', {}, top, actions, panelBox, rest)),
+    element: el('section.view.device', {}, el('div.device-page', {}, note, top, actions, panelBox, rest)),
     update() {
       const wanted = page.address.get('device') ?? '';
       if (wanted !== id) open(wanted);
       if (shown) drawPanel(shown);
-      if (drawn === version) return;
-      drawn = version;
-      if (trouble !== '' || !shown) {
-        const text =
-          trouble !== '' ? trouble : id === '' ? 'Choose a device in the table (1).' : 'asks EVC …';
-        put(top, el('p.quiet.pad', { role: 'status' }, text));
-        if (!shown) for (const box of [actions, panelBox, rest]) put(box);
-        return;
-      }
-      drawTop(shown);
-      drawActions(shown);
-      drawRest(shown);
+      const text =
+        trouble !== '' || shown ? trouble : id === '' ? 'Choose a device in the table (1).' : 'asks EVC …';
+      if (note.textContent !== text) note.textContent = text;
+      note.hidden = text === '';
+      if (!shown) return;
+      const { seen, revision: _, ...one } = shown;
+      const all = shown;
+      redraw(top, [one, one.online || seen], () => drawTop(all));
+      redraw(actions, [one.verdict, one.trust, one.states.location, me], () => drawActions(all));
+      redraw(rest, [one, attempts, journal], () => drawRest(all));
     },
     key(event) {
       if (event.key !== 'Escape') return false;

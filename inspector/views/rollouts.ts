@@ -10,6 +10,8 @@ import type { Page, View } from '../view.ts';
 
 /** ms between two looks while records move. */
 const calm = 1500;
+/** ms to the next look where one runs: EVC moves it on after the records have moved. */
+const running = 5000;
 
 export function rolloutsView(page: Page): View {
   const end = new AbortController();
@@ -18,7 +20,7 @@ export function rolloutsView(page: Page): View {
   let one: RolloutDevices | null = null;
   let shown: RolloutDevices['devices'] = [];
   let trouble = 'asks EVC …';
-  let version = 0;
+  let known = '';
   let drawn = '';
   let id = '';
   const note = el('p.quiet.pad', { role: 'status' });
@@ -77,8 +79,10 @@ export function rolloutsView(page: Page): View {
       if (signal.aborted) return;
       trouble = (error as Error).message;
     }
-    version++;
+    // What is the same stays as it is drawn, and with it whatever has the focus.
+    known = JSON.stringify([all, one, trouble]);
     page.model.changed();
+    if (all.some(({ state }) => state === 'running')) setTimeout(soon, running);
   }
 
   const wantedId = () => page.address.get('rollout') ?? all[0]?.id ?? '';
@@ -103,7 +107,7 @@ export function rolloutsView(page: Page): View {
       el('div.split', {}, list, el('div.rollout', {}, head, rows.element)),
     ),
     update() {
-      const state = `${version} ${wantedId()} ${page.search()}`;
+      const state = `${known} ${wantedId()} ${page.search()}`;
       if (state === drawn) return;
       drawn = state;
       if (wantedId() !== id) {
@@ -152,6 +156,7 @@ export function rolloutsView(page: Page): View {
           ['at once', `${one.atOnce} devices at the most`],
           ['shares', one.stages.map((share) => `${share} %`).join(', ')],
           ['id', el('code', {}, one.id)],
+          ['next', one.state === 'done' ? null : el('code.wrap', {}, nextOf(one))],
         ]),
       );
     },
@@ -164,6 +169,11 @@ export function rolloutsView(page: Page): View {
     },
     close: () => end.abort(),
   };
+}
+
+/** What an operator may do about it. */
+function nextOf({ id, state }: Rollout): string {
+  return `evc rollout ${state === 'running' ? 'stop' : 'resume'} ${id} --reason "…"`;
 }
 
 /** Those that failed are what somebody has to look at. */

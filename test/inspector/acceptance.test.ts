@@ -1,6 +1,6 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { compareChanges, decisionOf, keyring, mayNot } from '../../inspector/acceptance.ts';
+import { compareChanges, decisionOf, keyring, mayNot, nothingDone } from '../../inspector/acceptance.ts';
 import type { Changes } from '../../inspector/answers.ts';
 
 const here = { latitude: 52, longitude: 13, accuracy: 10, at: 5 };
@@ -83,6 +83,14 @@ test('a decision names the evidence and the revision that were looked at', () =>
     body: { reason: 'we moved it' },
     tag: '"7"',
   });
+});
+
+test('only an answer that refuses says that nothing was done', () => {
+  assert.ok(nothingDone({ status: 412, code: 'precondition.failed' }));
+  assert.ok(nothingDone({ status: 403, code: 'auth.role' }));
+  assert.not(nothingDone({ status: 409, code: 'idempotency.running' }), 'the one before it may be');
+  assert.not(nothingDone({ status: 500, code: 'internal.error' }));
+  assert.not(nothingDone({ status: 0, code: '' }), 'the answer got lost');
 });
 
 test('the same request has the same key, and any other one another', () => {
