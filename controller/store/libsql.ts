@@ -137,8 +137,7 @@ export class LibsqlStore implements Store {
           Buffer.from(bytes),
         );
         this.#db.run(
-          'delete from evidence where device = ? and id not in (select id from evidence where device = ? order by at desc limit ?)',
-          device,
+          'delete from evidence where id in (select id from evidence where device = ? order by at desc limit -1 offset ?)',
           device,
           evidenceKept,
         );

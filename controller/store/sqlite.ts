@@ -116,29 +116,15 @@ export class Sqlite {
     if (group.length === 0) return;
     this.#waiting = [];
     try {
-      for (const settle of this.#together(group)) settle();
+      this.#transaction(() => {
+        for (const one of group) one.run();
+      });
     } catch {
-      // What the engine itself refused may be the matter of one of them: each on its own finds out whose.
+      // Nothing is stored. It may be the matter of one of them alone: each on its own finds out whose.
       for (const one of group) this.#alone(one);
+      return;
     }
-  }
-
-  /** All in one transaction; returns what each is to hear. Throws what the engine throws, and then nothing is stored. */
-  #together(group: readonly Waiting[]): (() => void)[] {
-    return this.#transaction(() =>
-      group.map((one) => {
-        this.run('savepoint one');
-        try {
-          one.run();
-          this.run('release one');
-          return one.stored;
-        } catch (error) {
-          if (error instanceof StoreError || !this.#db.inTransaction) throw error;
-          this.#db.exec('rollback to one; release one');
-          return () => one.failed(error as Error);
-        }
-      }),
-    );
+    for (const one of group) one.stored();
   }
 
   #alone(one: Waiting): void {
