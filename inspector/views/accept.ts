@@ -110,13 +110,13 @@ export function acceptPanel(page: Page, device: string, kind: AcceptanceKind, do
     unsure = sent && !nothingDone({ status, code });
     put(
       refusal,
-      code === ''
-        ? el('div.reason.refused', {}, el('div.reason-title', {}, message))
-        : reason(code, message),
+      code === '' ? el('div.reason.refused', {}, el('div.reason-title', {}, message)) : reason(code, message),
       el(
         'p.quiet',
         {},
-        unsure ? 'It may have been done. Send it again: it is done once, however often.' : 'Nothing was done.',
+        unsure
+          ? 'It may have been done. Send it again: it is done once, however often.'
+          : 'Nothing was done.',
       ),
     );
     again.hidden = false;

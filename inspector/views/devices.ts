@@ -44,25 +44,37 @@ export function devicesView(page: Page): View {
     ready = resolve;
   });
 
-  const options = el('datalist', { id: 'filter-words' });
+  /** How the filter could go on: a click, or Tab for the first. */
+  const words = el('div.filter-words', { 'aria-label': 'completions' });
   const filterBox = el('input.filter', {
     type: 'text',
     maxlength: 500,
-    list: 'filter-words',
     placeholder: 'trust:uud pcr:8 account:plant-7 -label:lab   /',
     'aria-label': 'filter',
     autocomplete: 'off',
     spellcheck: false,
     value: page.address.get('filter') ?? '',
-    oninput: () => page.go({ filter: filterBox.value.trim() === '' ? null : filterBox.value }),
+    oninput: typed,
+    onfocus: complete,
     onkeydown: (event: KeyboardEvent) => {
       if (event.key === 'Escape') {
         page.go({ filter: null });
         filterBox.value = '';
         rows.element.focus();
-      } else if (event.key === 'ArrowDown' && filterBox.value.endsWith(' ')) rows.element.focus();
-      else if (event.key === 'Enter') rows.element.focus();
-      else return;
+      } else if (event.key === 'Enter' || event.key === 'ArrowDown') {
+        draw();
+        rows.element.focus();
+        if (!shown.some(({ device }) => device === chosen)) choose(0);
+        event.preventDefault();
+      } else if (
+        event.key === 'Tab' &&
+        !event.shiftKey &&
+        /\S$/.test(filterBox.value) &&
+        next() !== undefined
+      ) {
+        take(next() as string);
+        event.preventDefault();
+      } else return;
       event.stopPropagation();
     },
   });
@@ -78,12 +90,45 @@ export function devicesView(page: Page): View {
     height: 40,
     label: 'devices',
     row,
-    choose: (index) => {
-      chosen = shown[index]?.device ?? '';
-      rows.show(shown.length, index);
-    },
+    choose,
     open: (index) => page.openDevice(shown[index]?.device ?? ''),
   });
+
+  function typed(): void {
+    page.go({ filter: filterBox.value.trim() === '' ? null : filterBox.value });
+    complete();
+  }
+
+  const next = () => completions(filterBox.value)[0];
+
+  function take(value: string): void {
+    filterBox.value = value;
+    filterBox.focus();
+    typed();
+  }
+
+  function complete(): void {
+    put(
+      words,
+      completions(filterBox.value).map((value) =>
+        el(
+          'button.chip',
+          {
+            tabindex: -1,
+            // The focus stays in the filter.
+            onmousedown: (event: MouseEvent) => event.preventDefault(),
+            onclick: () => take(value),
+          },
+          value.slice(value.lastIndexOf(' ') + 1),
+        ),
+      ),
+    );
+  }
+
+  function choose(index: number): void {
+    chosen = shown[index]?.device ?? '';
+    rows.show(shown.length, chosen === '' ? -1 : index);
+  }
 
   function row(index: number): HTMLElement {
     const { device, serial, trust, account, labels, seen, facts } = shown[index] as DeviceRow;
@@ -236,38 +281,36 @@ export function devicesView(page: Page): View {
     note.hidden = text === '';
   }
 
+  function draw(): void {
+    const text = page.address.get('filter') ?? '';
+    const state = `${fleet.version} ${whole} ${text}`;
+    say();
+    if (state === drawn) return;
+    drawn = state;
+    if (document.activeElement !== filterBox) filterBox.value = text;
+    const { filter, problem: why } = readFilter(text);
+    problem.hidden = why === '';
+    problem.textContent = why;
+    chips(filter);
+    if (filter) {
+      shown = fleet.select(filter, Date.now());
+      rows.show(shown.length, chosen === '' ? -1 : shown.findIndex(({ device }) => device === chosen));
+    }
+    say();
+  }
+
   return {
     element: el(
       'section.view.devices',
       {},
-      el('div.filter-bar', {}, filterBox, options),
+      el('div.filter-bar', {}, filterBox, words),
       problem,
       counts,
       note,
       head,
       rows.element,
     ),
-    update() {
-      const text = page.address.get('filter') ?? '';
-      const state = `${fleet.version} ${whole} ${text}`;
-      say();
-      if (state === drawn) return;
-      drawn = state;
-      if (document.activeElement !== filterBox) filterBox.value = text;
-      const { filter, problem: why } = readFilter(text);
-      problem.hidden = why === '';
-      problem.textContent = why;
-      put(
-        options,
-        completions(filterBox.value).map((value) => el('option', { value })),
-      );
-      chips(filter);
-      if (filter) {
-        shown = fleet.select(filter, Date.now());
-        rows.show(shown.length, chosen === '' ? -1 : shown.findIndex(({ device }) => device === chosen));
-      }
-      say();
-    },
+    update: draw,
     key(event) {
       if (event.key === '/') {
         filterBox.focus();

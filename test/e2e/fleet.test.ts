@@ -32,10 +32,8 @@ async function tamper(world: World, device: WorldDevice): Promise<void> {
 }
 
 const seen = (page: Page, what: string) => page.waitForSelector(what, { timeout: 20_000 });
-const gone = (page: Page, what: string) =>
-  page.waitForSelector(what, { timeout: 20_000, state: 'detached' });
-const field = (page: Page, name: string) =>
-  new URLSearchParams(new URL(page.url()).hash.slice(1)).get(name);
+const gone = (page: Page, what: string) => page.waitForSelector(what, { timeout: 20_000, state: 'detached' });
+const field = (page: Page, name: string) => new URLSearchParams(new URL(page.url()).hash.slice(1)).get(name);
 
 test('the device that is not trusted is found, its reasons read, accepted with a reason, and seen to become trusted', () =>
   inWorld(async (world) => {
@@ -62,9 +60,11 @@ test('the device that is not trusted is found, its reasons read, accepted with a
       assert.is(field(page, 'filter'), 'trust:uud pcr:9');
       await page.keyboard.type(' colour:red');
       await seen(page, '.filter-problem >> text=there is no key colour:');
-      await page.fill('.filter', 'trust:uud');
+      await page.fill('.filter', 'trust:uu');
+      await page.keyboard.press('Tab');
+      assert.is(field(page, 'filter'), 'trust:uud');
       await page.keyboard.press('Enter');
-      await page.keyboard.press('j');
+      await seen(page, '.device-row.chosen >> text=edge-02');
       await page.keyboard.press('Enter');
 
       await seen(page, '.why-top .badge.bad >> text=UUD');
@@ -81,7 +81,11 @@ test('the device that is not trusted is found, its reasons read, accepted with a
       assert.is(await page.locator('.accept .confirm').isVisible(), false, 'first what changed');
       await page.click('.accept .onward');
       await seen(page, '.accept .confirm');
-      assert.is(await page.locator('.accept .confirm').isDisabled(), true, 'without a reason nothing is done');
+      assert.is(
+        await page.locator('.accept .confirm').isDisabled(),
+        true,
+        'without a reason nothing is done',
+      );
       assert.is((await world.view(bad)).baseline?.grounds, 'first-boot');
       await page.fill('.accept textarea', 'the kernel is ours: <b>ticket 7</b>');
       await page.click('.accept .confirm');
@@ -122,12 +126,15 @@ test('what EVC refuses is shown with its code and remedy, and decided anew after
       await page.goto(`${url}#view=device&device=${device.id}&accept=software&step=reason`);
       await seen(page, '.accept .changes >> text=PCR 9');
       await page.fill('.accept textarea', 'the kernel is ours');
-      await world.evc.operator.rotateKey(device.id);
+      await world.evc.operator.changeSettings(device.id, { 'timer.config.interval': '60' });
       await page.click('.accept .confirm');
       await seen(page, '.refusal code >> text=precondition.failed');
       await seen(page, '.refusal .remedy >> text=Look again');
       assert.is((await world.view(device)).verdict?.accepted, false);
-      assert.is((await world.evc.store.audits({ limit: 10, subject: device.id }))[0]?.what, 'rotation.asked');
+      assert.is(
+        (await world.evc.store.audits({ limit: 10, subject: device.id }))[0]?.what,
+        'settings.changed',
+      );
 
       await page.click('.accept >> text="Look again"');
       await page.click('.accept .onward');
