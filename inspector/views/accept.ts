@@ -232,9 +232,9 @@ function arrow(from: string, to: string, title?: string): HTMLElement {
   return el(
     'span.arrow-pair',
     { title },
-    el('code.wrap.minus', {}, from),
+    el('code.wrap', {}, from),
     el('span.quiet', {}, ' → '),
-    el('code.wrap.plus', {}, to),
+    el('code.wrap', {}, to),
   );
 }
 

@@ -42,7 +42,7 @@ export function auditView(page: Page): View {
       el('span.time.quiet', {}, dateTime(at)),
       el('b.by', {}, shorten(by, 40)),
       el('span.what', {}, shorten(what, 60)),
-      el('code.subject', {}, subjectText(subject)),
+      el('code.to', {}, subjectText(subject)),
       el('span.why', {}, shorten(reason, 300)),
     );
   }

@@ -153,7 +153,7 @@ export function rolloutsView(page: Page): View {
           ],
           ['reason', shorten(one.reason, 500)],
           ['halts', `when more than ${one.haltAt} % fail`],
-          ['at once', `${one.atOnce} devices at the most`],
+          ['at once', `${one.atOnce === 1 ? '1 device' : `${one.atOnce} devices`} at the most`],
           ['shares', one.stages.map((share) => `${share} %`).join(', ')],
           ['id', el('code', {}, one.id)],
           ['next', one.state === 'done' ? null : el('code.wrap', {}, nextOf(one))],

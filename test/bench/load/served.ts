@@ -55,10 +55,13 @@ function speak(script: string, args: readonly string[], env: Record<string, stri
 export class ServedEvc {
   readonly #spoken: Spoken;
   readonly port: number;
+  /** Of the API and the page. */
+  readonly httpsPort: number;
 
-  private constructor(spoken: Spoken, port: number) {
+  private constructor(spoken: Spoken, port: number, httpsPort: number) {
     this.#spoken = spoken;
     this.port = port;
+    this.httpsPort = httpsPort;
   }
 
   static async start(data: string, args: readonly string[] = []): Promise<ServedEvc> {
@@ -68,7 +71,8 @@ export class ServedEvc {
     ]);
     const line = await spoken.line('EVC serves devices');
     const port = Number(/:(\d+) and people/.exec(line)?.[1]);
-    return new ServedEvc(spoken, port);
+    const httpsPort = Number(/people at https:.*:(\d+)/.exec(line)?.[1]);
+    return new ServedEvc(spoken, port, httpsPort);
   }
 
   get pid(): number {
