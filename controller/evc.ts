@@ -25,6 +25,7 @@ import { Rollouts } from './rollout/rollouts.ts';
 import { LibsqlStore } from './store/libsql.ts';
 import type { Store } from './store/store.ts';
 import { Tokens } from './tokens.ts';
+import { Trials } from './trial/trials.ts';
 import { VerifierPool } from './verify/pool.ts';
 import { Webhooks } from './webhook/webhooks.ts';
 
@@ -66,6 +67,7 @@ export class Evc {
   readonly tokens: Tokens;
   readonly rollouts: Rollouts;
   readonly webhooks: Webhooks;
+  readonly trials: Trials;
   readonly metrics: Metrics;
   readonly ekRoots: EkRoots;
   readonly admission: Admission;
@@ -142,6 +144,7 @@ export class Evc {
       imageBase: options.imageBase,
     });
     const { operator } = this;
+    this.trials = new Trials({ store, operator, runner, catalogue, logs, verifier: this.#verifier });
     this.rollouts = new Rollouts({ store, clock, runner, operator });
     this.metrics = new Metrics({
       store,

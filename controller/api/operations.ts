@@ -12,6 +12,7 @@ import { serveRecordings } from './recordings.ts';
 import { serveRollouts } from './rollouts.ts';
 import { type ServiceView, serveService } from './service.ts';
 import type { StepStream } from './stream.ts';
+import { serveTrials } from './trials.ts';
 import { serveWebhooks } from './webhooks.ts';
 
 export interface OperationsOptions {
@@ -37,6 +38,7 @@ export function addOperations(api: Operations, options: OperationsOptions): void
     curator,
     rollouts,
     webhooks,
+    trials,
   } = evc;
   const find = (words: string, of: readonly string[] | null) => operator.find(words, of);
   const now = () => evc.clock.now();
@@ -45,6 +47,7 @@ export function addOperations(api: Operations, options: OperationsOptions): void
   serveRecordings(api, { store, runner, recorder });
   stream.serve(api, find);
   guests.serve(api, now);
+  serveTrials(api, trials);
   serveRollouts(api, rollouts, mostDevices);
   serveAccounts(api, accounts);
   serveEnrolment(api, { keys, endorsers, operator, store, runner, now });

@@ -120,6 +120,13 @@ const rollout = {
   counts: fields({ all: count, ...Object.fromEntries(progresses.map((one) => [one, count])) }),
 } as const;
 
+const said = fields({
+  accepted: flag,
+  genuine: flag,
+  grounds: { type: ['string', 'null'] },
+  finding: orNull({ $ref: '#/components/schemas/Finding' }),
+});
+
 export const components = {
   Problem: {
     ...fields({
@@ -230,6 +237,22 @@ export const components = {
     dropped: count,
     evidence: { type: 'string' },
     outcome: { type: 'string' },
+  }),
+  TrialVerdict: fields({
+    device: { type: 'string' },
+    serial: { type: 'string' },
+    account: { type: 'string' },
+    attempt: { type: 'string' },
+    judged: time,
+    changes: flag,
+    before: said,
+    after: said,
+  }),
+  TrialSkip: fields({
+    device: { type: 'string' },
+    serial: { type: 'string' },
+    attempt: { type: 'string' },
+    why: { type: 'string' },
   }),
   Account: fields({ id: { type: 'string' }, ...accountFields }, ['requireEkCertificate', 'approval']),
   Key: fields({

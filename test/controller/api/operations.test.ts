@@ -144,6 +144,7 @@ const cases: Record<string, Case> = {
   lockDevice: { at, body: { radius: 5 } },
   changeSettings: { at, body: { settings: { a: 'b' } } },
   upgradeDevice: { at, body: { version: '9.0.0' }, refused: 'image.no-file' },
+  tryChange: { body: { images: ['9.0.0'], attempts: 8 }, others: 'filtered' },
   startRollout: {
     body: { version: '9.0.0', devices: [uud.id], stages: [50, 100], reason },
     others: 'device.unknown',

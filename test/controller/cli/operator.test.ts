@@ -67,6 +67,38 @@ test('what an acceptance would change is shown, and nothing is done without a re
   assert.match(trusted.stderr, '[device.nothing-to-accept]');
 });
 
+test('what an acceptance, another policy or an image would do is listed, and nothing is done', async () => {
+  const tried = await admin('try', 'serial:edge-*', '--accept', 'edge-01');
+  assert.is(tried.code, 0, tried.stderr);
+  assert.match(
+    tried.stdout,
+    /^edge-01 +[0-9a-f]{8} +.* ago +policy\.software\.unknown +trusted \(acceptance\)\n1 of 3 verdicts of 2 devices/m,
+  );
+  assert.match(tried.stdout, '1 trusted that is refused, 0 refused that are trusted; nothing was done');
+  assert.is((await evc.runner.read(uud.id))?.context.acceptance, null);
+  const { attempt = '' } = (await evc.runner.read(uud.id))?.context.verdict ?? {};
+  const policy = join(folder, 'policy.json');
+  writeFileSync(policy, JSON.stringify({ baseline: { attempt } }));
+  const harm = await admin('try', 'trust:uud', '--policy', policy, '--attempts', '8', '--json');
+  assert.is(harm.code, 1, 'something that is trusted would be refused');
+  const { verdicts } = JSON.parse(harm.stdout) as { verdicts: { changes: boolean; before: object }[] };
+  assert.equal(
+    verdicts.map(({ changes }) => changes),
+    [true, true],
+  );
+  const [{ bytes } = { bytes: new Uint8Array() }] = (await board.present()).boot.logs;
+  writeFileSync(join(folder, 'boot.log'), bytes);
+  writeFileSync(policy, JSON.stringify({ upgrade: { to: '1.0.0', logs: ['boot.log'] } }));
+  const pushed = await admin('try', '--policy', policy, '--all', '--attempts', '1');
+  assert.match(pushed.stdout, /policy\.software\.unknown +policy\.upgrade\.other/, pushed.stderr);
+  assert.match(pushed.stdout, /the same$/m);
+  writeFileSync(policy, JSON.stringify({ location: { radius: -1 } }));
+  const wrong = await admin('try', '--policy', policy);
+  assert.is(wrong.code, 2);
+  assert.match(wrong.stderr, /policy\.json is no policy: location\.radius: .* {2}\[input\.policy\]/);
+  assert.match((await admin('try', '--image', '7.7.7')).stderr, '[image.unknown]');
+});
+
 test('many are accepted by the list that was shown alone', async () => {
   const shown = await admin('accept', '--filter', 'trust:uud', '--reason', 'ours');
   const [, list = ''] = /list ([0-9a-f]{8});/.exec(shown.stdout) ?? [];
