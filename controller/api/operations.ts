@@ -6,6 +6,7 @@ import { serveAccounts } from './accounts.ts';
 import { serveCatalogue } from './catalogue.ts';
 import { serveDevices } from './devices.ts';
 import { serveEnrolment } from './enrolment.ts';
+import { serveEscrow } from './escrow.ts';
 import type { Operations } from './operation.ts';
 import type { Guests } from './page.ts';
 import { serveRecordings } from './recordings.ts';
@@ -39,6 +40,7 @@ export function addOperations(api: Operations, options: OperationsOptions): void
     rollouts,
     webhooks,
     trials,
+    escrowExport,
   } = evc;
   const find = (words: string, of: readonly string[] | null) => operator.find(words, of);
   const now = () => evc.clock.now();
@@ -50,7 +52,8 @@ export function addOperations(api: Operations, options: OperationsOptions): void
   serveTrials(api, trials);
   serveRollouts(api, rollouts, mostDevices);
   serveAccounts(api, accounts);
-  serveEnrolment(api, { keys, endorsers, operator, store, runner, now });
+  serveEnrolment(api, { keys, endorsers, now });
+  serveEscrow(api, { exporter: escrowExport, operator, store, runner });
   serveCatalogue(api, curator, uploads);
   serveWebhooks(api, webhooks);
   serveAccess(api, { tokens, store, now, find });

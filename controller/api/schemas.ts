@@ -228,6 +228,11 @@ export const components = {
     former: count,
     state: { enum: ['good', 'none', 'missing', 'unreadable'] },
   }),
+  RestoredKey: fields({
+    device: { type: 'string' },
+    version: count,
+    outcome: { enum: ['there', 'missing', 'restored', 'unlisted', 'unreadable'] },
+  }),
   JournalEntry: fields({ seq: count, at: time, event: { type: 'string' }, body: any }),
   Attempt: fields({
     attempt: count,

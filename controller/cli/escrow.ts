@@ -5,6 +5,7 @@ import type { ApiClient } from './client.ts';
 import { exitCodes } from './failure.ts';
 import { ageOf, short, table } from './print.ts';
 import { ask, type Common, remote } from './remote.ts';
+import { safeCommands } from './escrow-file.ts';
 
 export function escrowCommands(escrow: Command): void {
   remote(escrow.command('check').argument('[filter]', 'which devices (default: all)'))
@@ -20,6 +21,7 @@ export function escrowCommands(escrow: Command): void {
         (checks) => escrowText(checks, Date.now()),
       ),
     );
+  safeCommands(escrow);
 }
 
 export async function checkAll(api: ApiClient, filter = ''): Promise<EscrowCheck[]> {

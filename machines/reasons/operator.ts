@@ -247,4 +247,32 @@ export const operatorReasons = {
     text: 'A log that the verdict rested on is not in the store any more.',
     remedy: 'Try it on fewer attempts.',
   },
+  'export.key': {
+    kind: 'request',
+    severity: 'error',
+    title: 'No key for this',
+    text: 'Keys in escrow are exported for a public key: RSA from 2048 bits, P-256, P-384, P-521 or X25519, in PEM.',
+    remedy: 'Make one: openssl genpkey -algorithm X25519 -out safe.pem, and openssl pkey -in safe.pem -pubout.',
+  },
+  'export.file': {
+    kind: 'request',
+    severity: 'error',
+    title: 'No export of keys',
+    text: 'The file is not what evc escrow export writes.',
+    remedy: 'Give the file of an export.',
+  },
+  'export.incomplete': {
+    kind: 'request',
+    severity: 'error',
+    title: 'Export not whole',
+    text: 'Pages of the export are missing, or not in their place: the file was cut short, or put together.',
+    remedy: 'Use another copy of the file.',
+  },
+  'export.other-key': {
+    kind: 'request',
+    severity: 'error',
+    title: 'Export for another key',
+    text: 'The file was encrypted for another key, or it was changed.',
+    remedy: 'Give the private key of the public one that it was exported to, or another copy of the file.',
+  },
 } satisfies Record<string, Reason>;

@@ -130,6 +130,14 @@ const cases: Record<string, Case> = {
   revokeKey: { at: { key: careful.id }, body: { reason }, others: 'key.unknown' },
   listWaiting: { others: 'filtered' },
   checkEscrow: { query: 'limit=5', others: 'filtered' },
+  exportEscrow: {
+    body: async () => ({ key: evc.curator.ownSigner().publicKey, limit: 5 }),
+    others: 'filtered',
+  },
+  restoreEscrow: {
+    body: { keys: [{ device: 'ab'.repeat(32), version: 1, keyId: 'k', at: 1, box: 'AAAA' }] },
+    others: 'filtered',
+  },
   approveDevice: { at: { waiting: waiting[0]?.id ?? '' }, body: { reason }, others: 'enrolment.unknown' },
   refuseDevice: { at: { waiting: 'waits-1' }, body: { reason }, others: 'enrolment.unknown' },
   listTokens: {},
