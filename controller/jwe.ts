@@ -38,9 +38,7 @@ export function recipientOf(pem: string): KeyObject {
 
 /** Throws JweError key. @param passphrase where the PEM is encrypted */
 export function openerOf(pem: string, passphrase?: string): KeyObject {
-  return checked(() =>
-    createPrivateKey({ key: pem, ...(passphrase === undefined ? {} : { passphrase }) }),
-  );
+  return checked(() => createPrivateKey({ key: pem, ...(passphrase === undefined ? {} : { passphrase }) }));
 }
 
 function checked(read: () => KeyObject): KeyObject {
@@ -49,7 +47,10 @@ function checked(read: () => KeyObject): KeyObject {
     key = read();
   } catch (cause) {
     const { code } = cause as NodeJS.ErrnoException;
-    const why = code === 'ERR_MISSING_PASSPHRASE' ? 'it needs its passphrase' : 'it is no key in PEM, or has another passphrase';
+    const why =
+      code === 'ERR_MISSING_PASSPHRASE'
+        ? 'it needs its passphrase'
+        : 'it is no key in PEM, or has another passphrase';
     throw new JweError('key', why, { cause });
   }
   const { asymmetricKeyType: type, asymmetricKeyDetails: details } = key;

@@ -2,19 +2,7 @@
 import type { Endorsers } from '../enrol/endorsers.ts';
 import type { OnboardingKeys } from '../enrol/keys.ts';
 import { type Operations, reach } from './operation.ts';
-import {
-  base64,
-  body,
-  count,
-  fields,
-  flag,
-  idParams,
-  list,
-  reason,
-  reasoned,
-  ref,
-  text,
-} from './schemas.ts';
+import { base64, body, count, fields, flag, idParams, list, reason, reasoned, ref, text } from './schemas.ts';
 
 export interface EnrolmentRoutes {
   keys: OnboardingKeys;
@@ -33,10 +21,7 @@ interface KeyBody {
 const day = 86_400_000;
 const tag = 'enrolment';
 
-export function serveEnrolment(
-  api: Operations,
-  { keys, endorsers, now }: EnrolmentRoutes,
-): void {
+export function serveEnrolment(api: Operations, { keys, endorsers, now }: EnrolmentRoutes): void {
   api.add({
     id: 'listKeys',
     method: 'GET',

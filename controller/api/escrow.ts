@@ -5,7 +5,20 @@ import type { Operator } from '../operator.ts';
 import type { RecordRunner } from '../record/runner.ts';
 import type { Store } from '../store/store.ts';
 import type { Operations } from './operation.ts';
-import { base64, body, count, fields, filter, limit, list, page, reason, ref, text, time } from './schemas.ts';
+import {
+  base64,
+  body,
+  count,
+  fields,
+  filter,
+  limit,
+  list,
+  page,
+  reason,
+  ref,
+  text,
+  time,
+} from './schemas.ts';
 
 export interface EscrowRoutes {
   exporter: EscrowExport;
@@ -66,8 +79,7 @@ export function serveEscrow(api: Operations, { exporter, operator, store, runner
       lost: count,
       next: { type: ['string', 'null'] },
     }),
-    run: ({ body: { key, ...wish }, caller }) =>
-      exporter.page(key, { ...wish, accounts: caller.accounts }),
+    run: ({ body: { key, ...wish }, caller }) => exporter.page(key, { ...wish, accounts: caller.accounts }),
   });
   api.add<unknown, unknown, { keys: KeptKey[]; reason?: string }>({
     id: 'restoreEscrow',

@@ -2,8 +2,8 @@
 import { createReadStream } from 'node:fs';
 import type { Command } from 'commander';
 import {
-  type ExportedPage,
   ExportError,
+  type ExportedPage,
   ExportReader,
   type KeptKey,
   type Restored,
@@ -34,7 +34,9 @@ interface Exported {
 
 export function safeCommands(escrow: Command): void {
   remote(escrow.command('export').argument('[filter]', 'which devices (default: all)'))
-    .description('Writes the keys into a file for safe-keeping, encrypted for a public key; 1 if one is lost.')
+    .description(
+      'Writes the keys into a file for safe-keeping, encrypted for a public key; 1 if one is lost.',
+    )
     .requiredOption('--to <file>', 'the public key or certificate, PEM; its private key stays elsewhere')
     .requiredOption('-o, --out <file>', 'where to write it')
     .addHelpText(

@@ -2,10 +2,10 @@
 import type { Command } from 'commander';
 import type { EscrowCheck } from '../escrow.ts';
 import type { ApiClient } from './client.ts';
+import { safeCommands } from './escrow-file.ts';
 import { exitCodes } from './failure.ts';
 import { ageOf, short, table } from './print.ts';
 import { ask, type Common, remote } from './remote.ts';
-import { safeCommands } from './escrow-file.ts';
 
 export function escrowCommands(escrow: Command): void {
   remote(escrow.command('check').argument('[filter]', 'which devices (default: all)'))

@@ -36,9 +36,7 @@ export interface VerdictWords {
 
 /** Throws Failure input.policy. */
 export function readWhatIf(path: string): Change {
-  return readPolicyFile(path, (json) =>
-    changeOf(json, (log) => readInput(resolve(dirname(path), log))),
-  );
+  return readPolicyFile(path, (json) => changeOf(json, (log) => readInput(resolve(dirname(path), log))));
 }
 
 /** The file of a policy, read as `read` does. Throws Failure input.policy. */

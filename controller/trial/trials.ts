@@ -13,7 +13,14 @@ import type { RecordRunner } from '../record/runner.ts';
 import { type AttemptRow, attemptsKept, type DeviceRow, type Store } from '../store/store.ts';
 import type { VerifierPool } from '../verify/pool.ts';
 import type { Basis, Presented } from '../verify/verify.ts';
-import { applyChange, type Change, ChangeError, changeOf, type ShownState, stateOfVerdict } from './change.ts';
+import {
+  applyChange,
+  type Change,
+  ChangeError,
+  changeOf,
+  type ShownState,
+  stateOfVerdict,
+} from './change.ts';
 
 export interface TrialOptions {
   store: Store;

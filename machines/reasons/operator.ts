@@ -252,7 +252,8 @@ export const operatorReasons = {
     severity: 'error',
     title: 'No key for this',
     text: 'Keys in escrow are exported for a public key: RSA from 2048 bits, P-256, P-384, P-521 or X25519, in PEM.',
-    remedy: 'Make one: openssl genpkey -algorithm X25519 -out safe.pem, and openssl pkey -in safe.pem -pubout.',
+    remedy:
+      'Make one: openssl genpkey -algorithm X25519 -out safe.pem, and openssl pkey -in safe.pem -pubout.',
   },
   'export.file': {
     kind: 'request',

@@ -42,9 +42,9 @@ const keysOf = async (limit = 100) => {
   }
 };
 const outcomes = async (keys: readonly KeptKey[], reason?: string, accounts: string[] | null = null) =>
-  (await escrowExport.restore(keys, { by: 'ann', accounts, ...(reason === undefined ? {} : { reason }) })).map(
-    ({ outcome }) => outcome,
-  );
+  (
+    await escrowExport.restore(keys, { by: 'ann', accounts, ...(reason === undefined ? {} : { reason }) })
+  ).map(({ outcome }) => outcome);
 const whole = (await keysOf()).keys;
 
 test('an export holds each key that is kept, sealed as it is, in pages of any size', async () => {

@@ -1,5 +1,11 @@
 // JWE: the published example of its key agreement, every kind of key, and all that is refused.
-import { createPrivateKey, createPublicKey, diffieHellman, generateKeyPairSync, type KeyObject } from 'node:crypto';
+import {
+  createPrivateKey,
+  createPublicKey,
+  diffieHellman,
+  generateKeyPairSync,
+  type KeyObject,
+} from 'node:crypto';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { concatKdf, decryptJwe, encryptJwe, JweError, openerOf, recipientOf } from '../../controller/jwe.ts';
