@@ -57,8 +57,8 @@ Every key stays sealed for the TPM of its device, so the file opens no vault by 
         },
         ({ out, keys, devices, lost }) =>
           [
-            `${nameOf(out)}: ${keys} keys of ${devices} devices, for their TPMs and the key in ${options.to}`,
-            ...(lost > 0 ? [`${lost} keys are lost: evc escrow check`] : []),
+            `${nameOf(out)}: ${many(keys, 'key')} of ${many(devices, 'device')}`,
+            ...(lost > 0 ? [`${many(lost, 'key')} lost: evc escrow check`] : []),
           ].join('\n'),
       );
     });
@@ -72,7 +72,7 @@ Every key stays sealed for the TPM of its device, so the file opens no vault by 
       await ask(
         options,
         (api) => restoreAll(api, kept, options.reason),
-        (results) => restoredText(file, results, options),
+        (results) => restoredText(results, options.reason !== undefined),
       );
     });
 }
@@ -176,21 +176,19 @@ const words: Record<Restored, string> = {
   unreadable: 'it is no sealed key',
 };
 
-export function restoredText(
-  file: string,
-  results: readonly RestoredKey[],
-  { key, reason }: Pick<RestoreOptions, 'key' | 'reason'>,
-): string {
+export function restoredText(results: readonly RestoredKey[], decided: boolean): string {
   const rows = results
     .filter(({ outcome }) => outcome !== 'there')
     .map(({ device, version, outcome }) => [short(device), `version ${version}`, words[outcome]]);
   const count = (wanted: Restored) => results.filter(({ outcome }) => outcome === wanted).length;
-  const again = `evc escrow restore ${file} --key ${key} --reason "…"`;
-  const lines = [
+  const missing = count('missing');
+  return [
     ...(rows.length > 0 ? [table(['DEVICE', 'KEY', 'WHAT'], rows)] : []),
-    `of ${results.length} keys, ${count('there')} are there and ${count('restored')} came back`,
-  ];
-  if (reason === undefined && count('missing') > 0)
-    lines.push(`nothing was done; to put ${count('missing')} back: ${again}`);
-  return lines.join('\n');
+    `of ${many(results.length, 'key')}, ${count('there')} there, ${count('restored')} came back`,
+    ...(missing > 0 && !decided
+      ? [`nothing was done; to put ${missing} back, say why with --reason "…"`]
+      : []),
+  ].join('\n');
 }
+
+const many = (count: number, what: string) => `${count} ${what}${count === 1 ? '' : 's'}`;

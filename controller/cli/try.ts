@@ -158,6 +158,8 @@ function skippedLines(skipped: Trial['skipped']): string[] {
 }
 
 function sentence({ accepted, genuine, grounds, finding }: Said): string {
-  if (accepted) return `trusted (${grounds})${finding ? `, ${finding.code}` : ''}`;
+  // What a trusted device is told besides is of its clock, unless it moved.
+  const moved = finding?.code.startsWith('policy.') ? `, ${finding.code}` : '';
+  if (accepted) return `trusted (${grounds})${moved}`;
   return `${genuine ? '' : 'not genuine: '}${finding?.code ?? 'refused'}`;
 }

@@ -195,7 +195,7 @@ export class Trials {
     throw new Skip('trial.basis-gone');
   }
 
-  async #again(id: string, { basis: json, judged }: Judged, tried: Tried): Promise<Verdict> {
+  async #again(id: string, { basis: json, judged, verdict }: Judged, tried: Tried): Promise<Verdict> {
     const { logs, verifier } = this.#options;
     const shown = await this.#shown(id);
     const blobs = new Map<string, Uint8Array>();
@@ -208,7 +208,9 @@ export class Trials {
     const { change, images, acceptance } = tried;
     const basis = await applyChange(recorded, shown, change, (wanted) => this.#state(wanted, tried));
     if (acceptance) basis.software.acceptance = acceptance;
-    const image = images.get(shown.versions.image);
+    // As the quote vouched for them; what stands beside it nobody vouches for.
+    const { versions } = verdict;
+    const image = versions && images.get(versions.image);
     if (image) {
       basis.software.upgrade = {
         to: image.version,
@@ -216,7 +218,7 @@ export class Trials {
         entries: image.entries,
       };
       basis.software.firmware =
-        (await this.#options.catalogue.firmware(shown.versions.firmware)) ?? basis.software.firmware;
+        (await this.#options.catalogue.firmware(versions.firmware)) ?? basis.software.firmware;
     }
     return verifier.verify(shown, basis, judged);
   }

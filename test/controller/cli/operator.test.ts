@@ -167,9 +167,9 @@ test('keys in escrow go into a file for one key alone, and come back where the s
   assert.is((await admin('escrow', 'check')).code, 1);
   const shown = await admin('escrow', 'restore', out, '--key', key);
   assert.match(shown.stdout, /^[0-9a-f]{8}….* version 1 +would come back$/m, shown.stderr);
-  assert.match(shown.stdout, 'nothing was done; to put 1 back: evc escrow restore');
+  assert.match(shown.stdout, 'nothing was done; to put 1 back, say why with --reason');
   const done = await admin('escrow', 'restore', out, '--key', key, '--reason', 'the disk was lost');
-  assert.match(done.stdout, 'of 1 keys, 0 are there and 1 came back', done.stderr);
+  assert.match(done.stdout, 'of 1 key, 0 there, 1 came back', done.stderr);
   assert.is((await admin('escrow', 'check')).code, 0);
   const wrong = await admin('escrow', 'restore', out, '--key', to);
   assert.match(wrong.stderr, '[export.key]');

@@ -91,7 +91,8 @@ test('images: evidence that reports one would be trusted when all it measured is
   const log = await shownLog();
   const upgrade = { to: '6.6.6', logs: [Buffer.from(log).toString('base64')] };
   const wanted = ['edge-01: policy.software.unknown → upgrade'];
-  assert.equal(changes(await trials.run({ ...all, attempts: 1, policy: { upgrade } })).slice(0, 1), wanted);
+  const tried = await trials.run({ ...all, attempts: 1, policy: { upgrade } });
+  assert.equal(changes(tried), wanted);
   await curator.addImage({ version: '6.6.6', logs: [log] });
   assert.equal(changes(await trials.run({ ...all, images: ['6.6.6'] })), wanted);
   const { entries } = await curator.image('6.6.6');
