@@ -15,6 +15,7 @@ import {
   type MessageShape,
   toBinary,
 } from '@bufbuild/protobuf';
+import { LRUCache } from 'lru-cache';
 import { encloseMessage, openContainer, readMessage, type Unverified } from '../formats/wire/envelope.ts';
 import {
   CertsRequestSchema,
@@ -60,6 +61,7 @@ const largestInfo = 32 * 1024;
 const mostReports = 16;
 const longestKey = 100;
 const certificateCache = 10_000;
+const tokensKnown = 10_000;
 
 /** What became of a request before any record saw it. */
 class RequestRefused extends Error {
@@ -79,6 +81,8 @@ export class Downlink {
   readonly #uploads: LogUploads;
   /** Public keys of devices; parsing one costs more than a signature. */
   readonly #keys = new Map<string, KeyObject>();
+  /** Hashes of tokens, by device and box: opening a box costs more than everything else of a poll. */
+  readonly #tokenHashes = new LRUCache<string, string>({ max: tokensKnown });
 
   constructor(options: DownlinkOptions) {
     this.#options = options;
@@ -286,7 +290,13 @@ export class Downlink {
   /** The hash of the token in a box, null when there is none; a box that is not ours counts as a wrong token. */
   #tokenHash(device: string, box: Uint8Array): string | null {
     if (box.length === 0) return null;
-    return sha256(openBox(this.#options.pki.exchange.key, box, 'integrity token', device)).toString('hex');
+    // A device sends its token with each poll, in the same box.
+    const known = `${device} ${sha256(box).toString('base64')}`;
+    const hash =
+      this.#tokenHashes.get(known) ??
+      sha256(openBox(this.#options.pki.exchange.key, box, 'integrity token', device)).toString('hex');
+    this.#tokenHashes.set(known, hash);
+    return hash;
   }
 
   /** A log that this device sent in pieces takes its place in the quote, which then holds all that it is judged by. */

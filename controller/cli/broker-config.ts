@@ -79,7 +79,7 @@ function writeMosquitto({ out, login, plugin, port, data }: Options): string {
     `plugin_opt_secret_file ${join(path, 'secret')}`,
     '# As EVC’s own broker has it: nothing is retained, messages are bounded, slow readers are cut.',
     'retain_available false',
-    'message_size_limit 655360',
+    'max_packet_size 655360',
     'max_queued_messages 1000',
     'max_queued_bytes 8388608',
     'set_tcp_nodelay true',

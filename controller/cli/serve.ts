@@ -11,6 +11,7 @@ import { StepStream, stepView } from '../api/stream.ts';
 import { systemClock } from '../clock.ts';
 import { Evc } from '../evc.ts';
 import { DataFolder, defaultPorts, portOf, withFirstAccount } from '../options.ts';
+import { LibsqlStore } from '../store/libsql.ts';
 import { openStore } from '../store/open.ts';
 import { announcement, readerOf } from '../webhook/announce.ts';
 import { sourceOf } from '../webhook/webhooks.ts';
@@ -95,7 +96,10 @@ export async function serve(options: ServeOptions): Promise<void> {
       publish,
       imageBase: () => `https://${hosts[0]}:${ports.https}`,
       verifierThreads: availableParallelism() - 1,
-      ...(store === undefined ? {} : { store: await withFirstAccount(await openStore(store)) }),
+      store:
+        store === undefined
+          ? LibsqlStore.open(data.file('evc.db'), { patient: true })
+          : await withFirstAccount(await openStore(store)),
       watch: (step) => {
         stream.publish(step);
         const told = readers() > 0 ? announcement(step, source) : null;

@@ -1,5 +1,5 @@
 // The store in one SQLite file: write-ahead log, every commit on the disk before it counts.
-import { Sqlite } from './sqlite.ts';
+import { Sqlite, type SqliteOptions } from './sqlite.ts';
 import {
   type AttemptLines,
   type AttemptRow,
@@ -48,8 +48,8 @@ export class LibsqlStore implements Store {
   }
 
   /** Opens the file, or makes it; `:memory:` for tests. Throws StoreError version, broken, taken. */
-  static open(path: string): LibsqlStore {
-    return new LibsqlStore(Sqlite.open(path));
+  static open(path: string, options?: SqliteOptions): LibsqlStore {
+    return new LibsqlStore(Sqlite.open(path, options));
   }
 
   async load(device: string): Promise<RecordRow | null> {
@@ -138,8 +138,7 @@ export class LibsqlStore implements Store {
           Buffer.from(bytes),
         );
         this.#db.run(
-          'delete from evidence where device = ? and id not in (select id from evidence where device = ? order by at desc limit ?)',
-          device,
+          'delete from evidence where id in (select id from evidence where device = ? order by at desc limit -1 offset ?)',
           device,
           evidenceKept,
         );

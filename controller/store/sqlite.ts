@@ -16,7 +16,25 @@ interface Waiting {
   failed(error: Error): void;
 }
 
+export interface SqliteOptions {
+  /**
+   * A write to the disk holds everything up: after one of so many ms, changes are collected for twice as long. Whoever is alone
+   * hardly waits, and under load many share each write. Without it all that comes in a turn of the event loop does.
+   */
+  patient?: boolean;
+}
+
+/** Pages of the file that stay in memory, bytes. */
+const cacheSize = 32 * 1024 * 1024;
+/** The log goes into the file after so many pages of 4 KiB: pages that change often go there once. */
+const checkpointPages = 4000;
+/** Of the time that the last write took. */
+const patience = 2;
+
 export class Sqlite {
+  readonly #patient: boolean;
+  /** When the next write may begin, on the clock of the process, ms. */
+  #restedAt = 0;
   readonly #db: Database.Database;
   readonly #statements = new Map<string, Database.Statement>();
   #waiting: Waiting[] = [];
@@ -24,19 +42,22 @@ export class Sqlite {
   readonly #path: string;
   #closed = false;
 
-  private constructor(db: Database.Database, path: string) {
+  private constructor(db: Database.Database, path: string, { patient = false }: SqliteOptions) {
     this.#db = db;
     this.#path = path;
+    this.#patient = patient;
   }
 
   /** Opens the file, or makes it; `:memory:` for tests. Throws StoreError version, broken, taken. */
-  static open(path: string): Sqlite {
+  static open(path: string, options: SqliteOptions = {}): Sqlite {
     try {
       if (path !== ':memory:') mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
       const db = new Database(path);
       db.exec('pragma journal_mode = wal');
       db.exec('pragma synchronous = full');
       db.exec('pragma busy_timeout = 5000');
+      db.exec(`pragma cache_size = -${cacheSize / 1024}`);
+      db.exec(`pragma wal_autocheckpoint = ${checkpointPages}`);
       const found = Number((db.prepare('pragma user_version').get() as Row).user_version);
       if (found > version) {
         throw new StoreError(
@@ -49,7 +70,7 @@ export class Sqlite {
         const parts = found === 0 ? [schema, ...missing] : missing;
         db.exec(`begin immediate; ${parts.join('')} pragma user_version = ${version}; commit`);
       }
-      return new Sqlite(db, path);
+      return new Sqlite(db, path, options);
     } catch (error) {
       throw storeError(path, error);
     }
@@ -80,8 +101,14 @@ export class Sqlite {
         result = work();
       };
       this.#waiting.push({ run, stored: () => resolve(result), failed: reject });
-      if (this.#waiting.length === 1) setImmediate(() => this.#flush());
+      if (this.#waiting.length === 1) this.#schedule();
     });
+  }
+
+  #schedule(): void {
+    const rest = this.#patient ? this.#restedAt - performance.now() : 0;
+    if (rest > 0) setTimeout(() => this.#flush(), rest);
+    else setImmediate(() => this.#flush());
   }
 
   #flush(): void {
@@ -89,29 +116,15 @@ export class Sqlite {
     if (group.length === 0) return;
     this.#waiting = [];
     try {
-      for (const settle of this.#together(group)) settle();
+      this.#transaction(() => {
+        for (const one of group) one.run();
+      });
     } catch {
-      // What the engine itself refused may be the matter of one of them: each on its own finds out whose.
+      // Nothing is stored. It may be the matter of one of them alone: each on its own finds out whose.
       for (const one of group) this.#alone(one);
+      return;
     }
-  }
-
-  /** All in one transaction; returns what each is to hear. Throws what the engine throws, and then nothing is stored. */
-  #together(group: readonly Waiting[]): (() => void)[] {
-    return this.#transaction(() =>
-      group.map((one) => {
-        this.run('savepoint one');
-        try {
-          one.run();
-          this.run('release one');
-          return one.stored;
-        } catch (error) {
-          if (error instanceof StoreError || !this.#db.inTransaction) throw error;
-          this.#db.exec('rollback to one; release one');
-          return () => one.failed(error as Error);
-        }
-      }),
-    );
+    for (const one of group) one.stored();
   }
 
   #alone(one: Waiting): void {
@@ -129,7 +142,10 @@ export class Sqlite {
     try {
       this.#db.exec('begin immediate');
       const result = work();
+      const begun = performance.now();
       this.#db.exec('commit');
+      const ended = performance.now();
+      this.#restedAt = ended + patience * (ended - begun);
       return result;
     } catch (error) {
       if (this.#db.inTransaction) this.#db.exec('rollback');

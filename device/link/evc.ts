@@ -69,6 +69,8 @@ const chunkSize = 64 * 1024;
 
 export class Evc {
   readonly #options: EvcOptions;
+  /** Of the token that was sealed last: for which key and token, as a hash. */
+  #tokenBox: { of: string; box: Uint8Array } | null = null;
 
   constructor(options: EvcOptions) {
     this.#options = options;
@@ -273,7 +275,7 @@ export class Evc {
       {
         reqType: ZAttestReqType.ATTEST_REQ_STORE_KEYS,
         storageKeys: {
-          integrityToken: sealBox(point, key.token, 'integrity token', device),
+          integrityToken: this.#sealedToken(point, key.token),
           keys: [
             {
               keyType: AttestVolumeKeyType.VSK,
@@ -302,12 +304,9 @@ export class Evc {
     request: { token: Uint8Array | null; version: number },
     signal: AbortSignal,
   ): Promise<EdgeDevConfig | null> {
-    const { device } = this.#options;
     const message = {
       configHash: String(request.version),
-      ...(request.token
-        ? { integrityToken: sealBox(this.#exchangePoint(), request.token, 'integrity token', device) }
-        : {}),
+      ...(request.token ? { integrityToken: this.#sealedToken(this.#exchangePoint(), request.token) } : {}),
     };
     const reply = await this.#send('config', ConfigRequestSchema, message, signal);
     const { config } = this.#open(ConfigResponseSchema, reply);
@@ -324,6 +323,14 @@ export class Evc {
   /** What EVC pushes; throws for what is not signed by it, so that nobody else can make a device busy. */
   readPush(topic: string, frame: Frame): string {
     return this.#open(PushSchema, { ...frame, topic }).what;
+  }
+
+  /** The same token in the same box: EVC, which has opened it before, need not do so again. */
+  #sealedToken(point: Uint8Array, token: Uint8Array): Uint8Array {
+    const of = sha256(Buffer.concat([point, token])).toString('hex');
+    if (this.#tokenBox?.of !== of)
+      this.#tokenBox = { of, box: sealBox(point, token, 'integrity token', this.#options.device) };
+    return this.#tokenBox.box;
   }
 
   #exchangePoint(): Uint8Array {

@@ -1,7 +1,7 @@
 // A Mosquitto of Debian with EVC's plug-in, on loopback.
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { appendFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { connect, createServer } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -74,7 +74,9 @@ export class Mosquitto {
 
 /** Puts it on loopback, as tests want it, and lets root stay root: its files are in a folder of root's. */
 export function keepLocal(folder: string): void {
-  appendFileSync(join(folder, 'mosquitto.conf'), 'bind_address 127.0.0.1\nuser root\n');
+  const file = join(folder, 'mosquitto.conf');
+  const local = readFileSync(file, 'utf8').replace(/^(listener \d+)$/m, '$1 127.0.0.1');
+  writeFileSync(file, `${local}user root\n`);
 }
 
 function listens(port: number): Promise<boolean> {

@@ -1,3 +1,4 @@
+// deadline: 180 s
 // Pages of EVC that stop reading, on everything that there is to read: devices and EVC go on as if they were not there.
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
