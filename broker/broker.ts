@@ -15,8 +15,20 @@ export interface BrokerOptions extends LoginOptions {
   connections?: number;
   onMessage(topic: string, payload: Uint8Array): void;
   onLink?(device: string, online: boolean): void;
+  /** Who may read events with this password, or the code of why not. Without it nobody may. */
+  reader?(user: string, password: string): Promise<EventReader | string>;
   /** A connection, message or subscription that was refused: which, and why. */
   onRefused?(what: string, reason: string): void;
+}
+
+/** Somebody who is told what happens, and says nothing. */
+export interface EventReader {
+  /** Also the name of its connections, as that of a device is. */
+  id: string;
+  /** Of the devices of these accounts; null: of all. */
+  accounts: readonly string[] | null;
+  /** Calls back when it may not any more, unless the result is called before. */
+  untilRefused(end: () => void): () => void;
 }
 
 export interface Listener {
@@ -28,6 +40,8 @@ const peers = new WeakMap<Client, Peer>();
 const mostConnections = 20_000;
 /** Connections of one device at once: the one that it uses, and those whose end nobody has noticed yet. */
 const mostOfDevice = 4;
+/** Filters that a reader may ask for on one connection: Aedes keeps each. */
+const mostFilters = 100;
 const connectTimeout = 10_000;
 /** CONNACK return codes [MQTT 3.1.1, 3.2.2.3]. */
 const connack = { identifierRejected: 2, unavailable: 3, badLogin: 4 } as const;
@@ -40,6 +54,8 @@ export class Broker {
   /** Logged in, ready or not. */
   readonly #loggedIn = new Map<string, Set<Client>>();
   readonly #streams = new Set<Duplex>();
+  readonly #filters = new WeakMap<Client, number>();
+  #readers = 0;
   /** Of streams that are TLS. */
   readonly #channels = new WeakMap<object, Uint8Array>();
 
@@ -125,6 +141,11 @@ export class Broker {
     });
   }
 
+  /** Connections that are told of events. */
+  get readers(): number {
+    return this.#readers;
+  }
+
   async close(): Promise<void> {
     await new Promise<void>((resolve) => this.#aedes.close(() => resolve()));
     // Aedes closes those that have logged in.
@@ -144,6 +165,32 @@ export class Broker {
     aedes.authenticate = (client, user, password, done) => {
       const channel = this.#channels.get(client.conn) ?? null;
       const who = user && isDeviceId(user) ? user : 'nobody';
+      const enter = (id: string, peer: Peer): boolean => {
+        // The client id says which connection of the device it is; it must not take another device's place.
+        if (!isClientOf(id, client.id)) {
+          done(refuse(who, 'login.client-id', connack.identifierRejected), false);
+          return false;
+        }
+        if (!this.#admit(id, client)) {
+          done(refuse(who, 'limit.device-connections', connack.unavailable), false);
+          return false;
+        }
+        peers.set(client, peer);
+        done(null, true);
+        return true;
+      };
+      const { reader: readerOf } = this.#options;
+      if (readerOf && user && password && !isDeviceId(user)) {
+        readerOf(user, password.toString('utf8')).then(
+          (reader) => {
+            if (typeof reader === 'string') done(refuse(who, reader, connack.badLogin), false);
+            else if (enter(reader.id, { kind: 'reader', accounts: reader.accounts }))
+              this.#read(client, reader);
+          },
+          () => done(refuse(who, 'login.unavailable', connack.unavailable), false),
+        );
+        return;
+      }
       login.check(user ?? undefined, password ?? undefined, channel).then(
         (result) => {
           if (!result.ok) {
@@ -151,17 +198,7 @@ export class Broker {
             return;
           }
           const { device } = result;
-          // The client id says which connection of the device it is; it must not take another device's place.
-          if (!isClientOf(device, client.id)) {
-            done(refuse(who, 'login.client-id', connack.identifierRejected), false);
-            return;
-          }
-          if (!this.#admit(device, client)) {
-            done(refuse(who, 'limit.device-connections', connack.unavailable), false);
-            return;
-          }
-          peers.set(client, { kind: 'device', device });
-          done(null, true);
+          enter(device, { kind: 'device', device });
         },
         // Whether the device is retired could not be asked: nobody is let in unchecked.
         () => done(refuse(who, 'login.unavailable', connack.unavailable), false),
@@ -180,6 +217,12 @@ export class Broker {
     };
     aedes.authorizeSubscribe = (client, subscription, done) => {
       const peer = client && peers.get(client);
+      if (peer?.kind === 'reader' && !this.#mayAsk(client)) {
+        onRefused?.(nameOf(client), 'limit.filters');
+        client.conn.destroy();
+        done(null, null);
+        return;
+      }
       if (peer && allowed(peer, 'subscribe', subscription.topic)) {
         done(null, subscription);
         return;
@@ -224,6 +267,24 @@ export class Broker {
       this.#online.delete(peer.device);
       onLink?.(peer.device, false);
     });
+  }
+
+  /** Counts a reader until it goes, or may not read any more. */
+  #read(client: Client, { untilRefused }: EventReader): void {
+    const { conn } = client;
+    if (conn.destroyed) return;
+    this.#readers++;
+    const forget = untilRefused(() => conn.destroy());
+    conn.once('close', () => {
+      this.#readers--;
+      forget();
+    });
+  }
+
+  #mayAsk(client: Client): boolean {
+    const filters = (this.#filters.get(client) ?? 0) + 1;
+    this.#filters.set(client, filters);
+    return filters <= mostFilters;
   }
 
   #admit(device: string, client: Client): boolean {

@@ -37,7 +37,7 @@ export async function checkEscrow(
   return checks;
 }
 
-function isBox(bytes: Uint8Array): boolean {
+export function isBox(bytes: Uint8Array): boolean {
   try {
     const { ephemeral } = decodeBox(bytes);
     const coordinate = (from: number) =>

@@ -11,6 +11,7 @@ import { EkRoots } from './enrol/ek-roots.ts';
 import { Endorsers } from './enrol/endorsers.ts';
 import { OnboardingKeys } from './enrol/keys.ts';
 import type { RegisteredDevice } from './enrol/onboarding.ts';
+import { EscrowExport } from './escrow-export.ts';
 import { Catalogue } from './images/catalogue.ts';
 import { Curator } from './images/curator.ts';
 import { KnownLogs } from './known-logs.ts';
@@ -25,6 +26,7 @@ import { Rollouts } from './rollout/rollouts.ts';
 import { LibsqlStore } from './store/libsql.ts';
 import type { Store } from './store/store.ts';
 import { Tokens } from './tokens.ts';
+import { Trials } from './trial/trials.ts';
 import { VerifierPool } from './verify/pool.ts';
 import { Webhooks } from './webhook/webhooks.ts';
 
@@ -66,6 +68,8 @@ export class Evc {
   readonly tokens: Tokens;
   readonly rollouts: Rollouts;
   readonly webhooks: Webhooks;
+  readonly trials: Trials;
+  readonly escrowExport: EscrowExport;
   readonly metrics: Metrics;
   readonly ekRoots: EkRoots;
   readonly admission: Admission;
@@ -142,6 +146,8 @@ export class Evc {
       imageBase: options.imageBase,
     });
     const { operator } = this;
+    this.escrowExport = new EscrowExport({ store, clock, operator, runner });
+    this.trials = new Trials({ store, operator, runner, catalogue, logs, verifier: this.#verifier });
     this.rollouts = new Rollouts({ store, clock, runner, operator });
     this.metrics = new Metrics({
       store,

@@ -19,6 +19,7 @@ import { replayCommand } from './cli/replay.ts';
 import { rolloutCommands, upgradeCommand } from './cli/rollouts.ts';
 import { storeCommand } from './cli/store.ts';
 import { tokenCommands } from './cli/tokens.ts';
+import { tryCommand } from './cli/try.ts';
 import { webhookCommands } from './cli/webhooks.ts';
 import { DataFolder } from './options.ts';
 
@@ -38,6 +39,7 @@ Examples:
   evc status 'trust:uud pcr:8 -label:lab'
   evc why edge-02
   evc accept edge-02                           what an acceptance would change
+  evc try --accept edge-02 label:lab           what it would do to those devices
   evc eventlog diff good.bin failed.bin        what changed between two boots
   evc replay recordings/                       recordings on the charts of today
 
@@ -99,6 +101,7 @@ program
 
 lookCommands(program);
 acceptCommands(program);
+tryCommand(program);
 decisionCommands(program);
 upgradeCommand(program);
 rolloutCommands(program.command('rollout').description('Roll-outs: images on their way to many devices.'));

@@ -1,34 +1,12 @@
 // Who may register a device, through the API: onboarding keys, devices that wait for a person, and vendors of TPMs.
 import type { Endorsers } from '../enrol/endorsers.ts';
 import type { OnboardingKeys } from '../enrol/keys.ts';
-import { checkEscrow } from '../escrow.ts';
-import type { Operator } from '../operator.ts';
-import type { RecordRunner } from '../record/runner.ts';
-import type { Store } from '../store/store.ts';
 import { type Operations, reach } from './operation.ts';
-import {
-  base64,
-  body,
-  count,
-  fields,
-  filter,
-  flag,
-  idParams,
-  limit,
-  list,
-  page,
-  reason,
-  reasoned,
-  ref,
-  text,
-} from './schemas.ts';
+import { base64, body, count, fields, flag, idParams, list, reason, reasoned, ref, text } from './schemas.ts';
 
 export interface EnrolmentRoutes {
   keys: OnboardingKeys;
   endorsers: Endorsers;
-  operator: Operator;
-  store: Store;
-  runner: RecordRunner;
   now(): number;
 }
 
@@ -43,10 +21,7 @@ interface KeyBody {
 const day = 86_400_000;
 const tag = 'enrolment';
 
-export function serveEnrolment(
-  api: Operations,
-  { keys, endorsers, operator, store, runner, now }: EnrolmentRoutes,
-): void {
+export function serveEnrolment(api: Operations, { keys, endorsers, now }: EnrolmentRoutes): void {
   api.add({
     id: 'listKeys',
     method: 'GET',
@@ -125,26 +100,6 @@ export function serveEnrolment(
       answer: ref('Waiting'),
       run: ({ params, decision, caller }) => keys.answer(params.waiting, answer, decision, caller.accounts),
     });
-
-  api.add<unknown, { filter?: string; after?: string; limit: number }, unknown>({
-    id: 'checkEscrow',
-    method: 'GET',
-    path: '/api/v1/escrow',
-    summary: 'Whether the key of each device in escrow is there and readable, page by page',
-    tag,
-    role: 'viewer',
-    reach: 'own',
-    query: body({
-      filter,
-      after: { ...text(64, 0), description: 'next of the page before' },
-      limit: limit(100, 1000),
-    }),
-    answer: page('escrow', ref('EscrowCheck')),
-    run: async ({ query, caller }) => {
-      const { devices, next } = await operator.list({ ...query, accounts: caller.accounts });
-      return { escrow: await checkEscrow(store, runner, devices), next };
-    },
-  });
 
   const changed = fields({ roots: { type: 'array', items: ref('EkRoot') }, devices: count });
   api.add({

@@ -6,12 +6,14 @@ import { serveAccounts } from './accounts.ts';
 import { serveCatalogue } from './catalogue.ts';
 import { serveDevices } from './devices.ts';
 import { serveEnrolment } from './enrolment.ts';
+import { serveEscrow } from './escrow.ts';
 import type { Operations } from './operation.ts';
 import type { Guests } from './page.ts';
 import { serveRecordings } from './recordings.ts';
 import { serveRollouts } from './rollouts.ts';
 import { type ServiceView, serveService } from './service.ts';
 import type { StepStream } from './stream.ts';
+import { serveTrials } from './trials.ts';
 import { serveWebhooks } from './webhooks.ts';
 
 export interface OperationsOptions {
@@ -37,6 +39,8 @@ export function addOperations(api: Operations, options: OperationsOptions): void
     curator,
     rollouts,
     webhooks,
+    trials,
+    escrowExport,
   } = evc;
   const find = (words: string, of: readonly string[] | null) => operator.find(words, of);
   const now = () => evc.clock.now();
@@ -45,9 +49,11 @@ export function addOperations(api: Operations, options: OperationsOptions): void
   serveRecordings(api, { store, runner, recorder });
   stream.serve(api, find);
   guests.serve(api, now);
+  serveTrials(api, trials);
   serveRollouts(api, rollouts, mostDevices);
   serveAccounts(api, accounts);
-  serveEnrolment(api, { keys, endorsers, operator, store, runner, now });
+  serveEnrolment(api, { keys, endorsers, now });
+  serveEscrow(api, { exporter: escrowExport, operator, store, runner });
   serveCatalogue(api, curator, uploads);
   serveWebhooks(api, webhooks);
   serveAccess(api, { tokens, store, now, find });

@@ -120,6 +120,13 @@ const rollout = {
   counts: fields({ all: count, ...Object.fromEntries(progresses.map((one) => [one, count])) }),
 } as const;
 
+const said = fields({
+  accepted: flag,
+  genuine: flag,
+  grounds: { type: ['string', 'null'] },
+  finding: orNull({ $ref: '#/components/schemas/Finding' }),
+});
+
 export const components = {
   Problem: {
     ...fields({
@@ -221,6 +228,11 @@ export const components = {
     former: count,
     state: { enum: ['good', 'none', 'missing', 'unreadable'] },
   }),
+  RestoredKey: fields({
+    device: { type: 'string' },
+    version: count,
+    outcome: { enum: ['there', 'missing', 'restored', 'unlisted', 'unreadable'] },
+  }),
   JournalEntry: fields({ seq: count, at: time, event: { type: 'string' }, body: any }),
   Attempt: fields({
     attempt: count,
@@ -230,6 +242,22 @@ export const components = {
     dropped: count,
     evidence: { type: 'string' },
     outcome: { type: 'string' },
+  }),
+  TrialVerdict: fields({
+    device: { type: 'string' },
+    serial: { type: 'string' },
+    account: { type: 'string' },
+    attempt: { type: 'string' },
+    judged: time,
+    changes: flag,
+    before: said,
+    after: said,
+  }),
+  TrialSkip: fields({
+    device: { type: 'string' },
+    serial: { type: 'string' },
+    attempt: { type: 'string' },
+    why: { type: 'string' },
   }),
   Account: fields({ id: { type: 'string' }, ...accountFields }, ['requireEkCertificate', 'approval']),
   Key: fields({

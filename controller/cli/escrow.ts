@@ -2,6 +2,7 @@
 import type { Command } from 'commander';
 import type { EscrowCheck } from '../escrow.ts';
 import type { ApiClient } from './client.ts';
+import { safeCommands } from './escrow-file.ts';
 import { exitCodes } from './failure.ts';
 import { ageOf, short, table } from './print.ts';
 import { ask, type Common, remote } from './remote.ts';
@@ -20,6 +21,7 @@ export function escrowCommands(escrow: Command): void {
         (checks) => escrowText(checks, Date.now()),
       ),
     );
+  safeCommands(escrow);
 }
 
 export async function checkAll(api: ApiClient, filter = ''): Promise<EscrowCheck[]> {

@@ -51,6 +51,7 @@ A policy is JSON, each part of it optional; what it leaves out is as it was:
   {"baseline": null | "shown" | {"attempt": "ID"},    the state that the device is compared with
    "accept": {"8": "HEX", "9": "HEX"},                PCR values that a person accepts, over those of the baseline
    "upgrade": null | {"to": "1.1.0", "until": "2026-12-01T00:00:00Z", "logs": ["FILE"]},
+   "rules": {"add": [{"pcr": 5, "match": {"kind": "slot-attributes"}}], "remove": ["ID"]},
    "location": {"locked": null | {"latitude": 52.5, "longitude": 13.4, "accuracy": 20}, "radius": 500}}
 
 Exit codes: 0 every step came out as recorded; 1 one did not; 2 unusable input.`,

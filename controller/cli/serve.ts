@@ -13,6 +13,8 @@ import { Evc } from '../evc.ts';
 import { DataFolder, defaultPorts, portOf, withFirstAccount } from '../options.ts';
 import { LibsqlStore } from '../store/libsql.ts';
 import { openStore } from '../store/open.ts';
+import { announcement, readerOf } from '../webhook/announce.ts';
+import { sourceOf } from '../webhook/webhooks.ts';
 
 export interface ServeOptions {
   data?: string;
@@ -83,7 +85,8 @@ export async function serve(options: ServeOptions): Promise<void> {
     });
     const onMessage = (topic: string, payload: Uint8Array) =>
       void opened.then((evc) => evc.receive(topic, payload));
-    const { publish, listen, connect } = await (options.broker === undefined
+    const source = sourceOf(pki);
+    const { publish, listen, connect, readers } = await (options.broker === undefined
       ? ownBroker(onMessage, opened)
       : remoteBroker(options.broker, onMessage));
     const store = options.store ?? process.env.EVC_STORE;
@@ -99,6 +102,9 @@ export async function serve(options: ServeOptions): Promise<void> {
           : await withFirstAccount(await openStore(store)),
       watch: (step) => {
         stream.publish(step);
+        const told = readers() > 0 ? announcement(step, source) : null;
+        // Whoever is gone meanwhile is told nothing.
+        if (told) publish(told.topic, told.payload).catch(() => undefined);
         if (options.json) print({ kind: 'step', ...stepView(step) });
       },
       onRefused: (what, code, text) => {
@@ -116,6 +122,7 @@ export async function serve(options: ServeOptions): Promise<void> {
       now: () => systemClock.now(),
       onMessage,
       onLink: (device, online) => void opened.then((evc) => evc.link(device, online)),
+      reader: async (user, token) => readerOf((await opened).tokens, systemClock, user, token),
       onRefused: (what, reason) => {
         if (options.json) print({ kind: 'refused', at: Date.now(), what, code: reason });
       },
@@ -123,6 +130,7 @@ export async function serve(options: ServeOptions): Promise<void> {
     closing.push(() => broker.close());
     return {
       publish: (topic, bytes) => broker.publish(topic, bytes),
+      readers: () => broker.readers,
       listen: async (key, certificate) => {
         const listener = await broker.listen({ host: options.host, port: ports.mqtt }, key, certificate);
         closing.push(() => listener.close());
@@ -140,6 +148,8 @@ export async function serve(options: ServeOptions): Promise<void> {
         if (!broker) throw new Error('the broker is not connected yet');
         await broker.publish(topic, bytes);
       },
+      // Who reads there is that broker's matter.
+      readers: () => 0,
       listen: async () => Number(new URL(url).port || defaultPorts.mqtt),
       connect: async () => {
         const connected = await RemoteBroker.connect({
@@ -184,6 +194,8 @@ type OnMessage = (topic: string, payload: Uint8Array) => void;
 /** How messages come and go. */
 interface Link {
   publish(topic: string, bytes: Uint8Array): Promise<void>;
+  /** Who are told of events at the moment. */
+  readers(): number;
   /** Lets devices in; resolves with the port. */
   listen(key: string, certificate: string): Promise<number>;
   /** After the API is there, which a broker of somebody else's asks whether EVC may log in. */

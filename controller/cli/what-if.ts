@@ -1,57 +1,19 @@
 // The same evidence by another policy: what EVC would have said, and where the record of the device would stand.
 import { readFileSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
-import * as v from 'valibot';
 import type { Line, LineOf, StateValue } from '../../formats/recording/format.ts';
 import { Replay } from '../../formats/recording/replay.ts';
 import { stateText } from '../../formats/recording/words.ts';
 import { charts } from '../../machines/charts.ts';
 import type { Finding, Verdict } from '../../machines/flow.ts';
 import { type FindLog, openEvidence } from '../evidence.ts';
-import { entriesOfLogs } from '../images/reference.ts';
 import { basisOfJson } from '../record/basis.ts';
-import type { KnownEntry } from '../verify/entries.ts';
-import { type Basis, type Presented, verify } from '../verify/verify.ts';
+import { applyChange, type Change, changeOf, stateOfVerdict } from '../trial/change.ts';
+import { verify } from '../verify/verify.ts';
+import { Failure } from './failure.ts';
 import { readInput, unusable } from './input.ts';
 import { painter, plain } from './print.ts';
 import { readRecordingFile } from './recording-file.ts';
-
-const hex = v.pipe(v.string(), v.regex(/^[0-9a-f]{64}$/, 'no SHA-256 value in hex'));
-const degrees = (most: number) => v.pipe(v.number(), v.minValue(-most), v.maxValue(most));
-
-const PolicyJson = v.strictObject({
-  baseline: v.optional(
-    v.union([v.null(), v.literal('shown'), v.strictObject({ attempt: v.pipe(v.string(), v.minLength(4)) })]),
-  ),
-  accept: v.optional(v.record(v.pipe(v.string(), v.regex(/^\d{1,2}$/)), hex)),
-  upgrade: v.optional(
-    v.nullable(
-      v.strictObject({
-        to: v.string(),
-        until: v.optional(v.pipe(v.string(), v.isoTimestamp())),
-        logs: v.optional(v.array(v.string())),
-      }),
-    ),
-  ),
-  location: v.optional(
-    v.strictObject({
-      locked: v.optional(
-        v.nullable(
-          v.strictObject({
-            latitude: degrees(90),
-            longitude: degrees(180),
-            accuracy: v.optional(v.number(), 10),
-          }),
-        ),
-      ),
-      radius: v.optional(v.pipe(v.number(), v.minValue(1))),
-    }),
-  ),
-});
-
-export interface WhatIf extends Omit<v.InferOutput<typeof PolicyJson>, 'upgrade'> {
-  upgrade?: { to: string; until: number; entries: readonly KnownEntry[] | null } | null;
-}
 
 /** Before and after, in a few words each. */
 export interface VerdictChange {
@@ -73,19 +35,17 @@ export interface VerdictWords {
 }
 
 /** Throws Failure input.policy. */
-export function readWhatIf(path: string): WhatIf {
+export function readWhatIf(path: string): Change {
+  return readPolicyFile(path, (json) => changeOf(json, (log) => readInput(resolve(dirname(path), log))));
+}
+
+/** The file of a policy, read as `read` does. Throws Failure input.policy. */
+export function readPolicyFile<Policy>(path: string, read: (json: unknown) => Policy): Policy {
   try {
-    const { upgrade, ...policy } = v.parse(PolicyJson, JSON.parse(readFileSync(path, 'utf8')));
-    if (upgrade === undefined || upgrade === null)
-      return { ...policy, ...(upgrade === null ? { upgrade } : {}) };
-    const { to, until, logs } = upgrade;
-    const files = (logs ?? []).map((log) => readInput(resolve(dirname(path), log)));
-    const end = until === undefined ? Number.MAX_SAFE_INTEGER : Date.parse(until);
-    return { ...policy, upgrade: { to, until: end, entries: logs ? entriesOfLogs(files) : null } };
+    return read(JSON.parse(readFileSync(path, 'utf8')));
   } catch (cause) {
-    const issue = cause instanceof v.ValiError ? cause.issues[0] : undefined;
-    const why = issue ? `${v.getDotPath(issue) ?? 'policy'}: ${issue.message}` : (cause as Error).message;
-    throw unusable(`${path} is no policy: ${why}`, {
+    if (cause instanceof Failure) throw cause;
+    throw unusable(`${path} is no policy: ${(cause as Error).message}`, {
       code: 'input.policy',
       hint: 'evc replay --help shows one',
       cause,
@@ -94,7 +54,7 @@ export function readWhatIf(path: string): WhatIf {
 }
 
 /** Judges every piece of evidence of a recording again. Rejects with Failure. */
-export async function whatIf(file: string, policy: WhatIf): Promise<VerdictChange[]> {
+export async function whatIf(file: string, policy: Change): Promise<VerdictChange[]> {
   const lines: Line[] = [];
   await readRecordingFile(file, (more) => {
     for (const line of more) if (line.kind !== 'message' && line.kind !== 'tpm') lines.push(line);
@@ -107,12 +67,27 @@ export async function whatIf(file: string, policy: WhatIf): Promise<VerdictChang
   const find: FindLog = async (sha256) => blob(sha256) ?? null;
   const known = new Map<string, LineOf<'evidence'>>();
   for (const line of lines) if (line.kind === 'evidence') known.set(line.attempt, line);
+  const stateOf = async (wanted: string) => {
+    const [, line] = [...known].find(([attempt]) => attempt.startsWith(wanted)) ?? [];
+    const state =
+      line?.bytes === undefined
+        ? null
+        : stateOfVerdict(
+            line.verdict as Partial<Verdict>,
+            await openEvidence(Buffer.from(line.bytes, 'base64'), find),
+          );
+    if (!state)
+      throw unusable(`the recording has no genuine evidence of an attempt ${wanted}`, {
+        code: 'input.policy',
+      });
+    return state;
+  };
   const verdicts = new Map<string, Verdict>();
   for (const [attempt, line] of known) {
     if (line.bytes === undefined) continue;
     const shown = await openEvidence(Buffer.from(line.bytes, 'base64'), find);
     const basis = basisOfJson(line.basis, blob);
-    verdicts.set(attempt, verify(shown, await changed(basis, shown, policy, known, find), line.judged));
+    verdicts.set(attempt, verify(shown, await applyChange(basis, shown, policy, stateOf), line.judged));
   }
   const after = statesAfter(lines, (event) => verdicts.get(String(event.attempt)) ?? null);
   const before = statesAfter(lines, () => null);
@@ -128,48 +103,6 @@ export async function whatIf(file: string, policy: WhatIf): Promise<VerdictChang
       after: other,
     };
   });
-}
-
-async function changed(
-  basis: Basis,
-  shown: Presented,
-  policy: WhatIf,
-  known: ReadonlyMap<string, LineOf<'evidence'>>,
-  find: FindLog,
-): Promise<Basis> {
-  const software = { ...basis.software };
-  const place = { ...basis.place };
-  if (policy.baseline === null) software.baseline = null;
-  else if (policy.baseline === 'shown') {
-    const pcrs = [...shown.pcrs].map(([pcr, value]) => [String(pcr), Buffer.from(value).toString('hex')]);
-    software.baseline = { pcrs: Object.fromEntries(pcrs), logs: shown.boot.logs, versions: shown.versions };
-  } else if (policy.baseline) {
-    const { attempt: wanted } = policy.baseline;
-    const [, line] = [...known].find(([attempt]) => attempt.startsWith(wanted)) ?? [];
-    const { genuine, pcrs, versions } = (line?.verdict ?? {}) as Partial<Verdict>;
-    if (!line?.bytes || !genuine || !pcrs || !versions)
-      throw unusable(`the recording has no genuine evidence of an attempt ${wanted}`, {
-        code: 'input.policy',
-      });
-    const { boot } = await openEvidence(Buffer.from(line.bytes, 'base64'), find);
-    software.baseline = { pcrs, logs: boot.logs, versions };
-  }
-  if (policy.accept) {
-    const pcrs = { ...software.baseline?.pcrs, ...policy.accept };
-    software.acceptance = { pcrs, logs: shown.boot.logs };
-  }
-  if (policy.upgrade === null) software.upgrade = null;
-  else if (policy.upgrade) {
-    const { to, until, entries } = policy.upgrade;
-    const recorded = software.upgrade?.to === to ? software.upgrade.entries : [];
-    software.upgrade = { to, until, entries: entries ?? recorded };
-  }
-  if (policy.location) {
-    const { locked, radius } = policy.location;
-    if (locked !== undefined) place.locked = locked && { ...locked, at: 0 };
-    if (radius !== undefined) place.radius = radius;
-  }
-  return { ...basis, software, place };
 }
 
 /** Where the record stands after each verdict, with another one in its place. */

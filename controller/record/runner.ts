@@ -275,7 +275,7 @@ function extrasOf(extras: StepExtras, after: DeviceRecordSnapshot, at: number): 
 }
 
 /** What people read later: the event without what only machines need. */
-function journalBody(event: RecordEvent): object {
+export function journalBody(event: RecordEvent): object {
   const { type: _, ...body } = event as { type: string } & Record<string, unknown>;
   if (event.type === 'certificate.received') {
     const { identity, request } = event;

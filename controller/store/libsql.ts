@@ -24,6 +24,7 @@ import {
   type JournalEntry,
   journalRow,
   type RecordRow,
+  restoredEscrow,
   type Step,
   StepConflict,
   type Store,
@@ -300,6 +301,15 @@ export class LibsqlStore implements Store {
     return Number(
       this.#db.get('select max(version) as version from escrow where device = ?', device)?.version ?? 0,
     );
+  }
+
+  async restoreEscrow(
+    { device, version: wanted, keyId, box, at }: EscrowRow,
+    broken: Uint8Array | null,
+  ): Promise<boolean> {
+    const sql = `insert into escrow (device, version, key_id, box, at) values (?, ?, ?, ?, ?) ${restoredEscrow('?')}`;
+    const values = [device, wanted, keyId, Buffer.from(box), at, broken && Buffer.from(broken)];
+    return (await this.#db.change(sql, ...values)) > 0;
   }
 
   async evidence(id: string): Promise<Uint8Array | null> {

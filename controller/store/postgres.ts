@@ -26,6 +26,7 @@ import {
   type JournalEntry,
   journalRow,
   type RecordRow,
+  restoredEscrow,
   type Step,
   StepConflict,
   type Store,
@@ -245,6 +246,12 @@ export class PostgresStore implements Store {
   async lastEscrow(device: string): Promise<number> {
     const [row] = await this.#rows('select max(version) as version from escrow where device = $1', [device]);
     return Number(row?.version ?? 0);
+  }
+
+  async restoreEscrow({ device, version, keyId, box, at }: EscrowRow, broken: Uint8Array | null) {
+    const sql = `insert into escrow (device, version, key_id, box, at) values ($1, $2, $3, $4, $5) ${restoredEscrow('$6::bytea')} returning 1`;
+    const values = [device, version, keyId, Buffer.from(box), at, broken && Buffer.from(broken)];
+    return (await this.#rows(sql, values)).length > 0;
   }
 
   async evidence(id: string): Promise<Uint8Array | null> {

@@ -81,6 +81,10 @@ export function healthRow(row: Record<string, unknown> | undefined): StoreHealth
   };
 }
 
+/** One that is there is written over only where it is the one that is named; null names none. */
+export const restoredEscrow = (broken: string) =>
+  `on conflict (device, version) do update set key_id = excluded.key_id, box = excluded.box, at = excluded.at where escrow.box = ${broken}`;
+
 export const healthQuery = `select (select count(*) from effects) as effects, count(*) as escrowed, min(at) as oldest
   from (select max(at) as at from escrow group by device) as newest`;
 
@@ -315,6 +319,8 @@ export interface Store {
   journalEnd(): Promise<number>;
   escrowed(device: string, version: number): Promise<EscrowRow | null>;
   lastEscrow(device: string): Promise<number>;
+  /** Puts a key back where none is, or `broken` is; false where another one is there, which stays. */
+  restoreEscrow(row: EscrowRow, broken: Uint8Array | null): Promise<boolean>;
   evidence(id: string): Promise<Uint8Array | null>;
   /** Newest first. */
   attempts(device: string): Promise<AttemptRow[]>;

@@ -72,8 +72,7 @@ export class Webhooks {
 
   constructor(options: WebhooksOptions) {
     this.#options = options;
-    const print = options.pki.root.fingerprint256.replaceAll(':', '').slice(0, 16).toLowerCase();
-    this.#source = `urn:evc:${print}`;
+    this.#source = sourceOf(options.pki);
   }
 
   /**
@@ -250,6 +249,11 @@ export class Webhooks {
     const { store, clock } = this.#options;
     await store.audit({ at: clock.now(), by, what, subject, account: '', reason, before, after });
   }
+}
+
+/** The name of this EVC in its events, a URI. */
+export function sourceOf({ root }: Pick<Pki, 'root'>): string {
+  return `urn:evc:${root.fingerprint256.replaceAll(':', '').slice(0, 16).toLowerCase()}`;
 }
 
 function viewOf({ cursor: _, next: __, leased: ___, ...view }: Kept): WebhookView {

@@ -2,6 +2,7 @@
 //   eve/v2/{device}/up/{endpoint}/{request}     a device asks
 //   eve/v2/{device}/down/{endpoint}/{request}   EVC answers
 //   eve/v2/{device}/down/push/{number}          EVC has news
+//   eve/v2/events/{device}/{account}/{event}    EVC tells others what happened, as CloudEvents
 import { WireError } from './wire-error.ts';
 
 /** EVE's API v2, by its path names. */
@@ -20,6 +21,8 @@ export interface Topic {
 const prefix = 'eve/v2';
 const deviceId = /^[0-9a-f]{64}$/;
 const requestId = /^[A-Za-z0-9_-]{1,32}$/;
+const accountId = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/;
+const eventName = /^[a-z]{1,32}\.[a-z]{1,32}$/;
 
 export function formatTopic(topic: Topic): string {
   const { device, direction, endpoint, request } = topic;
@@ -42,6 +45,46 @@ export function parseTopic(text: string): Topic {
       (direction === 'down' && (isEndpoint(endpoint) || endpoint === 'push')));
   if (!known) throw new WireError('wire.topic', `no topic of this protocol: ${printable(text)}`);
   return { device, direction, endpoint: endpoint as Topic['endpoint'], request };
+}
+
+/** What others are told of; no device id is called `events`, so no such topic is one of a device. */
+export interface EventTopic {
+  device: string;
+  account: string;
+  event: string;
+}
+
+const events = `${prefix}/events`;
+
+/** null where one of its parts is no level of a topic. */
+export function formatEventTopic({ device, account, event }: EventTopic): string | null {
+  const topic = `${events}/${device}/${account}/${event}`;
+  return parseEventTopic(topic) ? topic : null;
+}
+
+/** null for any other topic. */
+export function parseEventTopic(text: string): EventTopic | null {
+  const [device = '', account = '', event = '', ...more] = below(text);
+  const known =
+    more.length === 0 && deviceId.test(device) && accountId.test(account) && eventName.test(event);
+  return known ? { device, account, event } : null;
+}
+
+/** Whether a filter asks for events and nothing else [MQTT 3.1.1, 4.7.1]. */
+export function isEventFilter(text: string): boolean {
+  const levels = below(text);
+  const last = levels.at(-1);
+  const forms = [deviceId, accountId, eventName];
+  if (levels.length > forms.length || (last !== '#' && levels.length < forms.length)) return false;
+  return levels.every(
+    (level, i) =>
+      level === '+' || (level === '#' && i === levels.length - 1) || (forms[i] as RegExp).test(level),
+  );
+}
+
+/** The levels under `eve/v2/events`; none for what is elsewhere, or too long to be there. */
+function below(text: string): string[] {
+  return text.length <= 256 && text.startsWith(`${events}/`) ? text.slice(events.length + 1).split('/') : [];
 }
 
 /** What a device listens to. */

@@ -198,6 +198,13 @@ export const linkReasons = {
     text: 'A device has more connections than it may.',
     remedy: 'When it goes on, two machines have the keys of one device.',
   },
+  'limit.filters': {
+    kind: 'link',
+    severity: 'warning',
+    title: 'Too many filters',
+    text: 'Somebody who reads events asked for more topics on one connection than it may.',
+    remedy: 'Ask for eve/v2/events/# alone, and choose among what comes.',
+  },
   'wire.topic': {
     kind: 'message',
     severity: 'error',

@@ -6,6 +6,7 @@ const mine = 'a'.repeat(64);
 const other = 'b'.repeat(64);
 const device: Peer = { kind: 'device', device: mine };
 const controller: Peer = { kind: 'controller' };
+const reader: Peer = { kind: 'reader', accounts: ['plant-7'] };
 
 /** Everything that is allowed; all other pairs of the topics and filters below are not. */
 const granted: [Peer, Action, string][] = [
@@ -23,9 +24,34 @@ const granted: [Peer, Action, string][] = [
   [controller, 'receive', `eve/v2/${other}/up/attest/r1`],
   [controller, 'receive', `eve/v2/${other}/up/certs/r1`],
   [controller, 'subscribe', 'eve/v2/+/up/#'],
+  [reader, 'receive', `eve/v2/events/${mine}/plant-7/verdict.given`],
+  [reader, 'receive', `eve/v2/events/${other}/plant-7/link.changed`],
+  [reader, 'subscribe', `eve/v2/events/${mine}/plant-7/verdict.given`],
+  [reader, 'subscribe', `eve/v2/events/${other}/plant-7/link.changed`],
+  // What is not of its accounts is not delivered, whatever it asks for.
+  [reader, 'subscribe', `eve/v2/events/${mine}/other/verdict.given`],
+  [reader, 'subscribe', 'eve/v2/events/#'],
+  [reader, 'subscribe', 'eve/v2/events/+/plant-7/#'],
+  [reader, 'subscribe', 'eve/v2/events/+/+/verdict.given'],
+  [reader, 'subscribe', `eve/v2/events/${mine}/#`],
 ];
 
 const hostile = [
+  'eve/v2/events',
+  'eve/v2/events/',
+  'eve/v2/events/+',
+  'eve/v2/events/+/+',
+  'eve/v2/events/#/+',
+  'eve/v2/events/+/+/+/#',
+  'eve/v2/events/x/plant-7/#',
+  'eve/v2/events/+/plant 7/#',
+  `eve/v2/events/${mine}/plant-7`,
+  `eve/v2/events/${mine}/plant-7/verdict.given/more`,
+  `eve/v2/events/${mine}/plant-7/verdict`,
+  `eve/v2/events/${mine}/up/attest`,
+  `eve/v2/events/${mine}//verdict.given`,
+  `eve/v2/events/+/plant-7/${'x'.repeat(70_000)}`,
+  '$share/evc/eve/v2/events/#',
   '',
   '#',
   '+',
@@ -77,7 +103,7 @@ const texts = new Set([...hostile, ...granted.map(([, , text]) => text)]);
 const key = (peer: Peer, action: Action, text: string) => `${peer.kind} ${action} ${text}`;
 const right = new Set(granted.map(([peer, action, text]) => key(peer, action, text)));
 
-for (const peer of [device, controller])
+for (const peer of [device, controller, reader])
   for (const action of ['publish', 'subscribe', 'receive'] as const)
     test(`a ${peer.kind} may ${action} what is its own, and nothing else`, () => {
       for (const text of texts) {
@@ -89,5 +115,13 @@ for (const peer of [device, controller])
         );
       }
     });
+
+test('a reader of all accounts is told of each, and says nothing', () => {
+  const all: Peer = { kind: 'reader', accounts: null };
+  const topic = `eve/v2/events/${mine}/other/verdict.given`;
+  assert.equal([allowed(all, 'receive', topic), allowed(all, 'publish', topic)], [true, false]);
+  assert.not(allowed({ kind: 'reader', accounts: [] }, 'receive', topic));
+  assert.not(allowed(all, 'receive', `eve/v2/${mine}/down/attest/r1`));
+});
 
 test.run();

@@ -3,8 +3,8 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { escrowText } from '../../controller/cli/escrow.ts';
 import { checkEscrow } from '../../controller/escrow.ts';
-import { sealBox } from '../../device/box.ts';
 import { ApiBench } from '../kit/api.ts';
+import { escrowKey } from '../kit/controller.ts';
 import { storeWith } from '../kit/stores.ts';
 
 const bench = await ApiBench.open();
@@ -21,17 +21,7 @@ const states = async (store = evc.store) =>
 
 test('a device that gave no key, one whose key is there, and keys that are lost', async () => {
   assert.equal(await states(), ['none', 'none']);
-  const { publicKey } = bench.evc.evc.pki.exchange.certificate;
-  const { x = '', y = '' } = publicKey.export({ format: 'jwk' });
-  const point = Buffer.concat([Uint8Array.of(4), Buffer.from(x, 'base64url'), Buffer.from(y, 'base64url')]);
-  const box = await sealBox(point, Buffer.from('a key'), 'vault key for the TPM', 'k');
-  const { token } = (await evc.runner.read(trusted.id))?.context ?? {};
-  const request = { endpoint: 'attest', id: 'r' } as const;
-  await evc.runner.send(
-    trusted.id,
-    { type: 'key.received', request, tokenHash: token?.hash ?? '', keyId: 'k', version: 1 },
-    { escrow: { device: trusted.id, version: 1, keyId: 'k', box, at: 7 } },
-  );
+  const box = await escrowKey(bench.evc, trusted, 'k');
   assert.equal(await states(), ['good', 'none']);
   assert.equal(await states(storeWith(evc.store, { escrowed: async () => null })), ['missing', 'none']);
   for (const spoilt of [box.subarray(1), Uint8Array.of(), offCurve(box)]) {

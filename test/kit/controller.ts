@@ -290,6 +290,24 @@ export function quoteOf({ attest, signature, nonce, claims, pcrs, boot }: Presen
   };
 }
 
+/** A device that is trusted gives a key of its vault: what EVC keeps of it. */
+export async function escrowKey({ evc }: EvcBench, { id }: SoftDevice, keyId: string): Promise<Uint8Array> {
+  const box = sealBox(
+    pointOf(evc.pki.exchange.certificate.publicKey),
+    Buffer.from('a key'),
+    'vault key for the TPM',
+    keyId,
+  );
+  const { token } = (await evc.runner.read(id))?.context ?? {};
+  const request = { endpoint: 'attest', id: 'r' } as const;
+  await evc.runner.send(
+    id,
+    { type: 'key.received', request, tokenHash: token?.hash ?? '', keyId, version: 1 },
+    { escrow: { device: id, version: 1, keyId, box, at: 7 } },
+  );
+  return box;
+}
+
 export function bodyOf<Desc extends DescMessage>(schema: Desc, { payload }: Answer): MessageShape<Desc> {
   return fromBinary(schema, payload);
 }

@@ -430,6 +430,18 @@ export function storeSuite(
     assert.is(await store.escrowed('e', 1), null);
   });
 
+  check('a key in escrow comes back where it is missing or broken, and nowhere else', async (store) => {
+    const row = { device: 'd', version: 1, keyId: 'k', box: Uint8Array.of(1), at: 1 };
+    assert.is(await store.restoreEscrow(row, null), true);
+    const other = { ...row, keyId: 'l', box: Uint8Array.of(2), at: 2 };
+    assert.is(await store.restoreEscrow(other, null), false);
+    assert.is(await store.restoreEscrow(other, Uint8Array.of(3)), false);
+    assert.equal(await store.escrowed('d', 1), row);
+    assert.is(await store.restoreEscrow(other, Uint8Array.of(1)), true);
+    assert.equal(await store.escrowed('d', 1), other);
+    assert.is(await store.lastEscrow('d'), 1);
+  });
+
   check('evidence of the last twenty attempts is kept, of each device', async (store) => {
     await store.commit(stepOf('e', 0, { evidence: { id: 'e0', bytes: Uint8Array.of(9), at: 0 } }));
     for (let i = 0; i < 25; i++)

@@ -39,6 +39,7 @@ const notReasons: Record<string, string> = {
   'device.moved': 'in the audit log',
   'enrolment.approved': 'in the audit log',
   'enrolment.refused': 'in the audit log',
+  'escrow.restored': 'in the audit log',
   'key.added': 'in the audit log',
   'key.revoked': 'in the audit log',
   'rollout.halted': 'in the audit log',

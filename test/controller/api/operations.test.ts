@@ -130,6 +130,14 @@ const cases: Record<string, Case> = {
   revokeKey: { at: { key: careful.id }, body: { reason }, others: 'key.unknown' },
   listWaiting: { others: 'filtered' },
   checkEscrow: { query: 'limit=5', others: 'filtered' },
+  exportEscrow: {
+    body: async () => ({ key: evc.curator.ownSigner().publicKey, limit: 5 }),
+    others: 'filtered',
+  },
+  restoreEscrow: {
+    body: { keys: [{ device: 'ab'.repeat(32), version: 1, keyId: 'k', at: 1, box: 'AAAA' }] },
+    others: 'filtered',
+  },
   approveDevice: { at: { waiting: waiting[0]?.id ?? '' }, body: { reason }, others: 'enrolment.unknown' },
   refuseDevice: { at: { waiting: 'waits-1' }, body: { reason }, others: 'enrolment.unknown' },
   listTokens: {},
@@ -144,6 +152,7 @@ const cases: Record<string, Case> = {
   lockDevice: { at, body: { radius: 5 } },
   changeSettings: { at, body: { settings: { a: 'b' } } },
   upgradeDevice: { at, body: { version: '9.0.0' }, refused: 'image.no-file' },
+  tryChange: { body: { images: ['9.0.0'], attempts: 8 }, others: 'filtered' },
   startRollout: {
     body: { version: '9.0.0', devices: [uud.id], stages: [50, 100], reason },
     others: 'device.unknown',

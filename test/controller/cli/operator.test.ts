@@ -1,7 +1,8 @@
 // deadline: 300 s
 // The command against a running EVC: a person's day, with a device that is trusted and one that is not.
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { generateKeyPairSync } from 'node:crypto';
+import { existsSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Command } from 'commander';
@@ -11,11 +12,12 @@ import { listId } from '../../../controller/cli/accept.ts';
 import { completionScript } from '../../../controller/cli/completion.ts';
 import { webhooksText } from '../../../controller/cli/webhooks.ts';
 import { ApiBench } from '../../kit/api.ts';
+import { escrowKey } from '../../kit/controller.ts';
 import { Running, runToEnd } from '../../kit/process.ts';
 
 const bench = await ApiBench.open();
 const { evc } = bench.evc;
-const { uud, board } = await bench.devices();
+const { uud, trusted, board } = await bench.devices();
 const folder = mkdtempSync(join(tmpdir(), 'evc-operator-'));
 const root = join(folder, 'root.pem');
 writeFileSync(root, bench.root);
@@ -65,6 +67,38 @@ test('what an acceptance would change is shown, and nothing is done without a re
   const trusted = await admin('accept', 'edge-02', '--reason', 'x');
   assert.is(trusted.code, 4);
   assert.match(trusted.stderr, '[device.nothing-to-accept]');
+});
+
+test('what an acceptance, another policy or an image would do is listed, and nothing is done', async () => {
+  const tried = await admin('try', 'serial:edge-*', '--accept', 'edge-01');
+  assert.is(tried.code, 0, tried.stderr);
+  assert.match(
+    tried.stdout,
+    /^edge-01 +[0-9a-f]{8} +.* ago +policy\.software\.unknown +trusted \(acceptance\)\n1 of 3 verdicts of 2 devices/m,
+  );
+  assert.match(tried.stdout, '1 trusted that is refused, 0 refused that are trusted; nothing was done');
+  assert.is((await evc.runner.read(uud.id))?.context.acceptance, null);
+  const { attempt = '' } = (await evc.runner.read(uud.id))?.context.verdict ?? {};
+  const policy = join(folder, 'policy.json');
+  writeFileSync(policy, JSON.stringify({ baseline: { attempt } }));
+  const harm = await admin('try', 'trust:uud', '--policy', policy, '--attempts', '8', '--json');
+  assert.is(harm.code, 1, 'something that is trusted would be refused');
+  const { verdicts } = JSON.parse(harm.stdout) as { verdicts: { changes: boolean; before: object }[] };
+  assert.equal(
+    verdicts.map(({ changes }) => changes),
+    [true, true],
+  );
+  const [{ bytes } = { bytes: new Uint8Array() }] = (await board.present()).boot.logs;
+  writeFileSync(join(folder, 'boot.log'), bytes);
+  writeFileSync(policy, JSON.stringify({ upgrade: { to: '1.0.0', logs: ['boot.log'] } }));
+  const pushed = await admin('try', '--policy', policy, '--all', '--attempts', '1');
+  assert.match(pushed.stdout, /policy\.software\.unknown +policy\.upgrade\.other/, pushed.stderr);
+  assert.match(pushed.stdout, /the same$/m);
+  writeFileSync(policy, JSON.stringify({ location: { radius: -1 } }));
+  const wrong = await admin('try', '--policy', policy);
+  assert.is(wrong.code, 2);
+  assert.match(wrong.stderr, /policy\.json is no policy: location\.radius: .* {2}\[input\.policy\]/);
+  assert.match((await admin('try', '--image', '7.7.7')).stderr, '[image.unknown]');
 });
 
 test('many are accepted by the list that was shown alone', async () => {
@@ -117,6 +151,34 @@ test('an image goes to many by the list that was shown alone, and how far it is 
   const again = await admin('rollout', 'stop', id, '--reason', 'wait');
   assert.match(again.stderr, '[rollout.not-so]');
   assert.match((await admin('status', 'upgrade:2.0.0')).stdout, /^1 device/m);
+});
+
+test('keys in escrow go into a file for one key alone, and come back where the store lost one', async () => {
+  const good = await escrowKey(bench.evc, trusted, 'k');
+  const { publicKey, privateKey } = generateKeyPairSync('x25519');
+  const [to, key, out] = [join(folder, 'safe.pub.pem'), join(folder, 'safe.pem'), join(folder, 'keys.jwe')];
+  writeFileSync(to, publicKey.export({ type: 'spki', format: 'pem' }));
+  writeFileSync(key, privateKey.export({ type: 'pkcs8', format: 'pem' }));
+  const exported = await admin('escrow', 'export', '--to', to, '-o', out, '--json');
+  assert.equal(JSON.parse(exported.stdout), { out, devices: 2, keys: 1, lost: 0 }, exported.stderr);
+  assert.is(statSync(out).mode & 0o777, 0o600);
+  const row = { device: trusted.id, version: 1, keyId: 'k', at: 7 };
+  assert.ok(await evc.store.restoreEscrow({ ...row, box: Uint8Array.of(7) }, good));
+  assert.is((await admin('escrow', 'check')).code, 1);
+  const shown = await admin('escrow', 'restore', out, '--key', key);
+  assert.match(shown.stdout, /^[0-9a-f]{8}….* version 1 +would come back$/m, shown.stderr);
+  assert.match(shown.stdout, 'nothing was done; to put 1 back, say why with --reason');
+  const done = await admin('escrow', 'restore', out, '--key', key, '--reason', 'the disk was lost');
+  assert.match(done.stdout, 'of 1 key, 0 there, 1 came back', done.stderr);
+  assert.is((await admin('escrow', 'check')).code, 0);
+  const wrong = await admin('escrow', 'restore', out, '--key', to);
+  assert.match(wrong.stderr, '[export.key]');
+  assert.is(wrong.code, 2);
+  writeFileSync(key, generateKeyPairSync('x25519').privateKey.export({ type: 'pkcs8', format: 'pem' }));
+  assert.match((await admin('escrow', 'restore', out, '--key', key)).stderr, '[export.other-key]');
+  const ann = evcAs(await bench.token('ben', 'operator'));
+  assert.match((await ann('escrow', 'export', '--to', to, '-o', join(folder, 'none'))).stderr, '[auth.role]');
+  assert.is(existsSync(join(folder, 'none')), false);
 });
 
 test('accounts, labels, locks and places', async () => {

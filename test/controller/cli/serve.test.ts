@@ -1,7 +1,8 @@
 // deadline: 120 s
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import mqtt from 'mqtt';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { DeviceView } from '../../../controller/operator.ts';
@@ -27,6 +28,18 @@ test('EVC is killed in the middle of an attestation: nothing is lost, and the de
   await runToEnd('evc', ['key', 'add', '--out', join(folder, 'd/config'), '--serial', 'killed-1'], {
     EVC_DATA: data,
   });
+  const reader = await mqtt.connectAsync(`mqtts://localhost:${mqttPort}`, {
+    ...{
+      clientId: 'admin:test',
+      username: 'admin',
+      password: readFileSync(join(data, 'token'), 'utf8').trim(),
+    },
+    ...{ protocolVersion: 4, reconnectPeriod: 0, ca: readFileSync(join(data, 'pki/root.cert.pem')) },
+  });
+  await reader.subscribeAsync('eve/v2/events/+/default/verdict.given');
+  const verdict = new Promise<string>((resolve) =>
+    reader.once('message', (_, payload) => resolve(payload.toString())),
+  );
   await runToEnd('eve', ['image', 'create', join(folder, 'i'), '--version', '1.0.0']);
   const eve = new Running('eve', [
     'run',
@@ -39,6 +52,8 @@ test('EVC is killed in the middle of an attestation: nothing is lost, and the de
   try {
     await eve.line(state('complete'));
     const before = await show();
+    assert.match(await verdict, /"type":"eve-attest\.verdict\.given".*"serial":"killed-1".*"accepted":true/);
+    reader.end(true);
 
     const from = eve.lines.length;
     await eve.line(/"component":"config-task".*"state":"idle"/);

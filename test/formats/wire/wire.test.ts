@@ -18,8 +18,10 @@ import { base64url, loginInput, loginToken, readLogin } from '../../../formats/w
 import {
   downFilter,
   endpoints,
+  formatEventTopic,
   formatTopic,
   isDeviceId,
+  parseEventTopic,
   parseTopic,
   type Topic,
   upFilter,
@@ -90,6 +92,16 @@ test('a topic is made of nothing but ids', () => {
     );
   assert.equal([isDeviceId(device), isDeviceId(`${device}\n`), isDeviceId('')], [true, false, false]);
   assert.equal([downFilter(device), upFilter], [`eve/v2/${device}/down/#`, 'eve/v2/+/up/#']);
+});
+
+test('the topic of an event reads back as it was, and is none of a device', () => {
+  const event = { device, account: 'plant-7', event: 'verdict.given' };
+  const topic = formatEventTopic(event) ?? '';
+  assert.is(topic, `eve/v2/events/${device}/plant-7/verdict.given`);
+  assert.equal(parseEventTopic(topic), event);
+  assert.throws(() => parseTopic(topic));
+  for (const bad of [{ device: 'x' }, { account: 'a/b' }, { account: '' }, { account: '+' }, { event: '#' }])
+    assert.is(formatEventTopic({ ...event, ...bad }), null, JSON.stringify(bad));
 });
 
 test('the error of a topic is short and does nothing to a terminal', () => {
