@@ -27,7 +27,8 @@ const bad = file('bad.jsonl', spoiled);
 
 test('a recording that replays: its steps, 0 divergences, exit code 0', async () => {
   const { stdout, code } = await run(good);
-  assert.match(stdout, /^ok {3}.*good\.jsonl {2}\d+ steps$/m);
+  // Charts may have changed since it was made, which is said behind it.
+  assert.match(stdout, /^ok {3}.*good\.jsonl {2}\d+ steps(;.*)?$/m);
   assert.match(stdout, /^1 passed, 0 failed$/m);
   assert.is(code, 0);
 });
@@ -38,7 +39,7 @@ test('the first divergence: chart, state, event, expected and got; exit code 1',
   for (const line of [
     /^FAIL .*bad\.jsonl/m,
     /^ {5}vault-manager, line \d+, 20\S+Z: its state is another one$/m,
-    /^ {5}chart {5}vaultManager$/m,
+    /^ {5}chart {5}vaultManager\b.*$/m,
     /^ {5}state {5}unlocked\.exporting$/m,
     /^ {5}event {5}xstate\.done\.actor\.exportKey$/m,
     /^ {5}expected {2}unlocked\.resealing$/m,
