@@ -61,7 +61,7 @@ export function storeSuite(
     const settled = await Promise.allSettled([
       store.commit(stepOf('a', 1)),
       // Made from a version that is gone.
-      store.commit(stepOf('a', 1, { setTimers: [{ timer: 'nonce', at: 5 }] })),
+      store.commit(stepOf('a', 0, { setTimers: [{ timer: 'nonce', at: 5 }] })),
       store.put('setting', 'one', { is: 1 }),
       // An effect of this id is there: the engine itself refuses it, after the record was changed.
       store.commit(stepOf('b', 1, { effects: [effect], setTimers: [{ timer: 'trust', at: 5 }] })),
