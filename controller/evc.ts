@@ -2,7 +2,7 @@
 // matter: the embedded broker, or any other.
 import { join } from 'node:path';
 import { LRUCache } from 'lru-cache';
-import { parseTopic } from '../formats/wire/topics.ts';
+import { readTopic } from '../formats/wire/topics.ts';
 import type { Clock } from '../machines/clock.ts';
 import { Accounts } from './accounts.ts';
 import { Admission, type AdmissionLimits, type Shed } from './admission.ts';
@@ -176,8 +176,9 @@ export class Evc {
   /** A message of a device. */
   receive(topic: string, payload: Uint8Array): void {
     this.recorder.message(topic, payload);
-    const device = deviceOf(topic);
-    if (device) this.admission.offer({ ...device, topic, payload });
+    const asked = readTopic(topic);
+    if (asked?.direction === 'up')
+      this.admission.offer({ device: asked.device, endpoint: asked.endpoint, topic, payload });
     // It says what is wrong with the topic.
     else this.#track(this.downlink.receive(topic, payload));
   }
@@ -220,15 +221,5 @@ export class Evc {
   #track(work: Promise<unknown>): void {
     const tracked = work.catch(() => undefined).finally(() => this.#working.delete(tracked));
     this.#working.add(tracked);
-  }
-}
-
-/** null for a topic that no device asks on. */
-function deviceOf(topic: string): { device: string; endpoint: string } | null {
-  try {
-    const { device, endpoint, direction } = parseTopic(topic);
-    return direction === 'up' ? { device, endpoint } : null;
-  } catch {
-    return null;
   }
 }

@@ -41,10 +41,10 @@ export class FleetMember {
   node: EdgeNode | null = null;
   readonly #waiting = new Set<() => void>();
 
-  constructor(index: number, folder: string) {
+  constructor(index: number, { folder, config }: Pick<FleetOptions, 'folder' | 'config'>) {
     this.index = index;
     const root = join(folder, String(index).padStart(5, '0'));
-    this.folders = { config: '', persist: join(root, 'persist'), run: join(root, 'run') };
+    this.folders = { config, persist: join(root, 'persist'), run: join(root, 'run') };
   }
 
   get settled(): boolean {
@@ -74,8 +74,7 @@ export class DeviceFleet {
 
   constructor(options: FleetOptions) {
     this.#options = options;
-    this.members = Array.from({ length: options.count }, (_, i) => new FleetMember(i + 1, options.folder));
-    for (const { folders } of this.members) folders.config = options.config;
+    this.members = Array.from({ length: options.count }, (_, i) => new FleetMember(i + 1, options));
   }
 
   /** Gives all of them power, `atOnce` at a time: the next starts when one of them is trusted or refused. */

@@ -12,7 +12,7 @@ import { LateLine, labelOf, renumbered, type Said } from '../../formats/recordin
 import { chartJson, hashOf, type Sink } from '../../formats/recording/recorder.ts';
 import { standing, type Taken } from '../../formats/recording/step.ts';
 import { wireMessage } from '../../formats/recording/wire.ts';
-import { parseTopic } from '../../formats/wire/topics.ts';
+import { readTopic } from '../../formats/wire/topics.ts';
 import type { Clock } from '../../machines/clock.ts';
 import {
   type DeviceRecordEvent,
@@ -118,7 +118,7 @@ export class RecordRecorder {
   /** A message from or to a device. */
   message(topic: string, bytes: Uint8Array): void {
     if (this.#readings.size === 0) return;
-    const device = deviceOf(topic);
+    const device = readTopic(topic)?.device ?? null;
     const readings = device === null ? undefined : this.#readings.get(device);
     if (!readings) return;
     const weight = messageFrame + 3 * bytes.length;
@@ -228,12 +228,4 @@ function evidenceBody({ attempt, at, basis, verdict }: Judged): Body {
 /** In a word: the grounds of trust, or the code of the first finding. */
 function outcomeOf({ accepted, grounds, findings }: Verdict): string {
   return accepted ? `trusted (${grounds})` : (findings[0]?.code ?? 'refused');
-}
-
-function deviceOf(topic: string): string | null {
-  try {
-    return parseTopic(topic).device;
-  } catch {
-    return null;
-  }
 }

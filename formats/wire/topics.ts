@@ -47,6 +47,15 @@ export function parseTopic(text: string): Topic {
   return { device, direction, endpoint: endpoint as Topic['endpoint'], request };
 }
 
+/** null for what is no topic of ours. */
+export function readTopic(text: string): Topic | null {
+  try {
+    return parseTopic(text);
+  } catch {
+    return null;
+  }
+}
+
 /** What others are told of; no device id is called `events`, so no such topic is one of a device. */
 export interface EventTopic {
   device: string;

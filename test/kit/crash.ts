@@ -21,21 +21,54 @@ interface Plan {
   onKill(): void;
 }
 
+/** A process that is killed at one of its writes. */
+abstract class Crashing<AtWrite extends Plan> {
+  /** Names of the calls that were seen to write; those that open a file, with its mode. */
+  readonly writers = new Set<string>();
+  protected learning = true;
+  protected plan: AtWrite | null = null;
+  protected counted = 0;
+  protected gone = false;
+
+  /** From here on calls are known, and not looked at any more. */
+  learned(): void {
+    this.learning = false;
+  }
+
+  /** Counts from here on. */
+  begin(plan: AtWrite): void {
+    this.plan = plan;
+    this.counted = 0;
+    this.gone = false;
+  }
+
+  /** Writes since `begin`. */
+  get count(): number {
+    return this.counted;
+  }
+
+  /** Whether the process is gone: then it says nothing more either. */
+  get dead(): boolean {
+    return this.gone;
+  }
+
+  /** The process is gone, and another takes its place. */
+  revive(): void {
+    this.gone = false;
+    this.plan = null;
+  }
+}
+
 /** Calls that write below one folder. */
-export class CrashingFiles {
+export class CrashingFiles extends Crashing<Plan> {
   /** Calls with a path below it count, and no others; none without it. */
   root: string | null = null;
-  /** Names of functions, with the mode that a file is opened in. */
-  readonly writers = new Set<string>();
   readonly #paths = new Map<number, string>();
   readonly #restore: (() => void)[] = [];
-  #learning = true;
   #looking = false;
-  #plan: Plan | null = null;
-  #count = 0;
-  #dead = false;
 
   constructor() {
+    super();
     for (const functions of [fs, fs.promises] as unknown as Functions[]) {
       for (const [name, original] of Object.entries(functions)) {
         if (typeof original !== 'function' || /^[A-Z_]/.test(name)) continue;
@@ -54,33 +87,6 @@ export class CrashingFiles {
     syncBuiltinESMExports();
   }
 
-  /** From here on calls are known, and not looked at any more. */
-  learned(): void {
-    this.#learning = false;
-  }
-
-  /** Counts from here on. */
-  begin(plan: Plan): void {
-    this.#plan = plan;
-    this.#count = 0;
-    this.#dead = false;
-  }
-
-  /** Writes since `begin`. */
-  get count(): number {
-    return this.#count;
-  }
-
-  get dead(): boolean {
-    return this.#dead;
-  }
-
-  /** The process is gone, and another takes its place. */
-  revive(): void {
-    this.#dead = false;
-    this.#plan = null;
-  }
-
   #call(name: string, original: Functions[string], args: unknown[]): unknown {
     const path = typeof args[0] === 'number' ? this.#paths.get(args[0]) : args[0];
     // The number is somebody else's after this.
@@ -89,14 +95,14 @@ export class CrashingFiles {
     const elsewhere = root === null || typeof path !== 'string' || relative(root, path).startsWith('..');
     // Functions of node:fs call each other.
     if (elsewhere || this.#looking) return original(...args);
-    if (this.#dead) return gone(args);
+    if (this.gone) return gone(args);
     const key = typeof args[1] === 'string' && name.startsWith('open') ? `${name} ${args[1]}` : name;
-    if (this.#learning) return this.#learn(root, key, path, () => original(...args));
+    if (this.learning) return this.#learn(root, key, path, () => original(...args));
     if (this.writers.has(key)) {
-      this.#count++;
-      if (this.#count === this.#plan?.at) {
-        this.#dead = true;
-        this.#plan.onKill();
+      this.counted++;
+      if (this.counted === this.plan?.at) {
+        this.gone = true;
+        this.plan.onKill();
         return gone(args);
       }
     }
@@ -120,7 +126,7 @@ export class CrashingFiles {
     };
     if (result instanceof Promise) return result.finally(compare);
     compare();
-    this.#count++;
+    this.counted++;
     return result;
   }
 }
@@ -155,43 +161,14 @@ export const storeKills = ['before', 'after'] as const;
 export type StoreKill = (typeof storeKills)[number];
 
 /** A store whose writes are counted, and that EVC dies at. */
-export class CrashingStore {
+export class CrashingStore extends Crashing<Plan & { when: StoreKill }> {
   readonly #folder: string;
-  /** Methods that were seen to change the folder of the store. */
-  readonly writers = new Set<string>();
-  #learning = true;
   #calls = 0;
-  #plan: (Plan & { when: StoreKill }) | null = null;
-  #count = 0;
-  #dead = false;
 
   /** @param folder holds the database, and nothing else that is written meanwhile */
   constructor(folder: string) {
+    super();
     this.#folder = folder;
-  }
-
-  learned(): void {
-    this.#learning = false;
-  }
-
-  begin(plan: Plan & { when: StoreKill }): void {
-    this.#plan = plan;
-    this.#count = 0;
-    this.#dead = false;
-  }
-
-  get count(): number {
-    return this.#count;
-  }
-
-  /** Whether EVC is gone: then it says nothing more either. */
-  get dead(): boolean {
-    return this.#dead;
-  }
-
-  revive(): void {
-    this.#dead = false;
-    this.#plan = null;
   }
 
   wrap(store: Store): Store {
@@ -206,13 +183,13 @@ export class CrashingStore {
   }
 
   async #call(name: string, call: () => Promise<unknown>): Promise<unknown> {
-    if (this.#dead) throw new Killed();
-    if (this.#learning) return this.#learn(name, call);
+    if (this.gone) throw new Killed();
+    if (this.learning) return this.#learn(name, call);
     if (!this.writers.has(name)) return call();
-    this.#count++;
-    const plan = this.#plan;
-    if (this.#count !== plan?.at) return call();
-    this.#dead = true;
+    this.counted++;
+    const plan = this.plan;
+    if (this.counted !== plan?.at) return call();
+    this.gone = true;
     if (plan.when === 'after') await call().catch(() => undefined);
     plan.onKill();
     throw new Killed();
