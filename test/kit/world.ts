@@ -268,7 +268,7 @@ export class World {
       const before = this.#progress;
       await setImmediate();
       still =
-        this.#progress === before && this.#working === 0 && this.#asking === 0 && !filesBusy()
+        this.#progress === before && this.#working === 0 && this.#asking === 0 && !threadsBusy()
           ? still + 1
           : 0;
     }
@@ -525,7 +525,10 @@ export function copyFolder(from: string, to: string): void {
   cpSync(from, to, { recursive: true });
 }
 
-/** File operations that run on other threads. */
-function filesBusy(): boolean {
-  return process.getActiveResourcesInfo().some((name) => name.startsWith('FSReq') || name === 'Zlib');
+/** What waits for the world outside; all else that is active is work on other threads. */
+const waits = /^(Immediate|Timeout|MessagePort|Worker|ProcessWrap|.*(Server|Socket|Pipe|TTY)Wrap)$/;
+
+/** Work on other threads: files, closing them too, and what is compressed. */
+function threadsBusy(): boolean {
+  return process.getActiveResourcesInfo().some((name) => !waits.test(name));
 }
