@@ -1,7 +1,7 @@
 // Turns what charts do into lines, as XState tells it (`inspect`, synchronously), and hands them to whoever listens. With no
 // listener it costs nothing; one that comes late is told first how everything stands.
 import type { AnyActorRef, AnyStateMachine, InspectionEvent } from 'xstate';
-import { definitionOf } from './definition.ts';
+import { definitionJson } from './definition.ts';
 import {
   type Body,
   type Header,
@@ -335,8 +335,7 @@ const said = new WeakMap<AnyStateMachine, Same>();
 function sameOf(chart: AnyStateMachine, hash: string): Same {
   const known = said.get(chart);
   if (known) return known;
-  const body: Body = { kind: 'chart', chart: chart.id, hash, definition: definitionOf(chart) };
-  const json = JSON.stringify(body);
+  const json = `{"kind":"chart","chart":${JSON.stringify(chart.id)},"hash":"${hash}","definition":${definitionJson(chart)}}`;
   const same = { json, bytes: new TextEncoder().encode(json) };
   said.set(chart, same);
   return same;
@@ -356,7 +355,7 @@ const hashes = new WeakMap<AnyStateMachine, string>();
 
 /** SHA-256 of the definition of a chart, hex: made once, since charts do not change. */
 export function hashOf(chart: AnyStateMachine, hash: (text: string) => string): string {
-  const known = hashes.get(chart) ?? hash(JSON.stringify(definitionOf(chart)));
+  const known = hashes.get(chart) ?? hash(definitionJson(chart));
   hashes.set(chart, known);
   return known;
 }

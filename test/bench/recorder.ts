@@ -1,15 +1,20 @@
-// What the recorder costs a device and EVC: the same restart and attestation, with nobody who listens, and with everything
-// recorded into a file and to a reader. CPU time of this process, which is EVC, its broker, the device and its TPM.
+// What the recorder costs: a start of `eve run` as a process, and a restart in a process that is warm and has EVC, its broker,
+// the device and its TPM in it; with nobody who listens, and with everything recorded into files and to a reader. CPU time.
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { DataFolder } from '../../controller/options.ts';
 import { AttemptRing, RecordingFile } from '../../device/recording-file.ts';
 import { Pieces } from '../../formats/recording/pieces.ts';
 import { takeStep } from '../../formats/recording/step.ts';
 import { deviceRecord } from '../../machines/device-record.ts';
 import { World, type WorldDevice } from '../kit/world.ts';
+import { DeviceProcess } from './load/device.ts';
+import { ServedEvc } from './load/served.ts';
 import type { BenchTable } from './main.ts';
 
+/** Starts of a process in each way. */
+const starts = 30;
 const rounds = 30;
 /** Restarts in a row of one way: what one leaves to be collected as garbage falls on the next. */
 const row = 8;
@@ -46,6 +51,40 @@ function all(...begins: Way['begin'][]): Way['begin'] {
 }
 
 export async function bench(): Promise<BenchTable> {
+  const [asProcess, inOne] = [await processes(), await restarts()];
+  return {
+    title: 'A start of a device with its attestation, with and without the recorder',
+    rows: [...asProcess.rows, ...inOne.rows],
+    notes: [...asProcess.notes, ...inOne.notes],
+  };
+}
+
+/** As a device is: a process that starts, is attested, and is stopped. */
+async function processes(): Promise<Pick<BenchTable, 'rows' | 'notes'>> {
+  const folder = mkdtempSync(join(tmpdir(), 'eve-bench-'));
+  const data = join(folder, 'evc');
+  await new DataFolder(data).init(['localhost'], Date.now());
+  const evc = await ServedEvc.start(data);
+  const device = new DeviceProcess(folder, evc, data);
+  const ways = [
+    { what: 'eve run --attempts 0: no recorder', options: ['--attempts', '0'] },
+    { what: 'eve run: the last attempts', options: [] },
+    { what: 'eve run --record: everything as well', options: ['--record', join(folder, 'all.jsonl')] },
+  ];
+  for (const { options } of ways) await device.run(...options);
+  const taken = ways.map((): number[] => []);
+  for (let i = 0; i < starts; i++)
+    for (const [j, { options }] of ways.entries()) taken[j]?.push(await device.run(...options));
+  await evc.stop();
+  rmSync(folder, { recursive: true });
+  return {
+    rows: compared(ways, taken),
+    notes: [`processes: medians of ${starts} starts each, in turns`],
+  };
+}
+
+/** In one process that is warm: EVC, its broker, the device and its TPM. */
+async function restarts(): Promise<Pick<BenchTable, 'rows' | 'notes'>> {
   const folder = mkdtempSync(join(tmpdir(), 'eve-bench-'));
   const world = await World.start();
   world.recordings.off = true;
@@ -84,11 +123,11 @@ export async function bench(): Promise<BenchTable> {
     };
   };
   const ways: Way[] = [
-    { what: 'nobody listens', begin: async () => async () => undefined },
-    { what: 'the last attempts: eve run', begin: intoRing },
-    { what: 'everything as well: eve run --record', begin: all(intoRing, intoFile) },
-    { what: 'somebody reads at EVC: evc record', begin: toReader },
-    { what: 'all of it', begin: all(intoRing, intoFile, toReader) },
+    { what: 'warm: nobody listens', begin: async () => async () => undefined },
+    { what: 'warm: the last attempts', begin: intoRing },
+    { what: 'warm: everything as well', begin: all(intoRing, intoFile) },
+    { what: 'warm: somebody reads at EVC, evc record', begin: toReader },
+    { what: 'warm: all of it', begin: all(intoRing, intoFile, toReader) },
   ];
   for (let i = 0; i < 5; i++) await restart(world, device);
   const taken = ways.map((): number[] => []);
@@ -112,22 +151,23 @@ export async function bench(): Promise<BenchTable> {
     : 0;
   await world.stop();
   rmSync(folder, { recursive: true });
-  const [off = []] = taken;
-  const without = median(off);
-  // Of neighbours, since the machine drifts more than the recorder costs.
-  const more = taken.map((times) => median(times.map((time, i) => time - (off[i] as number))));
   return {
-    title: 'A restart with its attestation, with and without the recorder',
-    rows: ways.map(({ what }, j) => ({
-      what,
-      'ms CPU': without + (more[j] as number),
-      'more %': ((more[j] as number) / without) * 100,
-    })),
+    rows: compared(ways, taken),
     notes: [
-      `medians of ${rounds} rows of ${row - 1}, with the beginning and the end of each recording; EVC keeps its attempts in all; ${Math.round(lines / rounds / row / 2)} lines of EVC a restart`,
+      `warm: one process for EVC, broker, device and TPM; medians of ${rounds} rows of ${row - 1}, with the beginning and the end of each recording; EVC keeps its attempts in all; ${Math.round(lines / rounds / row / 2)} lines of EVC a restart`,
       `a step of a record takes EVC ${step.toFixed(0)} µs, and ${attempt.toFixed(0)} µs with its lines for the recording of the attempt`,
     ],
   };
+}
+
+/** Against the first, as medians of the differences of neighbours: the machine drifts more than the recorder costs. */
+function compared(ways: readonly { what: string }[], taken: readonly number[][]): BenchTable['rows'] {
+  const [off = []] = taken;
+  const without = median(off);
+  return ways.map(({ what }, j) => {
+    const more = median((taken[j] ?? []).map((time, i) => time - (off[i] as number)));
+    return { what, 'ms CPU': without + more, 'more %': (more / without) * 100 };
+  });
 }
 
 const tick = { type: 'link.changed', online: true, at: 1, dice: 0 };
