@@ -16,7 +16,7 @@ export interface AdmissionLimits {
 }
 
 export const admissionLimits: AdmissionLimits = {
-  atWork: 64,
+  atWork: 256,
   queued: 4000,
   bytes: 64 * 1024 * 1024,
   ofDevice: 16,

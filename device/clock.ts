@@ -1,4 +1,3 @@
-import { setTimeout } from 'node:timers/promises';
 import type { Clock } from '../machines/clock.ts';
 
 /** setTimeout counts in 32 bits, and takes anything longer as nothing. */
@@ -7,9 +6,28 @@ const longestTimer = 2 ** 31 - 1;
 export const systemClock: Clock = {
   now: () => Date.now(),
   random: () => Math.random(),
-  async sleepUntil(at, signal) {
-    for (let left = at - Date.now(); left > 0; left = at - Date.now()) {
-      await setTimeout(Math.min(left, longestTimer), undefined, signal ? { signal } : {});
-    }
-  },
+  // As `setTimeout` of timers/promises, whose errors have a stack each: half of what a request costs that is answered in time.
+  sleepUntil: (at, signal) =>
+    new Promise((resolve, reject) => {
+      if (signal?.aborted) {
+        reject(signal.reason);
+        return;
+      }
+      let timer: NodeJS.Timeout | undefined;
+      const stop = () => {
+        clearTimeout(timer);
+        reject(signal?.reason);
+      };
+      signal?.addEventListener('abort', stop, { once: true });
+      const wait = () => {
+        const left = at - Date.now();
+        if (left > 0) {
+          timer = setTimeout(wait, Math.min(left, longestTimer));
+          return;
+        }
+        signal?.removeEventListener('abort', stop);
+        resolve();
+      };
+      wait();
+    }),
 };

@@ -11,8 +11,8 @@ import { StepStream, stepView } from '../api/stream.ts';
 import { systemClock } from '../clock.ts';
 import { Evc } from '../evc.ts';
 import { DataFolder, defaultPorts, portOf, withFirstAccount } from '../options.ts';
-import { LibsqlStore } from '../store/libsql.ts';
 import { openStore } from '../store/open.ts';
+import { openThreaded } from '../store/threaded.ts';
 import { announcement, readerOf } from '../webhook/announce.ts';
 import { sourceOf } from '../webhook/webhooks.ts';
 
@@ -98,7 +98,7 @@ export async function serve(options: ServeOptions): Promise<void> {
       verifierThreads: availableParallelism() - 1,
       store:
         store === undefined
-          ? LibsqlStore.open(data.file('evc.db'), { patient: true })
+          ? await openThreaded(data.file('evc.db'))
           : await withFirstAccount(await openStore(store)),
       watch: (step) => {
         stream.publish(step);

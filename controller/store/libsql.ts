@@ -1,7 +1,7 @@
 // The store in one SQLite file: write-ahead log, every commit on the disk before it counts.
+import { type PreparedLines, type PreparedStep, prepared } from './prepared.ts';
 import { Sqlite, type SqliteOptions } from './sqlite.ts';
 import {
-  type AttemptLines,
   type AttemptRow,
   type AuditEntry,
   type AuditQuery,
@@ -60,28 +60,24 @@ export class LibsqlStore implements Store {
   }
 
   commit(step: Step): Promise<void> {
+    return this.write(prepared(step));
+  }
+
+  write(step: PreparedStep): Promise<void> {
     return this.#db.grouped(() => {
-      const { device, from, summary, journal } = step;
-      const { serial, uuid, account, trust, seen, facts } = summary;
-      const values = [
-        JSON.stringify(step.snapshot),
-        serial,
-        uuid,
-        account,
-        trust,
-        seen,
-        JSON.stringify(facts),
-      ];
+      const { device, from, snapshot, summary, journal, escrow, evidence } = step;
       const changed =
         from === 0
           ? this.#db.run(
               'insert into records (version, snapshot, serial, uuid, account, trust, seen, facts, device) values (1, ?, ?, ?, ?, ?, ?, ?, ?) on conflict do nothing',
-              ...values,
+              snapshot,
+              ...summary,
               device,
             )
           : this.#db.run(
               'update records set version = version + 1, snapshot = ?, serial = ?, uuid = ?, account = ?, trust = ?, seen = ?, facts = ? where device = ? and version = ?',
-              ...values,
+              snapshot,
+              ...summary,
               device,
               from,
             );
@@ -92,7 +88,7 @@ export class LibsqlStore implements Store {
         device,
         journal.at,
         journal.event,
-        JSON.stringify(journal.body),
+        journal.body,
       );
       if (from % journalCut === 0) {
         this.#db.run(
@@ -102,13 +98,13 @@ export class LibsqlStore implements Store {
           journalKept,
         );
       }
-      for (const effect of step.effects) {
+      for (const { id, type, params } of step.effects) {
         this.#db.run(
           'insert into effects (id, device, type, params) values (?, ?, ?, ?)',
-          effect.id,
+          id,
           device,
-          effect.type,
-          JSON.stringify(effect.params),
+          type,
+          params,
         );
       }
       for (const { timer, at } of step.setTimers) {
@@ -117,25 +113,23 @@ export class LibsqlStore implements Store {
       for (const timer of step.clearTimers) {
         this.#db.run('delete from timers where device = ? and timer = ?', device, timer);
       }
-      if (step.escrow) {
-        const { version: escrowVersion, keyId, box, at } = step.escrow;
+      if (escrow) {
         this.#db.run(
           'insert into escrow (device, version, key_id, box, at) values (?, ?, ?, ?, ?)',
           device,
-          escrowVersion,
-          keyId,
-          Buffer.from(box),
-          at,
+          escrow.version,
+          escrow.keyId,
+          bufferOf(escrow.box),
+          escrow.at,
         );
       }
-      if (step.evidence) {
-        const { id, bytes, at } = step.evidence;
+      if (evidence) {
         this.#db.run(
           'insert into evidence (id, device, at, bytes) values (?, ?, ?, ?)',
-          id,
+          evidence.id,
           device,
-          at,
-          Buffer.from(bytes),
+          evidence.at,
+          bufferOf(evidence.bytes),
         );
         this.#db.run(
           'delete from evidence where id in (select id from evidence where device = ? order by at desc limit -1 offset ?)',
@@ -144,32 +138,27 @@ export class LibsqlStore implements Store {
         );
       }
       if (step.attempt) this.#keepAttempt(device, journal.at, step.attempt);
-      if (step.audit) this.#db.run(insertAudit, ...auditValues(step.audit));
+      if (step.audit) this.#db.run(insertAudit, ...step.audit);
     });
   }
 
-  #keepAttempt(
-    device: string,
-    at: number,
-    { begins, lines, standing, evidence, outcome }: AttemptLines,
-  ): void {
+  #keepAttempt(device: string, at: number, { begins, text, count, evidence, outcome }: PreparedLines): void {
     const last = this.#db.get(
       'select attempt, size from attempts where device = ? order by attempt desc limit 1',
       device,
     );
-    let attempt = Number(last?.attempt ?? 0);
-    let size = Number(last?.size ?? 0);
-    let kept = lines;
-    if (begins || !last) {
-      attempt++;
-      size = 0;
-      kept = [standing(), ...lines];
+    // Nothing begins in the middle: lines that follow from nothing say nothing.
+    if (!last && !begins) return;
+    const attempt = Number(last?.attempt ?? 0) + (begins ? 1 : 0);
+    const size = begins ? 0 : Number(last?.size);
+    // Once there is no room, nothing more is kept: lines after a gap would not follow from those before it.
+    const room = size <= attemptBytes && size + text.length <= attemptBytes;
+    const sizeAfter = room ? size + text.length : attemptBytes + 1;
+    const dropped = room ? 0 : count;
+    if (begins) {
       this.#db.run(
-        "insert into attempts (device, attempt, begun, ended, steps, size, dropped, evidence, outcome) values (?, ?, ?, ?, 0, 0, 0, '', '')",
-        device,
-        attempt,
-        at,
-        at,
+        'insert into attempts (device, attempt, begun, ended, steps, size, dropped, evidence, outcome) values (?, ?, ?, ?, 1, ?, ?, ?, ?)',
+        ...[device, attempt, at, at, sizeAfter, dropped, evidence ?? '', outcome ?? ''],
       );
       for (const table of ['attempts', 'attempt_lines'])
         this.#db.run(
@@ -177,10 +166,12 @@ export class LibsqlStore implements Store {
           device,
           attempt - attemptsKept,
         );
+    } else {
+      this.#db.run(
+        'update attempts set ended = ?, steps = steps + 1, size = ?, dropped = dropped + ?, evidence = coalesce(?, evidence), outcome = coalesce(?, outcome) where device = ? and attempt = ?',
+        ...[at, sizeAfter, dropped, evidence, outcome, device, attempt],
+      );
     }
-    const text = kept.join('\n');
-    // Once there is no room, nothing more is kept: lines after a gap would not follow from those before it.
-    const room = size <= attemptBytes && size + text.length <= attemptBytes;
     if (room)
       this.#db.run(
         'insert into attempt_lines (device, attempt, lines) values (?, ?, ?)',
@@ -188,16 +179,6 @@ export class LibsqlStore implements Store {
         attempt,
         text,
       );
-    this.#db.run(
-      'update attempts set ended = ?, steps = steps + 1, size = ?, dropped = dropped + ?, evidence = coalesce(?, evidence), outcome = coalesce(?, outcome) where device = ? and attempt = ?',
-      at,
-      room ? size + text.length : attemptBytes + 1,
-      room ? 0 : lines.length,
-      evidence ?? null,
-      outcome ?? null,
-      device,
-      attempt,
-    );
   }
 
   async done(effect: string): Promise<void> {
@@ -367,12 +348,7 @@ export class LibsqlStore implements Store {
   }
 
   async put(kind: DocumentKind, id: string, body: object): Promise<void> {
-    await this.#db.change(
-      'insert or replace into documents (kind, id, body) values (?, ?, ?)',
-      kind,
-      id,
-      JSON.stringify(body),
-    );
+    await this.#db.change(putDocument, kind, id, JSON.stringify(body));
   }
 
   async remove(kind: DocumentKind, id: string): Promise<boolean> {
@@ -385,21 +361,35 @@ export class LibsqlStore implements Store {
     change: (body: Body | null) => Body,
   ): Promise<Body> {
     return this.#db.grouped(() => {
-      const row = this.#db.get('select body from documents where kind = ? and id = ?', kind, id);
-      const body = change(row ? (JSON.parse(String(row.body)) as Body) : null);
-      this.#db.run(
-        'insert or replace into documents (kind, id, body) values (?, ?, ?)',
-        kind,
-        id,
-        JSON.stringify(body),
-      );
+      const was = this.#text(kind, id);
+      const body = change(was === null ? null : (JSON.parse(was) as Body));
+      this.#db.run(putDocument, kind, id, JSON.stringify(body));
       return body;
     });
   }
 
-  async get<Body>(kind: DocumentKind, id: string): Promise<Body | null> {
+  /** A document as JSON, null where there is none. */
+  async text(kind: DocumentKind, id: string): Promise<string | null> {
+    return this.#text(kind, id);
+  }
+
+  /** Puts a document in the place of one that is still `was`; false where it is not. */
+  replace(kind: DocumentKind, id: string, was: string | null, body: string): Promise<boolean> {
+    return this.#db.grouped(() => {
+      const same = this.#text(kind, id) === was;
+      if (same) this.#db.run(putDocument, kind, id, body);
+      return same;
+    });
+  }
+
+  #text(kind: DocumentKind, id: string): string | null {
     const row = this.#db.get('select body from documents where kind = ? and id = ?', kind, id);
-    return row ? (JSON.parse(String(row.body)) as Body) : null;
+    return row ? String(row.body) : null;
+  }
+
+  async get<Body>(kind: DocumentKind, id: string): Promise<Body | null> {
+    const text = this.#text(kind, id);
+    return text === null ? null : (JSON.parse(text) as Body);
   }
 
   async ids(kind: DocumentKind): Promise<string[]> {
@@ -424,8 +414,14 @@ export class LibsqlStore implements Store {
   }
 }
 
+const putDocument = 'insert or replace into documents (kind, id, body) values (?, ?, ?)';
 const insertAudit =
   'insert into audit (at, who, what, subject, account, reason, was, became) values (?, ?, ?, ?, ?, ?, ?, ?)';
+
+/** libsql takes no other bytes; the same ones, not a copy. */
+function bufferOf({ buffer, byteOffset, byteLength }: Uint8Array): Buffer {
+  return Buffer.from(buffer, byteOffset, byteLength);
+}
 
 function bytesOf(value: unknown): Uint8Array {
   return new Uint8Array(value as Buffer);

@@ -27,7 +27,7 @@ export interface SqliteOptions {
 /** Pages of the file that stay in memory, bytes. */
 const cacheSize = 8 * 1024 * 1024;
 /** The log goes into the file after so many pages of 4 KiB: pages that change often go there once. */
-const checkpointPages = 4000;
+const checkpointPages = 16_000;
 /** Of the time that the last write took. */
 const patience = 2;
 

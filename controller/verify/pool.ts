@@ -1,7 +1,7 @@
 // Judging on other threads. A few attempts, and those with a log that was replayed here before, are judged here, at once;
 // when more wait, they go to workers in batches, since handing one over costs a good part of what judging it does.
-import { Worker } from 'node:worker_threads';
 import type { Verdict } from '../../machines/flow.ts';
+import { startThread } from '../thread.ts';
 import { knowsBoot } from './known-boots.ts';
 import { type Basis, type Presented, verify } from './verify.ts';
 
@@ -99,7 +99,7 @@ function judgeHere({ evidence, basis, now, resolve }: Waiting): void {
 
 /** One thread, one batch at a time. */
 class Judge {
-  readonly #worker = start();
+  readonly #worker = startThread(new URL('./worker', import.meta.url));
 
   judge(cases: readonly Case[]): Promise<Verdict[]> {
     return new Promise((resolve, reject) => {
@@ -117,16 +117,4 @@ class Judge {
   async end(): Promise<void> {
     await this.#worker.terminate();
   }
-}
-
-function start(): Worker {
-  const source = import.meta.url.endsWith('.ts');
-  const entry = new URL(source ? './worker.ts' : './worker.js', import.meta.url);
-  if (!source) return new Worker(entry, { execArgv: [] });
-  // Loaders given with --import do not reach into workers before Node 22, so a run from source has to ask for its own.
-  const load = `import(${JSON.stringify(import.meta.resolve('tsx/esm/api'))}).then((tsx) => {
-    tsx.register();
-    return import(${JSON.stringify(entry)});
-  })`;
-  return new Worker(load, { eval: true, execArgv: [] });
 }

@@ -38,6 +38,9 @@ interface Waiter {
   reject(error: Error): void;
 }
 
+/** Why a deadline is given up: one for all, since an error is costly to make. */
+const answered = new Error('the request was answered');
+
 export const requestDeadline = 10 * second;
 
 export class Uplink {
@@ -76,8 +79,10 @@ export class Uplink {
     const container = await enclose(topic);
     const bytes = encodeFrame({ kind: 'request', status: 0, retryAfter: 0, deadline, container });
     const over = new AbortController();
-    const stop = signal ? AbortSignal.any([over.signal, signal]) : over.signal;
-    const late = clock.sleepUntil(deadline, stop).then(() => {
+    const stop = () => over.abort(signal?.reason);
+    if (signal?.aborted) stop();
+    else signal?.addEventListener('abort', stop, { once: true });
+    const late = clock.sleepUntil(deadline, over.signal).then(() => {
       throw new Refusal(
         'link.timeout',
         `EVC did not answer a ${endpoint} request within ${requestDeadline / 1000} s`,
@@ -95,7 +100,8 @@ export class Uplink {
       client.publish(topic, Buffer.from(bytes), { qos: 1 });
       return await Promise.race([reply, late]);
     } finally {
-      over.abort();
+      signal?.removeEventListener('abort', stop);
+      over.abort(answered);
       late.catch(() => undefined);
       reply.catch(() => undefined);
       this.#waiters.delete(id);

@@ -267,11 +267,13 @@ export class World {
     for (let still = 0; still < 15; ) {
       const before = this.#progress;
       await setImmediate();
-      still =
-        this.#progress === before && this.#working === 0 && this.#asking === 0 && !threadsBusy()
-          ? still + 1
-          : 0;
+      still = this.#progress === before && !this.#busy() ? still + 1 : 0;
     }
+  }
+
+  /** Whether something is under way that does not wait for simulated time: signatures are checked on other threads as well. */
+  #busy(): boolean {
+    return this.#working > 0 || this.#asking > 0 || this.evc.admission.load.atWork > 0 || threadsBusy();
   }
 
   view(device: WorldDevice): Promise<DeviceView> {
