@@ -1,0 +1,86 @@
+// One process that runs tests for mutants, watched: a mutant that makes it run on and on, or wait for what never comes, is noticed by
+// that. Time is counted in turns of this process, so that one in which all of it was paused is none.
+import { type ChildProcess, fork } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import type { Answer, Order, Setup } from './runner.ts';
+
+const turn = 100;
+/** Turns: of work, beyond what the tests take; and of nothing at all. */
+const patience = { work: 50, idle: 150 } as const;
+/** Of a clock tick in /proc, ms. */
+const tick = 10;
+
+export type Outcome = Answer | { kind: 'ended' } | { kind: 'endless' };
+
+export class Slot {
+  readonly #process: ChildProcess;
+  #hear: ((outcome: Outcome) => void) | null = null;
+
+  private constructor() {
+    this.#process = fork(fileURLToPath(new URL('./runner.ts', import.meta.url)), {
+      execArgv: ['--import', 'tsx'],
+      env: { ...process.env, EVE_ATTEST_TEST: '1', NO_COLOR: '1' },
+      stdio: ['ignore', 'ignore', 'ignore', 'ipc'],
+    });
+    this.#process.on('message', (answer: Answer) => this.#heard(answer));
+    this.#process.once('exit', () => this.#heard({ kind: 'ended' }));
+  }
+
+  /** Resolves to how loading its files went, too. @param expected ms that it may take without a reason to end it */
+  static async open(setup: Setup, expected: number): Promise<{ slot: Slot; loaded: Outcome }> {
+    const slot = new Slot();
+    return { slot, loaded: await slot.#ask(setup, expected) };
+  }
+
+  /** @param expected ms of work that this takes without a mutant */
+  order(order: Order, expected: number): Promise<Outcome> {
+    return this.#ask(order, expected);
+  }
+
+  end(): void {
+    this.#hear = null;
+    this.#process.kill('SIGKILL');
+  }
+
+  #heard(outcome: Outcome): void {
+    const hear = this.#hear;
+    this.#hear = null;
+    hear?.(outcome);
+  }
+
+  #ask(message: Setup | Order, expected: number): Promise<Outcome> {
+    return new Promise((resolve) => {
+      const begun = this.#worked();
+      let idle = 0;
+      let before = begun;
+      const limit = 10 * expected + patience.work * turn;
+      const watch = setInterval(() => {
+        const worked = this.#worked();
+        idle = worked - before > tick ? 0 : idle + 1;
+        before = worked;
+        if (worked - begun < limit && idle < patience.idle) return;
+        this.#heard({ kind: 'endless' });
+        this.end();
+      }, turn);
+      this.#hear = (outcome) => {
+        clearInterval(watch);
+        resolve(outcome);
+      };
+      this.#process.send(message, (error) => {
+        if (error) this.#heard({ kind: 'ended' });
+      });
+    });
+  }
+
+  /** ms of a processor that it has had [proc(5), utime and stime]. */
+  #worked(): number {
+    try {
+      const stat = readFileSync(`/proc/${this.#process.pid}/stat`, 'utf8');
+      const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+      return (Number(fields[11]) + Number(fields[12])) * tick;
+    } catch {
+      return 0;
+    }
+  }
+}
