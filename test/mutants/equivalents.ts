@@ -16,7 +16,10 @@ export interface Judged {
 }
 
 /** Of files that were not tried, nothing is outdated. */
-export function judge({ mutants, survivors }: Pick<Result, 'mutants' | 'survivors'>, listed: readonly Equivalent[]): Judged {
+export function judge(
+  { mutants, survivors }: Pick<Result, 'mutants' | 'survivors'>,
+  listed: readonly Equivalent[],
+): Judged {
   const key = ({ file, context, original, mutated }: Omit<Equivalent, 'why'>) =>
     JSON.stringify([file, context, original, mutated]);
   const known = new Set(listed.map(key));

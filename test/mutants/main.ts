@@ -60,7 +60,9 @@ async function main(): Promise<void> {
   const seconds = Math.round((performance.now() - began) / 1000);
   const { mutants, endless } = result;
   if (json)
-    console.log(JSON.stringify({ mutants: mutants.length, equivalent, endless, seconds, survivors, outdated }));
+    console.log(
+      JSON.stringify({ mutants: mutants.length, equivalent, endless, seconds, survivors, outdated }),
+    );
   else {
     for (const { file: at, line, column, original, mutated } of survivors)
       console.log(`${at}:${line}:${column}  ${oneLine(original)}  →  ${oneLine(mutated) || '(left out)'}`);

@@ -46,8 +46,17 @@ export function mutate(files: readonly string[]): Mutated {
         const before = text.slice(0, start).split('\n');
         const line = before.length;
         mutants.push({
-          ...{ id: mutants.length, file: relative(root, path), line, column: (before.at(-1) ?? '').length + 1 },
-          ...{ context: (text.split('\n')[line - 1] ?? '').trim(), original: text.slice(start, end), mutated },
+          ...{
+            id: mutants.length,
+            file: relative(root, path),
+            line,
+            column: (before.at(-1) ?? '').length + 1,
+          },
+          ...{
+            context: (text.split('\n')[line - 1] ?? '').trim(),
+            original: text.slice(start, end),
+            mutated,
+          },
         });
       }
       const numbered = changes.map((change, i) => ({ ...change, id: first + i }));

@@ -125,7 +125,13 @@ export function changesOf(source: SourceFile): Change[] {
     if (isRegularExpressionLiteral(node)) add(node, '/(?:)/');
     if (isArrayLiteralExpression(node) && isListed(node))
       for (const left of node.elements)
-        add(node, `[${[...node.elements].filter((one) => one !== left).map(textOf).join(', ')}]`);
+        add(
+          node,
+          `[${[...node.elements]
+            .filter((one) => one !== left)
+            .map(textOf)
+            .join(', ')}]`,
+        );
     if (isCallExpression(node) && isPropertyAccessExpression(node.expression)) {
       const { expression, name } = node.expression;
       const other = methods.get(textOf(name));

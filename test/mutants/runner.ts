@@ -116,8 +116,8 @@ process.on('message', (message: Setup | Order) => {
       : message.kind === 'load'
         ? load(message.files)
         : message.kind === 'measure'
-        ? measure()
-        : tryOut(message.mutant, message.tests);
+          ? measure()
+          : tryOut(message.mutant, message.tests);
   work.catch((error: unknown) => say({ kind: 'failed', why: String((error as Error)?.stack ?? error) }));
 });
 // A promise that nobody waits for fails as a test would: the one who asked hears of it by the end of this process.
