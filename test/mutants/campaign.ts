@@ -1,8 +1,8 @@
-// Every mutant is given to the tests that reach it, the quickest first, until one fails. Who survives that is tried once more in a
-// process of its own, with every test: what the tests before it left behind saves nobody.
-import { projectRoot } from '../kit/root.ts';
+// Every mutant is given to the tests that reach it, the quickest first, until one fails. What is read while a file is loaded is tried
+// in a process of its own, from the start.
+import { type Bundles, bundle } from './bundle.ts';
 import { type Mutant, mutate } from './mutant.ts';
-import type { MeasuredTest, Setup } from './runner.ts';
+import type { MeasuredTest } from './runner.ts';
 import { type Outcome, Slot } from './slot.ts';
 
 export interface Wish {
@@ -31,12 +31,10 @@ interface Numbered extends MeasuredTest {
 /** ms of work that loading all files takes at the most. */
 const loading = 30_000;
 
-const here = (name: string) => new URL(name, import.meta.url).href;
-
 class Campaign {
   readonly #wish: Wish;
-  readonly #setup: Setup;
   readonly #mutants: Mutant[];
+  readonly #bundles: Bundles;
   #tests: Numbered[] = [];
   readonly #reachedBy = new Map<number, Numbered[]>();
   #atLoad = new Set<number>();
@@ -44,13 +42,10 @@ class Campaign {
   #done = 0;
   readonly #survivors: Mutant[] = [];
 
-  constructor(wish: Wish) {
+  constructor(wish: Wish, mutants: Mutant[], bundles: Bundles) {
     this.#wish = wish;
-    const { mutants, sources } = mutate(wish.files);
     this.#mutants = mutants;
-    const url = (file: string) => new URL(file, projectRoot).href;
-    const modules = { uvu: here('./suites.ts'), 'lru-cache': here('./caches.ts') };
-    this.#setup = { sources, modules, files: wish.tests.map(url), alive: null };
+    this.#bundles = bundles;
   }
 
   async run(): Promise<Result> {
@@ -80,7 +75,9 @@ class Campaign {
   }
 
   async #open(): Promise<Slot> {
-    const { slot, loaded } = await Slot.open(this.#setup, loading);
+    const slot = new Slot(this.#bundles.runner);
+    const files = [...this.#bundles.tests.values()];
+    const loaded = await slot.order({ kind: 'load', files, alive: -1 }, loading);
     if (loaded.kind === 'loaded') return slot;
     slot.end();
     throw new Error(`the tests cannot be loaded: ${'why' in loaded ? loaded.why : loaded.kind}`);
@@ -111,9 +108,9 @@ class Campaign {
         tests.reduce((sum, { ms }) => sum + ms, 0),
       );
       spent = outcome.kind !== 'tried' || outcome.spoiled;
+      if (outcome.kind !== 'tried') return { noticed: this.#noticed(outcome), spent };
       // What fails without it as well says nothing of it.
-      if (outcome.kind !== 'tried' || (outcome.by !== null && !outcome.spoiled))
-        return { noticed: this.#noticed(outcome), spent };
+      if (!spent) return { noticed: outcome.by !== null, spent };
     }
     return { noticed: await this.#tryAlone(mutant), spent };
   }
@@ -123,22 +120,19 @@ class Campaign {
     const own = `/${file.split('/').at(-1)?.replace('.ts', '.test.ts')}`;
     const work = new Map<string, number>();
     for (const { file: at, ms } of this.#tests) work.set(at, (work.get(at) ?? 0) + ms);
-    const rank = (at: string) => (at.endsWith(own) ? -1 : (work.get(at) ?? 0));
-    const [first = '', ...rest] = [...this.#setup.files].sort((a, b) => rank(a) - rank(b));
-    const opened = await Slot.open({ ...this.#setup, files: [first], alive: id }, loading);
-    const { slot } = opened;
-    let { loaded } = opened;
+    const rank = ([name, url]: [string, string]) => (name.endsWith(own) ? -1 : (work.get(url) ?? 0));
+    const slot = new Slot(this.#bundles.runner);
+    let known = 0;
     try {
-      for (let from = 0; ; ) {
+      for (const [, url] of [...this.#bundles.tests].sort((a, b) => rank(a) - rank(b))) {
+        const loaded = await slot.order({ kind: 'load', files: [url], alive: id }, loading);
         if (loaded.kind !== 'loaded') return this.#noticed(loaded);
-        const tests = Array.from({ length: loaded.tests - from }, (_, i) => from + i);
-        from = loaded.tests;
-        const outcome = await slot.order({ kind: 'try', mutant: id, tests }, this.#inAll);
+        const tests = Array.from({ length: loaded.tests - known }, (_, i) => known + i);
+        known = loaded.tests;
+        const outcome = await slot.order({ kind: 'try', mutant: id, tests }, work.get(url) ?? 0);
         if (outcome.kind !== 'tried' || outcome.by !== null) return this.#noticed(outcome);
-        const next = rest.shift();
-        if (next === undefined) return false;
-        loaded = await slot.order({ kind: 'load', files: [next] }, loading);
       }
+      return false;
     } finally {
       slot.end();
     }
@@ -148,13 +142,15 @@ class Campaign {
     if (kind === 'endless') this.#endless++;
     return true;
   }
-
-  get #inAll(): number {
-    return this.#tests.reduce((sum, { ms }) => sum + ms, 0);
-  }
 }
 
 /** Rejects where the tests fail without any mutant. */
-export function runCampaign(wish: Wish): Promise<Result> {
-  return new Campaign(wish).run();
+export async function runCampaign(wish: Wish): Promise<Result> {
+  const { mutants, sources } = mutate(wish.files);
+  const bundles = await bundle(wish.tests, sources);
+  try {
+    return await new Campaign(wish, mutants, bundles).run();
+  } finally {
+    bundles.remove();
+  }
 }

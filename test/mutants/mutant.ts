@@ -1,8 +1,7 @@
 // The mutants of files, all of them in one text of each file: which one is alive is asked at run time, so nothing is built twice.
 import { readFileSync } from 'node:fs';
 import { relative } from 'node:path';
-import { fileURLToPath, pathToFileURL } from 'node:url';
-import { transformSync } from 'esbuild';
+import { fileURLToPath } from 'node:url';
 import { API } from 'typescript/unstable/sync';
 import { projectRoot } from '../kit/root.ts';
 import { type Change, changesOf } from './operators.ts';
@@ -24,8 +23,8 @@ export interface Mutant {
 
 export interface Mutated {
   mutants: Mutant[];
-  /** What runs instead of each file, by its URL. */
-  sources: Record<string, string>;
+  /** What is compiled instead of each file, by its path. */
+  sources: Map<string, string>;
 }
 
 /** @param files of the project, by their paths from its folder on; throws RangeError for one that it does not compile */
@@ -34,7 +33,7 @@ export function mutate(files: readonly string[]): Mutated {
   try {
     const [project] = api.updateSnapshot({ openProject: 'tsconfig.json' }).getProjects();
     const mutants: Mutant[] = [];
-    const sources: Record<string, string> = {};
+    const sources = new Map<string, string>();
     for (const file of files) {
       const path = `${root}${file}`;
       const source = project?.program.getSourceFile(path);
@@ -60,12 +59,7 @@ export function mutate(files: readonly string[]): Mutated {
         });
       }
       const numbered = changes.map((change, i) => ({ ...change, id: first + i }));
-      const { code } = transformSync(withAll(text, numbered), {
-        loader: 'ts',
-        target: 'node20',
-        sourcefile: path,
-      });
-      sources[pathToFileURL(path).href] = code;
+      sources.set(path, withAll(text, numbered));
     }
     return { mutants, sources };
   } finally {

@@ -1,23 +1,13 @@
 // The process that runs tests with one mutant alive, or with none to see which test reaches which. Told what to do by messages.
-import { register } from 'node:module';
-import { forgetAll } from './caches.ts';
-import type { Replacements } from './hooks.ts';
-import { suites } from './suites.ts';
+import { shared } from './suites.ts';
 
 export type Order =
-  /** Imports more test files. */
-  | { kind: 'load'; files: readonly string[] }
-  /** Imports test files, and runs each test with no mutant alive. */
+  /** Imports test files by their URLs; `alive` while that is done and after it, where it is no -1. */
+  | { kind: 'load'; files: readonly string[]; alive: number }
+  /** Runs each test with no mutant alive. */
   | { kind: 'measure' }
   /** Runs tests by their numbers, with a mutant alive, until one fails. */
   | { kind: 'try'; mutant: number; tests: readonly number[] };
-
-export interface Setup extends Replacements {
-  /** URLs of test files. */
-  files: readonly string[];
-  /** Alive while the files are imported, where what they load is to be changed; else null. */
-  alive: number | null;
-}
 
 export interface MeasuredTest {
   file: string;
@@ -27,6 +17,7 @@ export interface MeasuredTest {
 }
 
 export type Answer =
+  /** `tests`: so many are there now. */
   | { kind: 'loaded'; tests: number }
   | { kind: 'measured'; tests: MeasuredTest[]; atLoad: number[] }
   /** `by` null: nobody noticed. `spoiled`: a test fails without the mutant now, so nothing that comes after can be believed. */
@@ -35,10 +26,11 @@ export type Answer =
 
 let alive = -1;
 let reached = new Set<number>();
-(globalThis as unknown as Record<string, unknown>).mutantLives = (id: number) => {
+shared.mutantLives = (id) => {
   reached.add(id);
   return id === alive;
 };
+shared.keptCaches = new Set();
 
 interface Numbered {
   file: string;
@@ -51,20 +43,12 @@ let atLoad: number[] = [];
 
 const say = (answer: Answer) => process.send?.(answer);
 
-let atLoadAlive = -1;
-
-async function setUp({ sources, modules, files, alive: one }: Setup): Promise<void> {
-  register('./hooks.ts', { parentURL: import.meta.url, data: { sources, modules } });
-  atLoadAlive = one ?? -1;
-  await load(files);
-}
-
-async function load(files: readonly string[]): Promise<void> {
-  alive = atLoadAlive;
+async function load(files: readonly string[], one: number): Promise<void> {
+  alive = one;
   for (const file of files) {
-    suites.length = 0;
+    shared.keptSuites = [];
     await import(file);
-    for (const suite of suites) {
+    for (const suite of shared.keptSuites) {
       for (const work of suite.before) await work({});
       tests.push(...suite.tests.map((test) => ({ ...test, file })));
     }
@@ -75,7 +59,7 @@ async function load(files: readonly string[]): Promise<void> {
 
 /** Why it fails; null when it does not. */
 async function outcome(test: Numbered | undefined): Promise<string | null> {
-  forgetAll();
+  for (const cache of shared.keptCaches) cache.clear();
   try {
     await test?.run();
     return null;
@@ -90,7 +74,7 @@ async function measure(): Promise<void> {
     reached = new Set();
     const began = performance.now();
     const why = await outcome(test);
-    if (why !== null) return void say({ kind: 'failed', why: `${test.file} "${test.name}" fails: ${why}` });
+    if (why !== null) return void say({ kind: 'failed', why: `"${test.name}" fails: ${why}` });
     const { file, name } = test;
     measured.push({ file, name, ms: performance.now() - began, reaches: [...reached] });
   }
@@ -109,15 +93,13 @@ async function tryOut(mutant: number, numbers: readonly number[]): Promise<void>
   say({ kind: 'tried', by: null, spoiled: false });
 }
 
-process.on('message', (message: Setup | Order) => {
+process.on('message', (order: Order) => {
   const work =
-    'sources' in message
-      ? setUp(message)
-      : message.kind === 'load'
-        ? load(message.files)
-        : message.kind === 'measure'
-          ? measure()
-          : tryOut(message.mutant, message.tests);
+    order.kind === 'load'
+      ? load(order.files, order.alive)
+      : order.kind === 'measure'
+        ? measure()
+        : tryOut(order.mutant, order.tests);
   work.catch((error: unknown) => say({ kind: 'failed', why: String((error as Error)?.stack ?? error) }));
 });
 // A promise that nobody waits for fails as a test would: the one who asked hears of it by the end of this process.

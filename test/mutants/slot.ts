@@ -2,8 +2,7 @@
 // that. Time is counted in turns of this process, so that one in which all of it was paused is none.
 import { type ChildProcess, fork } from 'node:child_process';
 import { readFileSync } from 'node:fs';
-import { fileURLToPath } from 'node:url';
-import type { Answer, Order, Setup } from './runner.ts';
+import type { Answer, Order } from './runner.ts';
 
 const turn = 100;
 /** Turns: of work, beyond what the tests take; and of nothing at all. */
@@ -17,9 +16,10 @@ export class Slot {
   readonly #process: ChildProcess;
   #hear: ((outcome: Outcome) => void) | null = null;
 
-  private constructor() {
-    this.#process = fork(fileURLToPath(new URL('./runner.ts', import.meta.url)), {
-      execArgv: ['--import', 'tsx'],
+  /** @param runner its script */
+  constructor(runner: string) {
+    this.#process = fork(runner, {
+      execArgv: [],
       env: { ...process.env, EVE_ATTEST_TEST: '1', NO_COLOR: '1' },
       stdio: ['ignore', 'ignore', 'ignore', 'ipc'],
     });
@@ -27,29 +27,8 @@ export class Slot {
     this.#process.once('exit', () => this.#heard({ kind: 'ended' }));
   }
 
-  /** Resolves to how loading its files went, too. @param expected ms that it may take without a reason to end it */
-  static async open(setup: Setup, expected: number): Promise<{ slot: Slot; loaded: Outcome }> {
-    const slot = new Slot();
-    return { slot, loaded: await slot.#ask(setup, expected) };
-  }
-
   /** @param expected ms of work that this takes without a mutant */
   order(order: Order, expected: number): Promise<Outcome> {
-    return this.#ask(order, expected);
-  }
-
-  end(): void {
-    this.#hear = null;
-    this.#process.kill('SIGKILL');
-  }
-
-  #heard(outcome: Outcome): void {
-    const hear = this.#hear;
-    this.#hear = null;
-    hear?.(outcome);
-  }
-
-  #ask(message: Setup | Order, expected: number): Promise<Outcome> {
     return new Promise((resolve) => {
       const begun = this.#worked();
       let idle = 0;
@@ -67,10 +46,21 @@ export class Slot {
         clearInterval(watch);
         resolve(outcome);
       };
-      this.#process.send(message, (error) => {
+      this.#process.send(order, (error) => {
         if (error) this.#heard({ kind: 'ended' });
       });
     });
+  }
+
+  end(): void {
+    this.#hear = null;
+    this.#process.kill('SIGKILL');
+  }
+
+  #heard(outcome: Outcome): void {
+    const hear = this.#hear;
+    this.#hear = null;
+    hear?.(outcome);
   }
 
   /** ms of a processor that it has had [proc(5), utime and stime]. */

@@ -13,8 +13,13 @@ export interface KeptSuite {
   before: Work[];
 }
 
-/** Suites of the file that was imported last. */
-export const suites: KeptSuite[] = [];
+/** What the bundles of a process and its runner share: each bundle has its own copy of everything else. */
+export const shared = globalThis as unknown as {
+  mutantLives(id: number): boolean;
+  /** Of the file that was imported last. */
+  keptSuites: KeptSuite[];
+  keptCaches: Set<{ clear(): void }>;
+};
 
 export function suite(_name = '') {
   let kept: KeptSuite = { tests: [], before: [] };
@@ -43,7 +48,7 @@ export function suite(_name = '') {
     skip: () => undefined,
     only: test,
     run: () => {
-      suites.push(kept);
+      shared.keptSuites.push(kept);
       kept = { tests: [], before: [] };
       each = { before: [], after: [] };
     },
