@@ -12,6 +12,8 @@ export interface Wish {
   /** Processes at a time. */
   processes: number;
   onProgress?(done: number, of: number, survivors: number): void;
+  /** As soon as it is known. */
+  onSurvivor?(mutant: Mutant): void;
 }
 
 export interface Result {
@@ -63,7 +65,10 @@ class Campaign {
           slot = await this.#open();
         }
         this.#done++;
-        if (!noticed) this.#survivors.push(mutant);
+        if (!noticed) {
+          this.#survivors.push(mutant);
+          this.#wish.onSurvivor?.(mutant);
+        }
         this.#wish.onProgress?.(this.#done, this.#mutants.length, this.#survivors.length);
       }
       slot.end();

@@ -3,6 +3,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { Command, InvalidArgumentError } from 'commander';
 import { runCampaign } from './campaign.ts';
 import { type Equivalent, judge } from './equivalents.ts';
+import type { Mutant } from './mutant.ts';
 
 const folder = 'controller/verify';
 const tests = readdirSync(`test/${folder}`)
@@ -47,9 +48,12 @@ async function main(): Promise<void> {
     tests,
     processes,
     onProgress: (done, of, survivors) => {
-      if (process.stderr.isTTY || done % 100 === 0 || done === of)
-        process.stderr.write(`${process.stderr.isTTY ? '\r' : ''}${done} of ${of}, ${survivors} survive`);
-      if (!process.stderr.isTTY && (done % 100 === 0 || done === of)) process.stderr.write('\n');
+      if (process.stderr.isTTY) process.stderr.write(`\r${done} of ${of}, ${survivors} survive`);
+      else if (done % 50 === 0 || done === of)
+        process.stderr.write(`${done} of ${of}, ${survivors} survive\n`);
+    },
+    onSurvivor: (mutant) => {
+      if (!process.stderr.isTTY) process.stderr.write(`${lineOf(mutant)}\n`);
     },
   });
   if (process.stderr.isTTY) process.stderr.write('\n');
@@ -64,8 +68,7 @@ async function main(): Promise<void> {
       JSON.stringify({ mutants: mutants.length, equivalent, endless, seconds, survivors, outdated }),
     );
   else {
-    for (const { file: at, line, column, original, mutated } of survivors)
-      console.log(`${at}:${line}:${column}  ${oneLine(original)}  →  ${oneLine(mutated) || '(left out)'}`);
+    for (const mutant of survivors) console.log(lineOf(mutant));
     for (const { file: at, context, mutated } of outdated)
       console.log(`equivalents.json: ${at} has no survivor "${mutated}" in "${context}" any more`);
     const noticed = mutants.length - survivors.length - equivalent;
@@ -77,5 +80,9 @@ async function main(): Promise<void> {
 }
 
 const oneLine = (text: string) => text.replaceAll(/\s+/g, ' ').slice(0, 120);
+
+function lineOf({ file, line, column, original, mutated }: Mutant): string {
+  return `${file}:${line}:${column}  ${oneLine(original)}  →  ${oneLine(mutated) || '(left out)'}`;
+}
 
 await main();
