@@ -61,6 +61,7 @@ class Campaign {
       for (let mutant = queue.shift(); mutant; mutant = queue.shift()) {
         const { noticed, spent } = await this.#try(slot, mutant);
         if (spent) {
+          if (process.env.DBG) process.stderr.write(`reopen ${mutant.id}\n`);
           slot.end();
           slot = await this.#open();
         }

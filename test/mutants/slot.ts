@@ -30,13 +30,14 @@ export class Slot {
   /** @param expected ms of work that this takes without a mutant */
   order(order: Order, expected: number): Promise<Outcome> {
     return new Promise((resolve) => {
-      const begun = this.#worked();
+      const begun = this.#look().worked;
       let idle = 0;
       let before = begun;
       const limit = 10 * expected + patience.work * turn;
       const watch = setInterval(() => {
-        const worked = this.#worked();
-        idle = worked - before > tick ? 0 : idle + 1;
+        const { worked, waits } = this.#look();
+        // One that others leave no processor to does not wait.
+        idle = waits && worked === before ? idle + 1 : 0;
         before = worked;
         if (worked - begun < limit && idle < patience.idle) return;
         this.#heard({ kind: 'endless' });
@@ -63,14 +64,14 @@ export class Slot {
     hear?.(outcome);
   }
 
-  /** ms of a processor that it has had [proc(5), utime and stime]. */
-  #worked(): number {
+  /** ms of a processor that it has had, and whether it waits for something [proc(5): state, utime, stime]. */
+  #look(): { worked: number; waits: boolean } {
     try {
       const stat = readFileSync(`/proc/${this.#process.pid}/stat`, 'utf8');
-      const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-      return (Number(fields[11]) + Number(fields[12])) * tick;
+      const [state, ...fields] = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+      return { worked: (Number(fields[10]) + Number(fields[11])) * tick, waits: state === 'S' };
     } catch {
-      return 0;
+      return { worked: 0, waits: false };
     }
   }
 }
