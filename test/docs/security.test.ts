@@ -24,7 +24,9 @@ function namesIn(source: string): string[] {
 
 /** The test that a promise begins with; undefined when no test has that name. */
 const kept = ({ rest }: { rest: string }, names: readonly string[]) =>
-  names.find((name) => name.length > 10 && rest.startsWith(name) && /^(\)| \||\.|;|$)/.test(rest.slice(name.length)));
+  names.find(
+    (name) => name.length > 10 && rest.startsWith(name) && /^(\)| \||\.|;|$)/.test(rest.slice(name.length)),
+  );
 
 test('every test that is named is there', () => {
   const promises = promisesIn(text);
@@ -45,7 +47,11 @@ test('a test that is not there is missed', () => {
   assert.is(kept(promise, ['a door is shut']), 'a door is shut');
   for (const names of [[], ['a door is'], ['a door is shut tight'], ['a door']])
     assert.is(kept(promise, names), undefined);
-  assert.equal(namesIn(`test('one', () => 1);\n  test("two's", x);\ntest(\n  'three', y);`), ['one', "two's", 'three']);
+  assert.equal(namesIn(`test('one', () => 1);\n  test("two's", x);\ntest(\n  'three', y);`), [
+    'one',
+    "two's",
+    'three',
+  ]);
 });
 
 test('every command that is named is one', () => {

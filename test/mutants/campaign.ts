@@ -52,7 +52,10 @@ class Campaign {
 
   async run(): Promise<Result> {
     const first = await this.#open();
-    await this.#measure(first);
+    await this.#measure(first).catch((error: unknown) => {
+      first.end();
+      throw error;
+    });
     const queue = [...this.#mutants];
     let ready: Slot | null = first;
     const work = async () => {
@@ -61,7 +64,6 @@ class Campaign {
       for (let mutant = queue.shift(); mutant; mutant = queue.shift()) {
         const { noticed, spent } = await this.#try(slot, mutant);
         if (spent) {
-          if (process.env.DBG) process.stderr.write(`reopen ${mutant.id}\n`);
           slot.end();
           slot = await this.#open();
         }

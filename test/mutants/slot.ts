@@ -6,7 +6,7 @@ import type { Answer, Order } from './runner.ts';
 
 const turn = 100;
 /** Turns: of work, beyond what the tests take; and of nothing at all. */
-const patience = { work: 50, idle: 150 } as const;
+const patience = { work: 25, idle: 150 } as const;
 /** Of a clock tick in /proc, ms. */
 const tick = 10;
 

@@ -35,6 +35,11 @@ test('a key that signs what its holder likes', () => {
   assert.equal(codes(enrolled(area('unr.pub.tpm2b'))), ['evidence.identity.key']);
 });
 
+test('why a key vouches for nothing is said', () => {
+  const check = verifyIdentity(enrolled(area('unr.pub.tpm2b')));
+  assert.match(check.ok ? '' : (check.refusals[0]?.text ?? ''), 'not a restricted signing key');
+});
+
 test('the key that was proven, each time the same, and what is known of one is not believed of another', () => {
   const checks = [key, other, key, other].map(verifyIdentity);
   const keys = checks.map((check) => (check.ok ? check.key : null));
