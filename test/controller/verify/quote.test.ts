@@ -438,7 +438,10 @@ test('one weak bank among strong ones is a mistake of the caller, too', () => {
 });
 
 test('covered values are those of the signed selection alone, in every bank of it', () => {
-  const pcrs: StatedPcrs = { sha256: stated('sha256', [...policy, 8, 9]), sha384: stated('sha384', [0, 1, 2]) };
+  const pcrs: StatedPcrs = {
+    sha256: stated('sha256', [...policy, 8, 9]),
+    sha384: stated('sha384', [0, 1, 2]),
+  };
   const both = [pcrSelection('sha256', policy), pcrSelection('sha384', [1])];
   const check = verifyQuote(made({ selections: both, pcrs }), expected);
   assert.ok(check.ok);
