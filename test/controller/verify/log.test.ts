@@ -236,6 +236,14 @@ test('which PCRs firmware has to have extended is what is asked, and PCRs 0 and 
   assert.equal(codes(refusals(log, { bank: 'sha256', pcrs: four })), ['evidence.log.mismatch 4']);
 });
 
+test('a difference without an event has no field for one', () => {
+  const [, second = new Uint8Array(32)] = [...pcrs.values()];
+  const other = new Map([...pcrs, [0, second]]) as Map<number, Uint8Array>;
+  const [found] = refusals([readEventLog(good)], { bank: 'sha256', pcrs: other });
+  assert.is(found?.code, 'evidence.log.mismatch');
+  assert.equal('event' in (found ?? {}), found?.event !== undefined);
+});
+
 test('only PCRs of the expectation are checked, and only their events believed', () => {
   const verdict = verifyLog(sent(readEventLog(good)), {
     bank: 'sha256',
