@@ -2,7 +2,7 @@
 // Runs from `npm ci` (prepare), `npm start` and `npm test`; without the compiler (an install of the
 // package alone) there is nothing to do, because the package ships dist/.
 import { spawnSync } from 'node:child_process';
-import { cpSync, existsSync, mkdirSync, readdirSync, rmSync, statSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -47,6 +47,14 @@ if (existsSync(compiler)) {
     }
     await bundlePage();
   }
+  await writeSbom();
+}
+
+/** What this build is made of, beside it. */
+async function writeSbom() {
+  if (!existsSync(join(root, 'package-lock.json'))) return;
+  const { sbom } = await import('./sbom.js');
+  writeFileSync(join(out, 'sbom.json'), `${JSON.stringify(sbom(), null, 1)}\n`);
 }
 
 /** The page: one script of everything that it imports, and the layout of charts as another, since that is large. */

@@ -17,6 +17,7 @@ import {
 } from './components.ts';
 import type { Dialled } from './link/uplink.ts';
 import type { Boot, Node } from './node.ts';
+import { openPersist } from './persist.ts';
 import type { DeviceRecorder } from './recorder.ts';
 import { reasonOf } from './refusal.ts';
 import { beginBoot } from './run-folder.ts';
@@ -75,7 +76,7 @@ export class EdgeNode {
       : options;
     const { folders, durable = true } = options;
     this.#config = new StateFolder(folders.config, { durable });
-    this.#persist = new StateFolder(folders.persist, { durable });
+    this.#persist = openPersist(folders.persist, { durable });
   }
 
   /** The running node; null while the power is off. */

@@ -7,7 +7,8 @@ import { EmulatedBoard } from './board-emulated.ts';
 import type { Image } from './boot/image.ts';
 import { EdgeNode, type NodeEvent } from './edge-node.ts';
 import type { Dialled } from './link/uplink.ts';
-import { type Folders, StateFolder } from './state.ts';
+import { openPersist } from './persist.ts';
+import type { Folders } from './state.ts';
 import { openWasmTpm } from './tpm/transports/wasm.ts';
 
 /** Where a device is on its way, and how the way ended. */
@@ -102,7 +103,7 @@ export class DeviceFleet {
 
   /** Somebody with hands on the disk puts another image into the slot that boots. */
   replaceImage(member: FleetMember, image: Image): void {
-    const slots = new SlotStore(new StateFolder(member.folders.persist, { durable: this.#options.kept }));
+    const slots = new SlotStore(openPersist(member.folders.persist, { durable: this.#options.kept }));
     linkImage(slots, image, slots.read().current.label);
   }
 
@@ -122,7 +123,7 @@ export class DeviceFleet {
   async #plug(member: FleetMember): Promise<EdgeNode> {
     const { kept, image, clock, dial } = this.#options;
     const { folders } = member;
-    const state = new StateFolder(folders.persist, { durable: kept });
+    const state = openPersist(folders.persist, { durable: kept });
     const slots = new SlotStore(state);
     if (!slots.installed) {
       linkImage(slots, image, 'IMGA');

@@ -67,7 +67,7 @@ delete from documents where kind = 'audit';
 `;
 
 /** From version n, at index n, to the next. */
-const steps: readonly string[] = [first, second, third];
+export const postgresSteps: readonly string[] = [first, second, third];
 
 /** Of the 64-bit names of advisory locks. */
 const migrationLock = '7305221194027811';
@@ -85,7 +85,7 @@ export async function migrate(pool: pg.Pool, where: string): Promise<void> {
         'version',
         `${where} was written by a newer EVC (store ${found}, this one knows ${postgresVersion}); run that one`,
       );
-    for (const step of steps.slice(found)) await client.query(step);
+    for (const step of postgresSteps.slice(found)) await client.query(step);
     if (found === 0) await client.query('insert into evc_store (version) values ($1)', [postgresVersion]);
     else await client.query('update evc_store set version = $1', [postgresVersion]);
   });

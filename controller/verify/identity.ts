@@ -1,5 +1,6 @@
 // Identity: the attestation key that was enrolled for this device, and bound to its endorsement key by credential
 // activation. A quote of any other key, of another TPM, or of a key that signs what its holder likes, ends here.
+import { LRUCache } from 'lru-cache';
 import { decode } from '../../formats/tpm2/codec.ts';
 import { objectName } from '../../formats/tpm2/names.ts';
 import { TPMT_PUBLIC } from '../../formats/tpm2/structures.ts';
@@ -16,9 +17,8 @@ export interface EnrolledKey {
 
 export type IdentityCheck = { ok: true; key: AttestationKey } | { ok: false; refusals: Finding[] };
 
-/** Parsing a key costs more than a signature. Least recently used goes first. */
-const cache = new Map<string, AttestationKey>();
-const cacheSize = 10_000;
+/** Parsing a key costs more than a signature. */
+const cache = new LRUCache<string, AttestationKey>({ max: 10_000 });
 
 /** The key to check a quote with. Never throws. */
 export function verifyIdentity(enrolled: EnrolledKey | null): IdentityCheck {
@@ -26,11 +26,7 @@ export function verifyIdentity(enrolled: EnrolledKey | null): IdentityCheck {
     return refuse('evidence.identity.unknown', 'No attestation key of this device is proven');
   }
   const known = cache.get(enrolled.akName);
-  if (known) {
-    cache.delete(enrolled.akName);
-    cache.set(enrolled.akName, known);
-    return { ok: true, key: known };
-  }
+  if (known) return { ok: true, key: known };
   try {
     const publicArea = decode(TPMT_PUBLIC, Buffer.from(enrolled.akPublic, 'hex'));
     // The name is what was proven; the public area is only what it was said to stand for.
@@ -40,8 +36,6 @@ export function verifyIdentity(enrolled: EnrolledKey | null): IdentityCheck {
     }
     const key = attestationKey(publicArea);
     cache.set(enrolled.akName, key);
-    const [oldest] = cache.keys();
-    if (cache.size > cacheSize && oldest !== undefined) cache.delete(oldest);
     return { ok: true, key };
   } catch (error) {
     const why = error instanceof Error ? error.message : 'unreadable';

@@ -131,15 +131,16 @@ function baselineOf({ software: { baseline } }: Basis): SoftwareBasis['baseline'
   };
 }
 
+/** @param pcrs of a quote that covers them all */
 function policyValues(pcrs: PcrValues): PcrValues {
-  return new Map(evePolicyPcrs.flatMap((pcr) => (pcrs.has(pcr) ? [[pcr, pcrs.get(pcr) as Uint8Array]] : [])));
+  return new Map(evePolicyPcrs.map((pcr) => [pcr, pcrs.get(pcr) as Uint8Array]));
 }
 
 /** ms. A fix that is older was true somewhere else, and nobody has one of the future: it is as good as none. */
 const longestFixAge = 60 * 60_000;
 
 function locate(claims: Claims | null, basis: Basis, now: number): Verdict['location'] {
-  const told = claims?.location ?? null;
+  const told = claims?.location;
   const fix = told && Math.abs(now - told.at) <= longestFixAge ? told : null;
   return { fix, vouched: claims !== null, moved: movedAway(fix, basis.place) };
 }

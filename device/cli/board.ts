@@ -9,9 +9,10 @@ import { EmulatedBoard } from '../board-emulated.ts';
 import { RealBoard } from '../board-real.ts';
 import { systemClock } from '../clock.ts';
 import { type TpmSpec, tpmDevice, tpmSpecOf } from '../options.ts';
+import { openPersist } from '../persist.ts';
 import { Platform, requiredPrograms } from '../platform.ts';
 import type { DeviceRecorder } from '../recorder.ts';
-import { type Folders, StateFolder } from '../state.ts';
+import type { Folders } from '../state.ts';
 import type { Transport } from '../tpm/transport.ts';
 import { exitCodes, Failure } from './failure.ts';
 import { openBoardTpm, openTransport } from './open-tpm.ts';
@@ -79,7 +80,7 @@ export async function openBoard(
   if (spec.kind === 'emulated') {
     return new EmulatedBoard({
       tpm: watched(await openBoardTpm(spec.tpm)),
-      slots: new SlotStore(new StateFolder(folders.persist)),
+      slots: new SlotStore(openPersist(folders.persist)),
       config: folders.config,
       now: () => systemClock.now(),
     });
@@ -97,12 +98,12 @@ export async function openBoard(
 export function slotsOf(spec: BoardSpec, folders: Folders): OsSlots {
   return spec.kind === 'real'
     ? platformSlots(spec.platform, folders)
-    : new ImageFolders(new SlotStore(new StateFolder(folders.persist)));
+    : new ImageFolders(new SlotStore(openPersist(folders.persist)));
 }
 
 /** Throws Failure for a folder of programs that lacks some. */
 function platformSlots(directory: string | null, folders: Folders): PlatformSlots {
-  const slots = new SlotStore(new StateFolder(folders.persist));
+  const slots = new SlotStore(openPersist(folders.persist));
   if (directory === null) return new PlatformSlots(slots, null);
   const { config, persist, run } = folders;
   const platform = new Platform(directory, { EVE_CONFIG: config, EVE_PERSIST: persist, EVE_RUN: run });

@@ -15,8 +15,9 @@ import { dialTls, readServer } from '../link/dial.ts';
 import { AddonMissing, nativeAddon } from '../native/addon.ts';
 import { rootCertificateFile } from '../node.ts';
 import { type FolderOptions, foldersOf } from '../options.ts';
+import { openPersist } from '../persist.ts';
 import { Platform, requiredPrograms } from '../platform.ts';
-import { type Folders, StateFolder } from '../state.ts';
+import type { Folders } from '../state.ts';
 import type { TpmInfo } from '../tpm/info.ts';
 import { keysToMake } from '../tpm/keys.ts';
 import { vaultBackend } from '../vault/backend.ts';
@@ -278,9 +279,9 @@ function existing(path: string): string {
 async function vault({ persist }: Folders) {
   const folder = existing(persist);
   try {
-    const header = folder === persist ? vaultHeader(new StateFolder(persist)) : null;
+    const header = folder === persist ? vaultHeader(openPersist(persist)) : null;
     if (header?.complete) {
-      const backend = vaultBackend(new StateFolder(persist), 'auto');
+      const backend = vaultBackend(openPersist(persist), 'auto');
       // What files of our own are open to is known to their process alone.
       const status = backend.name === fileBackend ? '' : `, ${backend.status()}`;
       return [good(`there is one, kept by ${backend.name}${status}`)];
@@ -356,7 +357,7 @@ async function installedOs({ persist }: Folders) {
   const next = 'install an image with eve install --image DIR';
   if (!existsSync(join(persist, 'slots'))) return [bad('none is installed', next)];
   try {
-    const slots = new SlotStore(new StateFolder(persist));
+    const slots = new SlotStore(openPersist(persist));
     if (!slots.installed) return [bad('none is installed', next)];
     const { label, version } = slots.read().current;
     return [good(`${version} in ${label}`)];

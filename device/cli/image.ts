@@ -8,7 +8,7 @@ import { createImage, type Image, imageFiles, readImage } from '../boot/image.ts
 import { type RecordedBoot, readRecordedBoot, recordedBoots } from '../boot/recorded.ts';
 import { referenceBoot } from '../boot/reference.ts';
 import { type FolderOptions, foldersOf } from '../options.ts';
-import { StateFolder } from '../state.ts';
+import { openPersist } from '../persist.ts';
 import { exitCodes, Failure } from './failure.ts';
 
 const selfTestFile = 'selftest.json';
@@ -20,7 +20,7 @@ const manifestFile = 'image.json';
 export async function installImage(from: string, options: FolderOptions): Promise<Image> {
   const folders = foldersOf(options);
   const image = await readImage(resolve(from));
-  const slots = new SlotStore(new StateFolder(folders.persist));
+  const slots = new SlotStore(openPersist(folders.persist));
   const target = slots.directory('IMGA');
   rmSync(target, { recursive: true, force: true });
   mkdirSync(target, { recursive: true });

@@ -14,6 +14,7 @@ import { catchUp, deliver, startDeviceComponent, startDeviceSteps } from '../com
 import { type NodeEvent, watchdog } from '../edge-node.ts';
 import type { Boot } from '../node.ts';
 import { foldersOf, locationOf, socketsOf, vaultChoiceOf } from '../options.ts';
+import { openPersist } from '../persist.ts';
 import type { DeviceRecorder } from '../recorder.ts';
 import { beginBoot } from '../run-folder.ts';
 import { type Folders, StateFolder } from '../state.ts';
@@ -104,7 +105,7 @@ class Machine {
     this.#board = board;
     this.#watch = watch;
     this.#options = options;
-    this.#persist = new StateFolder(folders.persist);
+    this.#persist = openPersist(folders.persist);
   }
 
   powerOn(reason: string): Promise<void> {
@@ -297,7 +298,7 @@ export async function runComponent(name: string, options: RunOptions): Promise<v
     reopen: open,
     ...(real ? {} : { turn: (work) => inTurnAt(sockets.turns, work) }),
   });
-  const persist = new StateFolder(folders.persist);
+  const persist = openPersist(folders.persist);
   let running: RunningComponent | null = null;
   const { node, close } = assemble({
     config: new StateFolder(folders.config),

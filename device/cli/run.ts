@@ -9,6 +9,7 @@ import { dialTls, readServer } from '../link/dial.ts';
 import type { Dialled } from '../link/uplink.ts';
 import { rootCertificate, rootCertificateFile } from '../node.ts';
 import { type FolderOptions, foldersOf, locationOf, socketsOf, vaultChoiceOf } from '../options.ts';
+import { openPersist } from '../persist.ts';
 import { DeviceRecorder } from '../recorder.ts';
 import { AttemptRing, RecordingFile } from '../recording-file.ts';
 import { Refusal } from '../refusal.ts';
@@ -174,7 +175,7 @@ function checkInstalled(folders: Folders, { kind }: BoardSpec): void {
       `copy ${rootCertificateFile}, server, onboard.cert.pem and onboard.key.pem there; on EVC: evc key add --out DIR`,
     );
   }
-  if (kind === 'emulated' && !new SlotStore(new StateFolder(folders.persist)).installed) {
+  if (kind === 'emulated' && !new SlotStore(openPersist(folders.persist)).installed) {
     throw new Failure(
       `no base OS is installed in ${join(folders.persist, 'slots')}`,
       'install one with: eve install --image DIR',

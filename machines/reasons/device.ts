@@ -518,6 +518,13 @@ export const deviceReasons = {
     text: 'A file of the device and its backup are both damaged.',
     remedy: 'Restore them from a backup of the device, or remove both to start this part over.',
   },
+  'state.newer': {
+    kind: 'device',
+    severity: 'error',
+    title: 'State of a newer program',
+    text: 'What outlives reboots on this device was written by a newer program, and this one leaves it alone.',
+    remedy: 'Run that program, or start the newer slot.',
+  },
   'state.oversize': {
     kind: 'device',
     severity: 'error',

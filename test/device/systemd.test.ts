@@ -39,6 +39,10 @@ test('a unit for the whole, and one for each component', () => {
   for (const name of components) assert.ok(target.includes(`eve@${name}.service`), name);
 });
 
+test('no unit leaves a core dump with a key in it', () => {
+  for (const name of services) assert.match(readFileSync(join(units, name), 'utf8'), /^LimitCORE=0$/m, name);
+});
+
 if (here) {
   test('systemd reads them without a complaint', () =>
     inUnits((folder) => assert.equal(analyze('verify', ...all(folder)), { code: 0, said: '' })));

@@ -9,13 +9,13 @@ import * as assert from 'uvu/assert';
 import { nonceOf } from '../../controller/downlink.ts';
 import type { Evc } from '../../controller/evc.ts';
 import { secretOf } from '../../controller/pki.ts';
-import { Tokens } from '../../device/tokens.ts';
-import { MasterKeyStore } from '../../device/vault/master-key.ts';
 import type { Line } from '../../formats/recording/format.ts';
 import { type LateLine, renumbered } from '../../formats/recording/line.ts';
 import { readRecording } from '../../formats/recording/read.ts';
 import { replay } from '../../formats/recording/replay.ts';
 import { charts } from '../../machines/charts.ts';
+import { type Secret as PlainSecret, wordsOf } from './canary.ts';
+import { caught } from './caught.ts';
 import type { World, WorldDevice } from './world.ts';
 
 const folder = process.env.EVE_ATTEST_RECORD;
@@ -27,31 +27,10 @@ if (folder !== undefined) {
 }
 
 /** What a run must not show, with the place where it would be found. */
-interface Secret {
-  what: string;
-  bytes: Buffer;
+interface Secret extends PlainSecret {
   /** Shown where it is used, and not before: in the quote that bears it. */
   usedInQuote?: boolean;
 }
-
-// Where secrets are made is nobody's business but the device's, so this listens at the source.
-const caught = { masterKeys: new Map<string, Buffer>(), tokens: new Map<string, Buffer>() };
-const { make, unseal } = MasterKeyStore.prototype;
-const { make: makeToken } = Tokens.prototype;
-for (const [name, original] of Object.entries({ make, unseal })) {
-  (MasterKeyStore.prototype as unknown as Record<string, unknown>)[name] = async function (
-    this: MasterKeyStore,
-  ) {
-    const key = await original.call(this);
-    caught.masterKeys.set(key.id, Buffer.from(key.bytes));
-    return key;
-  };
-}
-Tokens.prototype.make = function (this: Tokens) {
-  const hash = makeToken.call(this);
-  caught.tokens.set(hash, Buffer.from(this.read(hash)));
-  return hash;
-};
 
 interface Recorded {
   device: WorldDevice;
@@ -104,7 +83,7 @@ export class WorldRecordings {
       const { divergence, unchecked, unknown } = replay(recording.lines, { charts });
       assert.is(divergence, null, `diverges: ${JSON.stringify(divergence)?.slice(0, 3000)}`);
       assert.equal([unchecked, unknown], [0, []]);
-      const shown = this.#secretsOf(device).flatMap((secret) => placesOf(secret, text, recording.lines));
+      const shown = this.secretsOf(device).flatMap((secret) => placesOf(secret, text, recording.lines));
       assert.equal(shown, []);
       this.#keep(device, text);
     }
@@ -133,7 +112,8 @@ export class WorldRecordings {
       this.#keys.set(`EVC’s ${name} key`, scalarOf(key));
   }
 
-  #secretsOf({ folder: place, id }: WorldDevice): Secret[] {
+  /** Of EVC and a device, up to now. */
+  secretsOf({ folder: place, id }: WorldDevice): Secret[] {
     const secrets: Secret[] = [...this.#keys].map(([what, bytes]) => ({ what, bytes }));
     for (const bytes of caught.masterKeys.values()) secrets.push({ what: 'a master key', bytes });
     for (const bytes of caught.tokens.values()) secrets.push({ what: 'an integrity token', bytes });
@@ -161,15 +141,7 @@ export class WorldRecordings {
 export function placesOf(secret: Secret, text: string, lines: readonly Line[]): string[] {
   const { what, bytes, usedInQuote } = secret;
   assert.ok(bytes.length >= 16, `${what} is too short to be looked for`);
-  const words = [
-    bytes.toString('latin1'),
-    bytes.toString('hex'),
-    bytes.toString('hex').toUpperCase(),
-    bytes.toString('base64').replace(/=+$/, ''),
-    bytes.toString('base64url'),
-    JSON.stringify(bytes.toString('latin1')).slice(1, -1),
-    [...bytes].join(','),
-  ];
+  const words = wordsOf(bytes);
   const inText = words.some((word) => text.includes(word));
   const found: string[] = [];
   for (const line of lines) {
@@ -189,7 +161,8 @@ function quotes(body: unknown): boolean {
   return typeof body === 'object' && body !== null && 'quote' in body;
 }
 
-function scalarOf(key: KeyObject): Buffer {
+/** The secret number of an EC key, or a prime of an RSA key. */
+export function scalarOf(key: KeyObject): Buffer {
   const { d, p } = key.export({ format: 'jwk' });
   return Buffer.from(p ?? d ?? '', 'base64url');
 }

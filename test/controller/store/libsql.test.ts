@@ -9,8 +9,10 @@ import Database from 'libsql';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { LibsqlStore } from '../../../controller/store/libsql.ts';
+import { schema, upgrades, version } from '../../../controller/store/libsql-schema.ts';
 import { type Store, StoreError } from '../../../controller/store/store.ts';
 import { inFolder } from '../../kit/folders.ts';
+import { runToEnd } from '../../kit/process.ts';
 import { rejects } from '../../kit/rejects.ts';
 import { stepOf, storeSuite } from '../../kit/stores.ts';
 
@@ -29,6 +31,12 @@ storeSuite('libsql', (work) =>
     }
   }),
 );
+
+/** A record, its key in escrow and an entry of the audit log, as every version before the third kept them. */
+const olderRows = `
+insert into records (device, version, snapshot, serial, uuid, account, trust, seen) values ('d', 7, '{"step":7}', 's', 'u', 'a', 'trusted', 5);
+insert into escrow (device, version, key_id, box, at) values ('d', 1, 'k', x'010203', 5);
+insert into documents (kind, id, body) values ('audit', '1', '{"at":5,"by":"ann","what":"state.accepted","device":"d","reason":"ours"}')`;
 
 /** The error of opening. */
 function refusal(path: string): StoreError {
@@ -105,6 +113,56 @@ test('a store of a newer EVC is left alone', () =>
       { name: 'theirs' },
     ]);
     again.close();
+  }));
+
+for (const from of Array.from({ length: version - 1 }, (_, i) => i + 1))
+  test(`a store of version ${from} is brought to ${version}, with all that is in it`, () =>
+    inFolder(async (folder) => {
+      const path = join(folder, 'evc.db');
+      const db = new Database(path);
+      db.exec(schema);
+      for (let next = 2; next <= from; next++) db.exec(upgrades[next] ?? '');
+      db.exec(`${olderRows}; pragma user_version = ${from}`);
+      db.close();
+      for (const when of ['opened', 'opened again']) {
+        const store = LibsqlStore.open(path);
+        assert.is((await store.load('d'))?.version, 7, when);
+        assert.equal((await store.escrowed('d', 1))?.keyId, 'k');
+        const audit = await store.audits({ limit: 9 });
+        assert.equal(
+          audit.map(({ at, by, what, subject, reason }) => [at, by, what, subject, reason]),
+          [[5, 'ann', 'state.accepted', 'd', 'ours']],
+        );
+        assert.equal(
+          (await store.list('', 9)).map(({ device, trust }) => [device, trust]),
+          [['d', 'trusted']],
+        );
+        await store.close();
+      }
+      const store = LibsqlStore.open(path);
+      await store.commit(stepOf('d', 7));
+      assert.is((await store.load('d'))?.version, 8, 'and it goes on');
+      await store.close();
+    }));
+
+test('evc says which store it cannot read, and ends', () =>
+  inFolder(async (folder) => {
+    const data = join(folder, 'evc');
+    await runToEnd('evc', ['init', '--data', data]);
+    const db = new Database(join(data, 'evc.db'));
+    db.exec('pragma user_version = 99');
+    db.close();
+    const { code, stderr } = await runToEnd('evc', [
+      'serve',
+      '--data',
+      data,
+      '--mqtt-port',
+      '0',
+      '--https-port',
+      '0',
+    ]);
+    assert.is(code, 1);
+    assert.match(stderr, /evc\.db was written by a newer EVC \(store 99, this one knows \d+\); run that one/);
   }));
 
 test('a damaged file is named as one, and not touched', () =>

@@ -3,7 +3,7 @@ import pg from 'pg';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { PostgresStore } from '../../../controller/store/postgres.ts';
-import { postgresVersion } from '../../../controller/store/postgres-schema.ts';
+import { postgresSteps, postgresVersion } from '../../../controller/store/postgres-schema.ts';
 import { type Store, StoreError } from '../../../controller/store/store.ts';
 import { needDebian } from '../../kit/debian.ts';
 import { Pooler, PostgresServer, postgresPrograms } from '../../kit/postgres.ts';
@@ -134,6 +134,33 @@ if (await needDebian(['postgresql-15', 'pgbouncer'], [])) {
         ({ code, message }) => code === 'version' && /newer EVC/.test(message),
       );
     }));
+
+  for (const from of Array.from({ length: postgresVersion - 1 }, (_, i) => i + 1))
+    test(`tables of version ${from} are brought to ${postgresVersion}, with all that is in them`, () =>
+      shared(async (open, url) => {
+        const client = new pg.Client({ connectionString: url });
+        await client.connect();
+        for (const step of postgresSteps.slice(0, from)) await client.query(step);
+        await client.query('create table evc_store (version integer not null)');
+        await client.query('insert into evc_store (version) values ($1)', [from]);
+        await client.query(`
+          insert into records (device, version, snapshot, serial, uuid, account, trust, seen)
+            values ('d', 7, '{"step":7}', 's', 'u', 'a', 'trusted', 5);
+          insert into escrow (device, version, key_id, box, at) values ('d', 1, 'k', '\\x010203', 5);
+          insert into documents (kind, id, body)
+            values ('audit', '1', '{"at":5,"by":"ann","what":"state.accepted","device":"d","reason":"ours"}')`);
+        await client.end();
+        const store = await open();
+        assert.is((await store.load('d'))?.version, 7);
+        assert.is((await store.escrowed('d', 1))?.keyId, 'k');
+        const audit = await store.audits({ limit: 9 });
+        assert.equal(
+          audit.map(({ at, by, what, subject, reason }) => [at, by, what, subject, reason]),
+          [[5, 'ann', 'state.accepted', 'd', 'ours']],
+        );
+        await store.commit(stepOf('d', 7));
+        assert.is((await (await open()).load('d'))?.version, 8, 'and it goes on');
+      }));
 
   test('controllers that start at once make the tables once', () =>
     shared(async (open) => {

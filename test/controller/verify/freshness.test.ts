@@ -65,6 +65,7 @@ const nowhere: [string, object][] = [
   ['of no accuracy', { ...present, accuracy: Number.NaN }],
   ['of endless accuracy', { ...present, accuracy: Number.POSITIVE_INFINITY }],
   ['as wide as the earth', { ...present, accuracy: 30_000_000 }],
+  ['a metre too wide', { ...present, accuracy: 100_001 }],
 ];
 for (const [what, location] of nowhere)
   test(`a fix that is ${what} is no fix`, () => assert.is(readClaims(claims({ location }))?.location, null));
@@ -76,6 +77,31 @@ test('a fix on earth', () => {
     accuracy: 3,
     at: 4,
   });
+});
+
+const edges: [string, object][] = [
+  ['at a pole', { ...present, latitude: -90 }],
+  ['at the other pole', { ...present, latitude: 90 }],
+  ['on the antimeridian', { ...present, longitude: 180 }],
+  ['of a perfect receiver', { ...present, accuracy: 0 }],
+  ['as wide as it may be', { ...present, accuracy: 100_000 }],
+];
+for (const [what, location] of edges)
+  test(`a fix ${what} is one`, () =>
+    assert.equal(readClaims(claims({ location }))?.location, {
+      ...{ latitude: 1, longitude: 2, accuracy: 3, at: 4 },
+      ...Object.fromEntries(Object.entries(location).filter(([name]) => name !== 'gpsInput')),
+      at: 4,
+    }));
+
+test('claims have 2048 bytes and no more', () => {
+  // The head of a field, its length, and the token hash beside it.
+  const around = claims({ versions: [{ version: 'x'.repeat(1000) }] }).length - 1000;
+  const of = (size: number) => claims({ versions: [{ version: 'x'.repeat(size - around) }] });
+  assert.is(of(2048).length, 2048);
+  assert.ok(readClaims(of(2048)));
+  assert.is(of(2049).length, 2049);
+  assert.is(readClaims(of(2049)), null);
 });
 
 test('a token hash of another length, too many bytes, and bytes of anybody are no claims', () => {

@@ -187,6 +187,63 @@ test('[N72] a root file system of which nothing was measured', () => {
   ]);
 });
 
+test('logs of one byte are no logs, and four are as many as one boot has', () => {
+  assert.is(codes(refusals([Uint8Array.of(1)], sha256))[0], 'evidence.log.truncated');
+  const [empty, log] = [madeLog([]), readEventLog(good)];
+  assert.equal(refusals([log, empty, empty, empty], sha256), []);
+  assert.equal(codes(refusals([log, empty, empty, empty, empty], sha256)), ['evidence.log.malformed']);
+});
+
+test('an error that is not of the format is nobody’s fault but ours, and passes through', () => {
+  const log = {
+    bytes: readEventLog(good),
+    get sha256(): string {
+      throw new TypeError('no hash');
+    },
+  };
+  assert.throws(() => verifyLog([log], sha256), /no hash/);
+});
+
+test('values beside those of the policy count where the log has events of them, and not in their place', () => {
+  const reached = replay([parseLog(readEventLog(good))], 'sha256', hash).pcrs;
+  const without = Array.from({ length: 24 }, (_, pcr) => pcr).find((pcr) => !reached.has(pcr)) as number;
+  const filled = new Uint8Array(32).fill(7);
+  const log = [readEventLog(good)];
+  assert.equal(refusals(log, { ...sha256, beside: new Map([[without, filled]]) }), []);
+  const some = new Map([...pcrs].filter(([pcr]) => pcr !== 1));
+  assert.equal(codes(refusals(log, { bank: 'sha256', pcrs: some, beside: new Map([[1, filled]]) })), [
+    'evidence.log.mismatch 1',
+  ]);
+  const spoiled = new Map([...pcrs, [2, filled]]) as Map<number, Uint8Array>;
+  assert.equal(
+    codes(
+      refusals(log, { bank: 'sha256', pcrs: spoiled, beside: new Map([[1, pcrs.get(1) as Uint8Array]]) }),
+    ),
+    ['evidence.log.mismatch 2'],
+  );
+});
+
+test('which PCRs firmware has to have extended is what is asked, and PCRs 0 and 4 where nobody says', () => {
+  const unextended = new Map([...pcrs, [4, new Uint8Array(32)]]) as Map<number, Uint8Array>;
+  const log = [readEventLog(good)];
+  assert.equal(codes(refusals(log, { bank: 'sha256', pcrs: unextended })), ['evidence.pcr.not-extended 4']);
+  assert.equal(codes(refusals(log, { bank: 'sha256', pcrs: unextended, mustBeExtended: [0] })), [
+    'evidence.log.mismatch 4',
+  ]);
+  // One value is a start of PCR 0 alone: of another PCR it is an end like any other.
+  const locality3 = Uint8Array.from({ length: 32 }, (_, i) => (i === 31 ? 3 : 0));
+  const four = new Map([...pcrs, [4, locality3]]) as Map<number, Uint8Array>;
+  assert.equal(codes(refusals(log, { bank: 'sha256', pcrs: four })), ['evidence.log.mismatch 4']);
+});
+
+test('a difference without an event has no field for one', () => {
+  const [, second = new Uint8Array(32)] = [...pcrs.values()];
+  const other = new Map([...pcrs, [0, second]]) as Map<number, Uint8Array>;
+  const [found] = refusals([readEventLog(good)], { bank: 'sha256', pcrs: other });
+  assert.is(found?.code, 'evidence.log.mismatch');
+  assert.equal('event' in (found ?? {}), found?.event !== undefined);
+});
+
 test('only PCRs of the expectation are checked, and only their events believed', () => {
   const verdict = verifyLog(sent(readEventLog(good)), {
     bank: 'sha256',

@@ -20,6 +20,10 @@ test('what both fixes may be off counts for the device', () => {
   assert.ok(movedAway(at(0, 0.01, 100), { locked, radius: metres - 106 }));
 });
 
+test('on the circle is inside of it', () => {
+  assert.not(movedAway(at(0, 0), { locked: at(0, 0), radius: 0 }));
+});
+
 test('nothing locked, and no fix, are no movement', () => {
   assert.not(movedAway(at(0, 0), { locked: null, radius: 1 }));
   assert.not(movedAway(null, { locked: at(0, 0), radius: 1 }));
@@ -178,6 +182,61 @@ test('an unknown version that names known events, an older image, a closed windo
   assert.is(first(eventsOf('2'), { upgrade: null, catalogue: [] })?.code, 'policy.software.unknown');
 });
 
+test('a PCR that neither side has is no PCR that is the same', () => {
+  const { 13: _left, ...some } = baseline.pcrs;
+  const shown = { ...shownBy(eventsOf('1')), pcrs: some };
+  const verdict = judgeSoftware(now, shown, {
+    ...basis,
+    baseline: { ...baseline, pcrs: some },
+    upgrade: null,
+  });
+  assert.is(verdict.accepted && verdict.grounds === 'baseline', false);
+});
+
+test('the version that runs is neither older than itself nor one that somebody would have to push', () => {
+  const versions = { image: '1', firmware: 'Acme-1' };
+  for (const change of [{ former: ['1'] }, { catalogue: ['1'] }])
+    assert.is(
+      refusedFor(eventsOf('2'), { upgrade: null, ...change }, versions)[0]?.code,
+      'policy.software.unknown',
+    );
+});
+
+test('an upgrade is judged to the last millisecond of its window', () => {
+  const upgrade = { to: '2', entries: entriesOf('2') };
+  assert.is(acceptedFor(eventsOf('2'), { upgrade: { ...upgrade, until: now } }).grounds, 'upgrade');
+});
+
+test('what changed is told for the PCRs that differ, with the words on both sides, or the digests where the words are the same', () => {
+  const found = refusedFor(eventsOf('1', { kernel: 'kernel x' }), { upgrade: null });
+  const pcrs = coded(found, 'policy.pcr.unexpected');
+  assert.equal(
+    pcrs.map(({ pcr }) => pcr),
+    [9],
+  );
+  const now9 = shownBy(eventsOf('1', { kernel: 'kernel x' })).pcrs['9'];
+  assert.equal([pcrs[0]?.seen, pcrs[0]?.allowed], [now9, baseline.pcrs['9']]);
+  const other = found.find(({ event }) => event !== undefined);
+  assert.ok(other, 'the event is named');
+  const kernels = ['kernel x', 'kernel 1'].map((kernel) => `sha256 ${nodeHash('sha256', kernel)}`);
+  assert.equal([other?.seen, other?.allowed], kernels, 'the words are the same, so the digests are shown');
+  const words = refusedFor(eventsOf('1', { cmdline: 'loud' }), { upgrade: null });
+  const worded = words.find(({ pcr, event }) => pcr === 8 && event !== undefined);
+  assert.match(worded?.seen ?? '', 'loud');
+  assert.match(worded?.allowed ?? '', 'quiet');
+});
+
+test('of very many changes the first fifty are told', () => {
+  const more = Array.from({ length: 70 }, (_, i) => command(`set x=${i}`));
+  const found = refusedFor(eventsOf('1', { more }), { upgrade: null });
+  const told = found.filter(({ code }) => code.startsWith('log.'));
+  assert.is(told.length, 50, [...new Set(found.map(({ code }) => code))].join());
+  for (const { event, seen, allowed } of told) {
+    assert.ok(event !== undefined && seen !== undefined, 'an event that came has a place and what it says');
+    assert.is(allowed, undefined);
+  }
+});
+
 test('firmware is known by its vendor and version, in its own PCRs', () => {
   const events = eventsOf('2', { firmware: '2' });
   const known = entriesOf('2', { firmware: '2' });
@@ -287,7 +346,8 @@ test('what a person accepted may differ in the next boot only where a rule cover
   const accepted = { pcrs: shownBy(visited).pcrs, logs: [logOf(visited)] };
   assert.is(acceptedFor(events, { ...withRule, acceptance: accepted }).grounds, 'acceptance');
   refusedFor(events, { acceptance: accepted, upgrade: null, rules: [{ ...visits, removal: false }] });
-  // Logs that do not lead to what was accepted explain nothing, and neither do none.
+  // The very values that were accepted need no log; logs that do not lead to them explain nothing else, and neither do none.
+  assert.is(acceptedFor(events, { acceptance: { ...acceptance, logs: [] } }).grounds, 'acceptance');
   for (const logs of [[], [logOf(eventsOf('6'))]])
     refusedFor(visited, { ...withRule, acceptance: { ...acceptance, logs } });
   const { 13: _left, ...some } = acceptance.pcrs;

@@ -430,6 +430,74 @@ test('an expectation that would let anything pass is a mistake of the caller', (
   assert.throws(() => verifyQuote(made(), { ...expected, banks: ['sha1'] }), TypeErrorLike(/SHA-1/));
 });
 
+test('one weak bank among strong ones is a mistake of the caller, too', () => {
+  assert.throws(
+    () => verifyQuote(made(), { ...expected, banks: ['sha256', 'sha1'] }),
+    TypeErrorLike(/SHA-1/),
+  );
+});
+
+test('covered values are those of the signed selection alone, in every bank of it', () => {
+  const pcrs: StatedPcrs = {
+    sha256: stated('sha256', [...policy, 8, 9]),
+    sha384: stated('sha384', [0, 1, 2]),
+  };
+  const both = [pcrSelection('sha256', policy), pcrSelection('sha384', [1])];
+  const check = verifyQuote(made({ selections: both, pcrs }), expected);
+  assert.ok(check.ok);
+  if (!check.ok) return;
+  assert.equal([...(check.quote.covered.sha256?.keys() ?? [])], policy);
+  assert.equal([...(check.quote.covered.sha384?.keys() ?? [])], [1]);
+  assert.equal(check.quote.notCovered, [8, 9]);
+  // A bank of which nothing is selected, and nothing sent.
+  const empty = verifyQuote(
+    made({ selections: [pcrSelection('sha256', policy), pcrSelection('sha384', [])] }),
+    expected,
+  );
+  assert.ok(empty.ok && empty.quote.covered.sha384?.size === 0);
+});
+
+test('what was seen and what is allowed is said, where there is something to say', () => {
+  const refusal = (evidence: QuoteEvidence, wanted = expected) => {
+    const check = verifyQuote(evidence, wanted);
+    return check.ok ? undefined : check.refusals[0];
+  };
+  const { attest, signature, pcrs } = made();
+  const change = (at: number) => {
+    const other = Buffer.from(attest);
+    other[at] = (other[at] as number) ^ 1;
+    return refusal({ attest: other, signature, pcrs });
+  };
+  assert.equal([change(0)?.seen, change(0)?.allowed], ['0xfe544347', '0xff544347']);
+  assert.equal([change(5)?.seen, change(5)?.allowed], ['0x8019', '0x8018']);
+  const absent = refusal({ attest: new Uint8Array(), signature, pcrs });
+  assert.equal(Object.keys(absent ?? {}), ['code', 'text']);
+  const { signature: rsa } = fixture('valid-rsassa').evidence;
+  assert.is(refusal({ attest, signature: rsa, pcrs })?.seen, '0x0014 with sha256');
+  const none = encode(TPMT_SIGNATURE, { sigAlg: TPM_ALG.NULL } as TPMT_SIGNATURE);
+  assert.is(refusal({ attest, signature: none, pcrs })?.seen, '0x0010');
+});
+
+test('a key without a scheme takes those of its kind, and no others', () => {
+  const { attest, pcrs } = made();
+  const bare = { ...expected, key: bareKey(pair.publicKey) };
+  const { signature: rsa } = fixture('valid-rsassa').evidence;
+  assert.equal(codes({ attest, signature: rsa, pcrs }, bare), ['evidence.quote.algorithm']);
+  const area = publicArea('ak-rsa.pub.tpm2b') as Extract<TPMT_PUBLIC, { type: typeof TPM_ALG.RSA }>;
+  const free = {
+    ...area,
+    parameters: { ...area.parameters, scheme: { scheme: TPM_ALG.NULL } },
+  } as TPMT_PUBLIC;
+  assert.is(attestationKey(free).scheme, null);
+  assert.is(attestationKey(area).scheme, TPM_ALG.RSASSA);
+});
+
+test('an error that is not of the format is ours, and passes through', () => {
+  const { attest, pcrs } = made();
+  const signature = undefined as unknown as Uint8Array;
+  assert.throws(() => verifyQuote({ attest, signature, pcrs }, expected), TypeErrorLike(/./));
+});
+
 function TypeErrorLike(message: RegExp) {
   return (error: unknown) => error instanceof TypeError && message.test(error.message);
 }

@@ -641,6 +641,7 @@ test('an error inside is a refusal that gives nothing away', () =>
     const verdict = verify(evidence, basis, now);
     assert.equal([verdict.genuine, verdict.accepted, codes(verdict)], [false, false, ['internal.verify']]);
     assert.not(JSON.stringify(verdict).includes(secret));
+    assert.match(verdict.findings[0]?.text ?? '', '(RangeError)');
   }));
 
 test('a baseline is of one board: the same image on another is another boot', async () => {
