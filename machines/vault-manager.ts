@@ -364,9 +364,14 @@ export const vaultManager = setup({
               invoke: {
                 id: 'finishRotation',
                 src: 'finishRotation',
-                onDone: { target: '#vaultManager.unlocked.idle', actions: 'rotationDone' },
-                onError: { target: '#vaultManager.unlocked.idle', actions: ['takeFailure', 'rotationDone'] },
+                onDone: { target: '#vaultManager.unlocked.idle', actions: ['rotationDone', 'proceed'] },
+                onError: { target: 'finishingBackingOff', actions: ['takeFailure', 'backOff'] },
               },
+            },
+            finishingBackingOff: {
+              description: 'The old master key still opens the vault; forgets it later.',
+              exit: 'stopWaiting',
+              invoke: elapsed({ target: 'finishing' }),
             },
           },
         },
@@ -375,9 +380,14 @@ export const vaultManager = setup({
           invoke: {
             id: 'dropOldSeals',
             src: 'dropOldSeals',
-            onDone: { target: 'idle', actions: 'sealsDropped' },
-            onError: { target: 'idle', actions: ['takeFailure', 'sealsDropped'] },
+            onDone: { target: 'idle', actions: ['sealsDropped', 'proceed'] },
+            onError: { target: 'resealingBackingOff', actions: ['takeFailure', 'backOff'] },
           },
+        },
+        resealingBackingOff: {
+          description: 'The seal for the former software is still there; drops it later.',
+          exit: 'stopWaiting',
+          invoke: elapsed({ target: 'resealing' }),
         },
       },
     },

@@ -4,6 +4,7 @@ import type { Grounds } from '../flow.ts';
 import type { Why } from '../waiting.ts';
 import type { Attempt, DeviceRecordContext, DeviceRecordEvent, Identity, Timer } from './events.ts';
 import {
+  commitsLate,
   baselineOf,
   blockedByPlace,
   current,
@@ -105,6 +106,8 @@ export const record = setup({
       event.key === 'base-os' &&
       event.body.committed === context.upgrade?.to &&
       context.candidate !== null,
+    /** The window closed behind an image that was approved in it, and the word of its commit comes now. */
+    reportsLateCommit: ({ context, event }) => context.active && commitsLate(context, event),
     reportsFailure: ({ context, event }) =>
       context.active &&
       event.type === 'info.received' &&
@@ -113,12 +116,13 @@ export const record = setup({
       event.body.failed === context.upgrade.to &&
       Number(event.body.retryCounter ?? 0) >= context.upgrade.baseOs.retryCounter,
     decidesUpgrade: ({ context, event }) =>
-      event.type === 'info.received' &&
-      event.key === 'base-os' &&
-      context.upgrade !== null &&
-      ((event.body.committed === context.upgrade.to && context.candidate !== null) ||
+      commitsLate(context, event) ||
+      (event.type === 'info.received' &&
+        event.key === 'base-os' &&
+        context.upgrade !== null &&
+        ((event.body.committed === context.upgrade.to && context.candidate !== null) ||
         (event.body.failed === context.upgrade.to &&
-          Number(event.body.retryCounter ?? 0) >= context.upgrade.baseOs.retryCounter)),
+          Number(event.body.retryCounter ?? 0) >= context.upgrade.baseOs.retryCounter))),
     registeringLocked: ({ event }) => event.type === 'device.registered' && locks(event.account),
     actsOnPlace: ({ context }) => context.place.locked !== null && context.place.seen !== null,
     lastAttempt: ({ context, event }) =>
@@ -276,8 +280,16 @@ export const record = setup({
         : null,
       basis: context.basis + 1,
     })),
-    closeUpgrade: assign(({ context, event }, params: Why) => ({
+    /** What was approved and came too late; the image to fetch is wanted no more. */
+    commitLate: assign(({ context, event }) => ({
+      baseline: context.candidate ?? context.baseline,
+      history: context.baseline ? [context.baseline, ...context.history].slice(0, historyLength) : [],
       candidate: null,
+      upgraded: context.upgraded && { ...context.upgraded, at: event.at, how: 'committed' as const, why: null },
+      basis: context.basis + 1,
+    })),
+    dropCandidate: assign({ candidate: null }),
+    closeUpgrade: assign(({ context, event }, params: Why) => ({
       upgrade: null,
       upgraded: context.upgrade
         ? {

@@ -64,6 +64,7 @@ export const software = record.createStateConfig({
               'takeInfo',
               'seen',
               { type: 'closeUpgrade', params: reportedFailure },
+              'dropCandidate',
               { type: 'clearTimer', params: { timer: 'upgrade' } },
               { type: 'reply', params: noted },
             ],
@@ -77,6 +78,7 @@ export const software = record.createStateConfig({
               type: 'closeUpgrade',
               params: { code: 'baseos.fell-back', text: 'the device runs the old image again' },
             },
+            'dropCandidate',
             { type: 'clearTimer', params: { timer: 'upgrade' } },
           ],
         },
@@ -88,6 +90,20 @@ export const software = record.createStateConfig({
       },
     },
     committed: { description: 'The new image is the baseline.' },
-    rolledBack: { description: 'The upgrade did not hold; the old baseline stands.' },
+    rolledBack: {
+      description: 'The upgrade did not hold; the old baseline stands.',
+      on: {
+        // It was approved in time, committed, and out of reach when its window closed: nobody could roll it back.
+        'info.received': {
+          guard: 'reportsLateCommit',
+          target: 'committed',
+          actions: ['takeInfo', 'seen', 'commitLate', { type: 'reply', params: noted }],
+        },
+        'verdict.given': {
+          guard: { type: 'grounds', params: { grounds: ['baseline', 'allowed', 'fallback', 'acceptance'] } },
+          actions: 'dropCandidate',
+        },
+      },
+    },
   },
 });

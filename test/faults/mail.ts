@@ -1,0 +1,96 @@
+// What carries the messages between broker and EVC, and what it does to them.
+import { parseTopic } from '../../formats/wire/topics.ts';
+import { Between } from '../kit/between.ts';
+import { chance } from './dice.ts';
+import type { Fault } from './plan.ts';
+import { type SeededClock, SettableClock } from './time.ts';
+
+type Deliver = (payload: Uint8Array) => Promise<void>;
+
+export class Mail extends Between {
+  readonly #seed: number;
+  readonly #device: SettableClock;
+  readonly #evc: SettableClock;
+  /** Of messages, those that are on. */
+  readonly #faults = new Set<Fault>();
+  /** Messages of each kind and direction since the beginning. */
+  readonly #seen = new Map<string, number>();
+  /** Without it EVC sends to nobody. */
+  brokerUp = true;
+  /** Told of each message before anything happens to it. */
+  onMessage: () => void = () => undefined;
+
+  constructor(
+    seed: number,
+    override readonly clock: SeededClock,
+  ) {
+    super();
+    this.#seed = seed;
+    this.#device = new SettableClock(clock);
+    this.#evc = new SettableClock(clock);
+  }
+
+  override get deviceClock(): SettableClock {
+    return this.#device;
+  }
+
+  override get evcClock(): SettableClock {
+    return this.#evc;
+  }
+
+  begin(fault: Fault): void {
+    this.#faults.add(fault);
+  }
+
+  end(fault: Fault): void {
+    this.#faults.delete(fault);
+  }
+
+  override up(topic: string, payload: Uint8Array, deliver: (payload: Uint8Array) => void): void {
+    void this.#carry('up', topic, payload, async (delivered) => deliver(delivered));
+  }
+
+  override down(topic: string, payload: Uint8Array, deliver: Deliver): Promise<void> {
+    const toBroker: Deliver = async (delivered) => {
+      if (!this.brokerUp) throw new Error('the broker is out of reach');
+      await deliver(delivered);
+    };
+    return this.#carry('down', topic, payload, toBroker);
+  }
+
+  #carry(direction: string, topic: string, payload: Uint8Array, deliver: Deliver): Promise<void> {
+    this.onMessage();
+    const kind = `${direction} ${parseTopic(topic).endpoint}`;
+    const nth = (this.#seen.get(kind) ?? 0) + 1;
+    this.#seen.set(kind, nth);
+    let bytes = payload;
+    let late = 0;
+    const again: number[] = [];
+    for (const fault of this.#faults) {
+      const dice = (what: string) => chance(this.#seed, what, kind, nth);
+      if (fault.kind !== 'slow link' && dice(fault.kind) >= fault.share) continue;
+      if (fault.kind === 'drop') return Promise.resolve();
+      if (fault.kind === 'corrupt') bytes = changed(bytes, dice('where'), dice('what'));
+      else if (fault.kind === 'repeat') again.push(fault.ms);
+      else if (fault.kind === 'reorder') late += Math.round(fault.ms * dice('late'));
+      else late += fault.ms;
+    }
+    // What comes later came in time for whoever sent it.
+    for (const ms of again) void this.#later(late + ms, bytes, deliver);
+    if (late === 0) return deliver(bytes);
+    void this.#later(late, bytes, deliver);
+    return Promise.resolve();
+  }
+
+  async #later(ms: number, payload: Uint8Array, deliver: Deliver): Promise<void> {
+    await this.clock.sleepUntil(this.clock.now() + ms);
+    await deliver(payload).catch(() => undefined);
+  }
+}
+
+function changed(bytes: Uint8Array, where: number, what: number): Uint8Array {
+  const copy = Uint8Array.from(bytes);
+  const at = Math.floor(where * copy.length);
+  copy[at] = (copy[at] as number) ^ (1 + Math.floor(what * 255));
+  return copy;
+}
