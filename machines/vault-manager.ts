@@ -364,7 +364,7 @@ export const vaultManager = setup({
               invoke: {
                 id: 'finishRotation',
                 src: 'finishRotation',
-                onDone: { target: '#vaultManager.unlocked.idle', actions: ['rotationDone', 'proceed'] },
+                onDone: { target: '#vaultManager.unlocked.idle', actions: 'rotationDone' },
                 onError: { target: 'finishingBackingOff', actions: ['takeFailure', 'backOff'] },
               },
             },
@@ -380,7 +380,7 @@ export const vaultManager = setup({
           invoke: {
             id: 'dropOldSeals',
             src: 'dropOldSeals',
-            onDone: { target: 'idle', actions: ['sealsDropped', 'proceed'] },
+            onDone: { target: 'idle', actions: 'sealsDropped' },
             onError: { target: 'resealingBackingOff', actions: ['takeFailure', 'backOff'] },
           },
         },

@@ -4,9 +4,9 @@ import type { Grounds } from '../flow.ts';
 import type { Why } from '../waiting.ts';
 import type { Attempt, DeviceRecordContext, DeviceRecordEvent, Identity, Timer } from './events.ts';
 import {
-  commitsLate,
   baselineOf,
   blockedByPlace,
+  commitsLate,
   current,
   endorsed,
   locks,
@@ -108,6 +108,9 @@ export const record = setup({
       context.candidate !== null,
     /** The window closed behind an image that was approved in it, and the word of its commit comes now. */
     reportsLateCommit: ({ context, event }) => context.active && commitsLate(context, event),
+    /** The device runs something else that is right, so it did not commit what was approved. */
+    otherThanApproved: ({ context, event }) =>
+      context.candidate !== null && current(context, event)?.accepted === true,
     reportsFailure: ({ context, event }) =>
       context.active &&
       event.type === 'info.received' &&
@@ -290,20 +293,11 @@ export const record = setup({
     })),
     dropCandidate: assign({ candidate: null }),
     closeUpgrade: assign(({ context, event }, params: Why) => ({
-      upgrade: null,
-      upgraded: context.upgrade
-        ? {
-            from: context.upgrade.from,
-            to: context.upgrade.to,
-            at: event.at,
-            how: 'rolledBack' as const,
-            why: params,
-          }
-        : null,
-      // What failed is not wanted any more, or the device would fetch it again.
-      config: { ...context.config, version: context.config.version + 1, baseOs: null },
-      basis: context.basis + 1,
+      candidate: null,
+      ...closed(context, event, params),
     })),
+    /** The device may have committed what was approved, and not be able to say so. */
+    closeApproved: assign(({ context, event }, params: Why) => closed(context, event, params)),
     takeUpgrade: assign(({ context, event }) =>
       event.type === 'upgrade.assigned'
         ? {
@@ -391,3 +385,15 @@ export const record = setup({
     })),
   },
 });
+
+function closed(context: DeviceRecordContext, event: DeviceRecordEvent, why: Why) {
+  return {
+    upgrade: null,
+    upgraded: context.upgrade
+      ? { from: context.upgrade.from, to: context.upgrade.to, at: event.at, how: 'rolledBack' as const, why }
+      : null,
+    // What failed is not wanted any more, or the device would fetch it again.
+    config: { ...context.config, version: context.config.version + 1, baseOs: null },
+    basis: context.basis + 1,
+  };
+}
