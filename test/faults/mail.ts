@@ -1,9 +1,14 @@
 // What carries the messages between broker and EVC, and what it does to them.
+import { setImmediate } from 'node:timers/promises';
 import { parseTopic } from '../../formats/wire/topics.ts';
 import { Between } from '../kit/between.ts';
+import { threadsBusy } from '../kit/world.ts';
 import { chance } from './dice.ts';
 import type { Fault } from './plan.ts';
 import { type SeededClock, SettableClock } from './time.ts';
+
+/** Turns of the event loop: fewer than those after which a world takes itself for quiet. */
+const stillTurns = 5;
 
 type Deliver = (payload: Uint8Array) => Promise<void>;
 
@@ -15,6 +20,7 @@ export class Mail extends Between {
   readonly #faults = new Set<Fault>();
   /** Messages of each kind and direction since the beginning. */
   readonly #seen = new Map<string, number>();
+  readonly #box: { kind: string; carry(): Promise<void> }[] = [];
   /** Without it EVC sends to nobody. */
   brokerUp = true;
   /** Told of each message before anything happens to it. */
@@ -59,8 +65,26 @@ export class Mail extends Between {
   }
 
   #carry(direction: string, topic: string, payload: Uint8Array, deliver: Deliver): Promise<void> {
-    this.onMessage();
     const kind = `${direction} ${parseTopic(topic).endpoint}`;
+    return new Promise((resolve, reject) => {
+      this.#box.push({ kind, carry: () => this.#handle(kind, payload, deliver).then(resolve, reject) });
+      if (this.#box.length === 1) void this.#collect();
+    });
+  }
+
+  /**
+   * Which of two threads is done first is chance: what is sent at one moment is collected until none works, and goes on in an order
+   * that does not depend on them.
+   */
+  async #collect(): Promise<void> {
+    for (let still = 0; still < stillTurns; still = threadsBusy() ? 0 : still + 1) await setImmediate();
+    const batch = this.#box.splice(0);
+    batch.sort((a, b) => (a.kind < b.kind ? -1 : a.kind > b.kind ? 1 : 0));
+    for (const { carry } of batch) void carry();
+  }
+
+  #handle(kind: string, payload: Uint8Array, deliver: Deliver): Promise<void> {
+    this.onMessage();
     const nth = (this.#seen.get(kind) ?? 0) + 1;
     this.#seen.set(kind, nth);
     let bytes = payload;

@@ -527,6 +527,6 @@ export function copyFolder(from: string, to: string): void {
 const waits = /^(Immediate|Timeout|MessagePort|Worker|ProcessWrap|.*(Server|Socket|Pipe|TTY)Wrap)$/;
 
 /** Work on other threads: files, closing them too, and what is compressed. */
-function threadsBusy(): boolean {
+export function threadsBusy(): boolean {
   return process.getActiveResourcesInfo().some((name) => !waits.test(name));
 }
