@@ -124,8 +124,8 @@ export const record = setup({
         event.key === 'base-os' &&
         context.upgrade !== null &&
         ((event.body.committed === context.upgrade.to && context.candidate !== null) ||
-        (event.body.failed === context.upgrade.to &&
-          Number(event.body.retryCounter ?? 0) >= context.upgrade.baseOs.retryCounter))),
+          (event.body.failed === context.upgrade.to &&
+            Number(event.body.retryCounter ?? 0) >= context.upgrade.baseOs.retryCounter))),
     registeringLocked: ({ event }) => event.type === 'device.registered' && locks(event.account),
     actsOnPlace: ({ context }) => context.place.locked !== null && context.place.seen !== null,
     lastAttempt: ({ context, event }) =>
@@ -288,7 +288,12 @@ export const record = setup({
       baseline: context.candidate ?? context.baseline,
       history: context.baseline ? [context.baseline, ...context.history].slice(0, historyLength) : [],
       candidate: null,
-      upgraded: context.upgraded && { ...context.upgraded, at: event.at, how: 'committed' as const, why: null },
+      upgraded: context.upgraded && {
+        ...context.upgraded,
+        at: event.at,
+        how: 'committed' as const,
+        why: null,
+      },
       basis: context.basis + 1,
     })),
     dropCandidate: assign({ candidate: null }),

@@ -1,7 +1,7 @@
 // What is broken at the moment, put where it breaks: the world follows the set of faults that are on.
 import type { PoweredTpm } from '../../device/tpm/powered.ts';
 import { TransportError } from '../../device/tpm/transport.ts';
-import { FaultyTpm } from '../kit/tpm-faults.ts';
+import type { FaultyTpm } from '../kit/tpm-faults.ts';
 import type { World, WorldDevice } from '../kit/world.ts';
 import { chance } from './dice.ts';
 import type { Disk } from './disk.ts';
@@ -72,7 +72,8 @@ export class Hazards {
     this.#on.delete(fault);
     this.#parts.mail.end(fault);
     const { kind } = fault;
-    if (kind === 'device killed' && !this.#any('device killed')) void this.#device?.node.reboot('the power is back');
+    if (kind === 'device killed' && !this.#any('device killed'))
+      void this.#device?.node.reboot('the power is back');
     // What it measured is gone with its power: somebody has to.
     if (kind === 'TPM reset') void this.#device?.node.reboot('the TPM was reset');
     this.#apply();

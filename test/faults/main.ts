@@ -40,7 +40,16 @@ function report({ plan, broken, messages, time }: Played): void {
 }
 
 function lineOf({ plan, broken, trace, faults, messages, time }: Played): object {
-  return { ...plan, words: planInWords(plan), ok: broken === null, broken, trace, began: faults, messages, ms: time };
+  return {
+    ...plan,
+    words: planInWords(plan),
+    ok: broken === null,
+    broken,
+    trace,
+    began: faults,
+    messages,
+    ms: time,
+  };
 }
 
 function keep({ plan, recording }: Played): void {

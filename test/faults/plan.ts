@@ -21,11 +21,13 @@ const kinds = {
   drop: ({ share }) => `${percent(share)} of the messages are lost`,
   delay: ({ ms, share }) => `${percent(share)} of the messages come ${span(ms)} late`,
   repeat: ({ ms, share }) => `${percent(share)} of the messages come again after ${span(ms)}`,
-  reorder: ({ ms, share }) => `${percent(share)} of the messages are overtaken by those of the next ${span(ms)}`,
+  reorder: ({ ms, share }) =>
+    `${percent(share)} of the messages are overtaken by those of the next ${span(ms)}`,
   corrupt: ({ share }) => `${percent(share)} of the messages have a changed byte`,
   'slow link': ({ ms }) => `each message takes ${span(ms)}`,
   cut: () => 'the link is cut',
-  'device clock': ({ ms }) => `the clock of the device is ${span(Math.abs(ms))} ${ms < 0 ? 'behind' : 'ahead'}`,
+  'device clock': ({ ms }) =>
+    `the clock of the device is ${span(Math.abs(ms))} ${ms < 0 ? 'behind' : 'ahead'}`,
   'EVC clock': ({ ms }) => `the clock of EVC is ${span(Math.abs(ms))} ${ms < 0 ? 'behind' : 'ahead'}`,
   'device disk full': () => 'the disk of the device is full',
   'device disk slow': ({ ms }) => `the disk of the device takes ${span(ms)} to synchronise`,

@@ -50,6 +50,10 @@ async function recordAndJournalAgree(world: World, device: WorldDevice): Promise
   const context = (await runner.read(device.id))?.context;
   assert.ok(context, 'there is a record');
   for (const { version, keyId } of context.escrow)
-    assert.is((await store.escrowed(device.id, version))?.keyId, keyId, 'each key of the record is in escrow');
+    assert.is(
+      (await store.escrowed(device.id, version))?.keyId,
+      keyId,
+      'each key of the record is in escrow',
+    );
   assert.equal(await store.pending(10), [], 'nothing is left to be done');
 }

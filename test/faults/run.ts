@@ -203,13 +203,17 @@ class Run {
         ),
       ask: async (what) => {
         let done = false;
-        await this.#until('EVC does what a person asks', async () => {
-          if (done) return true;
-          if (!this.#hazards.evcUp) return false;
-          await what();
-          done = true;
-          return true;
-        }, patience);
+        await this.#until(
+          'EVC does what a person asks',
+          async () => {
+            if (done) return true;
+            if (!this.#hazards.evcUp) return false;
+            await what();
+            done = true;
+            return true;
+          },
+          patience,
+        );
       },
       fresh: () => ++this.#numbers,
     };

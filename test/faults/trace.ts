@@ -6,7 +6,8 @@ export function traceOf(world: World): string[] {
   for (const device of world.devices) {
     for (const event of device.events) {
       const { at } = event;
-      if (event.kind === 'state') lines.push({ at, text: `${event.component} ${JSON.stringify(event.state)}` });
+      if (event.kind === 'state')
+        lines.push({ at, text: `${event.component} ${JSON.stringify(event.state)}` });
       if (event.kind === 'port')
         lines.push({ at, text: `${event.component} ${event.port} ${event.phase} ${event.code ?? ''}` });
       if (event.kind === 'power') lines.push({ at, text: `power ${event.on} ${event.reason}` });

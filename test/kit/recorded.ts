@@ -117,7 +117,15 @@ export class WorldRecordings {
   /** Writes down what is done to the world, in the recording of each device. */
   note(text: string): void {
     const { clock } = this.#world;
-    const line = { n: 0, at: clock.now(), mono: performance.now(), component: 'world', kind: 'fault', code: 'test', text };
+    const line = {
+      n: 0,
+      at: clock.now(),
+      mono: performance.now(),
+      component: 'world',
+      kind: 'fault',
+      code: 'test',
+      text,
+    };
     for (const { lines } of this.#recorded) lines.push(JSON.stringify(line));
   }
 

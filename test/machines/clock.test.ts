@@ -35,7 +35,11 @@ test('a sleep lasts as long as it was meant to, wherever the time of day is set 
 });
 
 test('a time that is past is not waited for', async () => {
-  const clock = clockOf({ now: () => 7, random: () => 0, sleep: () => Promise.reject(new Error('it slept')) });
+  const clock = clockOf({
+    now: () => 7,
+    random: () => 0,
+    sleep: () => Promise.reject(new Error('it slept')),
+  });
   await clock.sleepUntil(7);
   await clock.sleepUntil(-1);
 });
