@@ -26,11 +26,11 @@ export class Mail extends Between {
   /** Told of each message before anything happens to it. */
   onMessage: () => void = () => undefined;
 
-  constructor(
-    seed: number,
-    override readonly clock: SeededClock,
-  ) {
+  override readonly clock: SeededClock;
+
+  constructor(seed: number, clock: SeededClock) {
     super();
+    this.clock = clock;
     this.#seed = seed;
     this.#device = new SettableClock(clock);
     this.#evc = new SettableClock(clock);

@@ -155,6 +155,8 @@ class Run {
     world.recordings.note('nothing is wrong any more');
     await endsWell(stage);
     if (!onboarding) stillThere(stage);
+    // EVC looks each ten seconds for what failed.
+    await this.#loop(this.#clock.sleepUntil(this.#clock.now() + 30_000));
     await this.#loop(world.evc.settled());
     await this.#loop(this.#promised(world, device));
     world.recordings.check();
