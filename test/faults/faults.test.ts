@@ -1,4 +1,4 @@
-// deadline: 300 s
+// deadline: 480 s
 // Faults by seed: some of them here, as many as anybody likes with `npm run faults`.
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
