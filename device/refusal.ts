@@ -1,6 +1,7 @@
 // What a port throws when it cannot answer: a reason that charts, operators and tests know by its code.
 import { WireError } from '../formats/wire/wire-error.ts';
 import type { Failure } from '../machines/port.ts';
+import { BootError } from './boot/extend.ts';
 import { SessionError } from './tpm/authorization.ts';
 import { ResponseError } from './tpm/execute.ts';
 import { TransportError } from './tpm/transport.ts';
@@ -51,6 +52,12 @@ function reasonOfAnswer(rcName: string): { code: string; text: string } {
       code: 'tpm.memory',
       text: `the TPM has no room: ${rcName}; what was left in it is flushed first`,
     };
+  // It waits for TPM2_Startup, and the PCRs that it would have after that say nothing of this boot [TPM2 Part 1, 12.2.3].
+  if (rcName === 'TPM_RC_INITIALIZE')
+    return {
+      code: 'tpm.reset',
+      text: 'the TPM lost its power while this device ran, and what it measured is gone; restart the device',
+    };
   return { code: 'tpm.error', text: `the TPM answers ${rcName}` };
 }
 
@@ -63,6 +70,10 @@ export function reasonOf(error: unknown): Omit<Failure, 'at' | 'dice'> {
       ...(error.retryAfter === undefined ? {} : { retryAfter: error.retryAfter }),
       ...(error.details === undefined ? {} : { details: error.details }),
     };
+  }
+  if (error instanceof BootError) {
+    const why = reasonOf(error.cause);
+    return { ...why, text: `${error.message}: ${why.text}` };
   }
   if (error instanceof TransportError)
     return { code: 'tpm.lost', text: `the TPM is out of reach: ${error.message}` };

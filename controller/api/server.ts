@@ -29,6 +29,8 @@ export interface ApiOptions {
   certificate: string;
   /** For a broker that is not EVC's own. */
   brokerLogin?: BrokerLogin;
+  /** Most connections at once; those beyond are closed before they have said anything. */
+  connections?: number;
   /** Facts of this EVC, for `evc status`. */
   service(): ServiceView;
 }
@@ -41,6 +43,9 @@ export interface ApiServer {
   routes: readonly string[];
   close(): Promise<void>;
 }
+
+/** Connections at once: each costs a channel of TLS, before anybody has shown a token. */
+const mostConnections = 5000;
 
 /** Old answers to requests that were sent twice are looked for this often, ms. */
 const sweeping = 3_600_000;
@@ -98,6 +103,7 @@ export async function startApi(options: ApiOptions): Promise<ApiServer> {
   servePage(app, guests, { name, caller: callerOf, runner, recorder, find, now: Date.now });
   const sweep = setInterval(() => void idempotency.sweep().catch(() => undefined), sweeping).unref();
   app.addHook('onClose', async () => clearInterval(sweep));
+  app.server.maxConnections = options.connections ?? mostConnections;
   try {
     await app.listen({ host, port });
   } catch (error) {

@@ -27,12 +27,12 @@ export async function runTimers(
     const now = clock.now();
     const at = await answerDue(store, runner, now).catch(() => now + longest);
     // What failed, and what a controller left that is gone.
-    if (now >= recovery) {
+    if (due(recovery, now, longest)) {
       await runner.recover().catch(() => undefined);
       recovery = now + longest;
     }
     await look().catch(() => undefined);
-    if (now >= maintenance) {
+    if (due(maintenance, now, day)) {
       // Where it fails nothing is lost but room.
       await store.maintain(now).catch(() => undefined);
       maintenance = now + day;
@@ -41,14 +41,19 @@ export async function runTimers(
   }
 }
 
+/** Whether something that is done each so many ms is to be done: also where the clock was set back since the last time. */
+function due(at: number, now: number, each: number): boolean {
+  return now >= at || at > now + each;
+}
+
 /** Answers what is due, and says when to look again. */
 async function answerDue(store: Store, runner: RecordRunner, now: number): Promise<number> {
-  const due = await store.due(now, batch);
+  const rows = await store.due(now, batch);
   let failed = 0;
-  for (const row of due) if (!(await answer(runner, row))) failed++;
+  for (const row of rows) if (!(await answer(runner, row))) failed++;
   // A record that cannot be stepped keeps its timer; without a pause it would be looked at for ever.
   if (failed > 0) return now + longest;
-  if (due.length === batch) return now;
+  if (rows.length === batch) return now;
   const next = await store.nextTimer();
   return Math.min(now + longest, Math.max(now + shortest, next ?? now + longest));
 }

@@ -6,7 +6,7 @@ import { decodeFrame, encodeFrame, type Frame } from '../../formats/wire/frame.t
 import { downFilter, type Endpoint, formatTopic, parseTopic } from '../../formats/wire/topics.ts';
 import type { Clock } from '../../machines/clock.ts';
 import { linkBackoff, pause, second } from '../../machines/waiting.ts';
-import { Refusal } from '../refusal.ts';
+import { Refusal, reasonOf } from '../refusal.ts';
 
 /** A stream to the broker, ready for MQTT. */
 export interface Dialled {
@@ -238,6 +238,8 @@ function refusedLogin(error: Error & { code?: unknown }): string | null {
 }
 
 function describe(error: unknown): string {
+  const reason = reasonOf(error);
+  if (reason.code !== 'internal.error') return reason.text;
   const { code, message } = error as { code?: string; message?: string };
   return code ? `${code}` : (message ?? 'unknown error');
 }

@@ -89,6 +89,14 @@ export const deviceReasons = {
     text: 'The TPM refused a command; the text has its answer.',
     remedy: 'Look at the name of the answer; most go away with a reboot.',
   },
+  'tpm.reset': {
+    kind: 'tpm',
+    severity: 'error',
+    title: 'TPM was reset',
+    text: 'The TPM lost its power, or was reset, while the device ran: what it measured of this boot is gone.',
+    remedy:
+      'Restart the device: the boot is measured anew. When it happens again, look at the power of the TPM, and at who has access to the board.',
+  },
   'tpm.memory': {
     kind: 'tpm',
     severity: 'warning',

@@ -83,6 +83,17 @@ export function tokenGood(context: DeviceRecordContext, hash: string | null, at:
   return context.active && hash !== null && context.token?.hash === hash && context.token.until > at;
 }
 
+/** Whether a device says that it committed what it was approved for, after the window of the upgrade had closed. */
+export function commitsLate(context: DeviceRecordContext, event: DeviceRecordEvent): boolean {
+  return (
+    event.type === 'info.received' &&
+    event.key === 'base-os' &&
+    context.candidate !== null &&
+    context.upgraded?.how === 'rolledBack' &&
+    event.body.committed === context.upgraded.to
+  );
+}
+
 /** Why a token does not open anything. */
 export function tokenWhy(context: DeviceRecordContext, hash: string | null, at: number): Why {
   if (!context.active) return { code: 'enrol.unknown-device', text: 'EVC does not know this device' };

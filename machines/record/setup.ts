@@ -6,6 +6,7 @@ import type { Attempt, DeviceRecordContext, DeviceRecordEvent, Identity, Timer }
 import {
   baselineOf,
   blockedByPlace,
+  commitsLate,
   current,
   endorsed,
   locks,
@@ -105,6 +106,11 @@ export const record = setup({
       event.key === 'base-os' &&
       event.body.committed === context.upgrade?.to &&
       context.candidate !== null,
+    /** The window closed behind an image that was approved in it, and the word of its commit comes now. */
+    reportsLateCommit: ({ context, event }) => context.active && commitsLate(context, event),
+    /** The device runs something else that is right, so it did not commit what was approved. */
+    otherThanApproved: ({ context, event }) =>
+      context.candidate !== null && current(context, event)?.accepted === true,
     reportsFailure: ({ context, event }) =>
       context.active &&
       event.type === 'info.received' &&
@@ -113,12 +119,13 @@ export const record = setup({
       event.body.failed === context.upgrade.to &&
       Number(event.body.retryCounter ?? 0) >= context.upgrade.baseOs.retryCounter,
     decidesUpgrade: ({ context, event }) =>
-      event.type === 'info.received' &&
-      event.key === 'base-os' &&
-      context.upgrade !== null &&
-      ((event.body.committed === context.upgrade.to && context.candidate !== null) ||
-        (event.body.failed === context.upgrade.to &&
-          Number(event.body.retryCounter ?? 0) >= context.upgrade.baseOs.retryCounter)),
+      commitsLate(context, event) ||
+      (event.type === 'info.received' &&
+        event.key === 'base-os' &&
+        context.upgrade !== null &&
+        ((event.body.committed === context.upgrade.to && context.candidate !== null) ||
+          (event.body.failed === context.upgrade.to &&
+            Number(event.body.retryCounter ?? 0) >= context.upgrade.baseOs.retryCounter))),
     registeringLocked: ({ event }) => event.type === 'device.registered' && locks(event.account),
     actsOnPlace: ({ context }) => context.place.locked !== null && context.place.seen !== null,
     lastAttempt: ({ context, event }) =>
@@ -276,22 +283,26 @@ export const record = setup({
         : null,
       basis: context.basis + 1,
     })),
-    closeUpgrade: assign(({ context, event }, params: Why) => ({
+    /** What was approved and came too late; the image to fetch is wanted no more. */
+    commitLate: assign(({ context, event }) => ({
+      baseline: context.candidate ?? context.baseline,
+      history: context.baseline ? [context.baseline, ...context.history].slice(0, historyLength) : [],
       candidate: null,
-      upgrade: null,
-      upgraded: context.upgrade
-        ? {
-            from: context.upgrade.from,
-            to: context.upgrade.to,
-            at: event.at,
-            how: 'rolledBack' as const,
-            why: params,
-          }
-        : null,
-      // What failed is not wanted any more, or the device would fetch it again.
-      config: { ...context.config, version: context.config.version + 1, baseOs: null },
+      upgraded: context.upgraded && {
+        ...context.upgraded,
+        at: event.at,
+        how: 'committed' as const,
+        why: null,
+      },
       basis: context.basis + 1,
     })),
+    dropCandidate: assign({ candidate: null }),
+    closeUpgrade: assign(({ context, event }, params: Why) => ({
+      candidate: null,
+      ...closed(context, event, params),
+    })),
+    /** The device may have committed what was approved, and not be able to say so. */
+    closeApproved: assign(({ context, event }, params: Why) => closed(context, event, params)),
     takeUpgrade: assign(({ context, event }) =>
       event.type === 'upgrade.assigned'
         ? {
@@ -379,3 +390,15 @@ export const record = setup({
     })),
   },
 });
+
+function closed(context: DeviceRecordContext, event: DeviceRecordEvent, why: Why) {
+  return {
+    upgrade: null,
+    upgraded: context.upgrade
+      ? { from: context.upgrade.from, to: context.upgrade.to, at: event.at, how: 'rolledBack' as const, why }
+      : null,
+    // What failed is not wanted any more, or the device would fetch it again.
+    config: { ...context.config, version: context.config.version + 1, baseOs: null },
+    basis: context.basis + 1,
+  };
+}

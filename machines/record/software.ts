@@ -83,11 +83,25 @@ export const software = record.createStateConfig({
         'timer.due': {
           guard: { type: 'timerIs', params: { timer: 'upgrade' } },
           target: 'rolledBack',
-          actions: { type: 'closeUpgrade', params: windowClosed },
+          actions: { type: 'closeApproved', params: windowClosed },
         },
       },
     },
     committed: { description: 'The new image is the baseline.' },
-    rolledBack: { description: 'The upgrade did not hold; the old baseline stands.' },
+    rolledBack: {
+      description: 'The upgrade did not hold; the old baseline stands.',
+      on: {
+        // It was approved in time, committed, and out of reach when its window closed: nobody could roll it back.
+        'info.received': {
+          guard: 'reportsLateCommit',
+          target: 'committed',
+          actions: ['takeInfo', 'seen', 'commitLate', { type: 'reply', params: noted }],
+        },
+        'verdict.given': {
+          guard: 'otherThanApproved',
+          actions: 'dropCandidate',
+        },
+      },
+    },
   },
 });

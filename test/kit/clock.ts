@@ -59,6 +59,11 @@ export class SimulatedClock implements Clock {
     return next;
   }
 
+  /** Time that goes by in the middle of work: whoever is due wakes at the next advance. */
+  pass(ms: number): void {
+    this.#now += ms;
+  }
+
   /** Moves to a time and wakes who is due, in order. */
   advanceTo(at: number): void {
     this.#now = Math.max(this.#now, at);

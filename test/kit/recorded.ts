@@ -74,10 +74,9 @@ export class WorldRecordings {
 
   /** Throws AssertionError for a recording that does not replay, or that shows a secret. */
   check(): void {
-    for (const { device, lines } of this.#recorded) {
-      // One recording of both: the header is the device's, and the numbers are those of the whole. Their text is made now, at
-      // the end of the run: had anything changed what a line says, its replay would diverge.
-      const text = `${lines.map((line, n) => renumbered(typeof line === 'string' ? line : line.text, n)).join('\n')}\n`;
+    for (const recorded of this.#recorded) {
+      const { device } = recorded;
+      const text = textOf(recorded);
       const recording = readRecording(text);
       assert.equal(recording.notes, []);
       const { divergence, unchecked, unknown } = replay(recording.lines, { charts });
@@ -87,6 +86,26 @@ export class WorldRecordings {
       assert.equal(shown, []);
       this.#keep(device, text);
     }
+  }
+
+  /** As they stand, one for each device that was plugged in. */
+  get texts(): string[] {
+    return this.#recorded.map(textOf);
+  }
+
+  /** Writes down what is done to the world, in the recording of each device. */
+  note(text: string): void {
+    const { clock } = this.#world;
+    const line = {
+      n: 0,
+      at: clock.now(),
+      mono: performance.now(),
+      component: 'world',
+      kind: 'fault',
+      code: 'test',
+      text,
+    };
+    for (const { lines } of this.#recorded) lines.push(JSON.stringify(line));
   }
 
   #keep(device: WorldDevice, text: string): void {
@@ -135,6 +154,14 @@ export class WorldRecordings {
     }
     return secrets;
   }
+}
+
+/**
+ * One recording of a device and its record: the header is the device's, and the numbers are those of the whole. Their text is made
+ * at the end of the run: had anything changed what a line says, its replay would diverge.
+ */
+function textOf({ lines }: Recorded): string {
+  return `${lines.map((line, n) => renumbered(typeof line === 'string' ? line : line.text, n)).join('\n')}\n`;
 }
 
 /** Where a recording shows a secret and should not: in the text as bytes, hex and base64, and inside what it holds in base64. */

@@ -1,7 +1,8 @@
 // What can stand between a Tpm and its transport: an ear, a hand, a broken wire.
 
+import type { PoweredTpm } from '../../device/tpm/powered.ts';
 import type { Tpm } from '../../device/tpm/tpm.ts';
-import { type Transport, TransportError } from '../../device/tpm/transport.ts';
+import { type SendOptions, type Transport, TransportError } from '../../device/tpm/transport.ts';
 import { TPM_CC } from '../../formats/tpm2/constants.ts';
 import { type TpmSetup, withTpm } from './tpm.ts';
 
@@ -71,6 +72,32 @@ export class FaultyTransport implements Transport {
   count(name: CommandName): number {
     return this.commands.filter((command) => isCommand(command, name)).length;
   }
+}
+
+/** The TPM of a board with something between it and the device. */
+export class FaultyTpm implements PoweredTpm {
+  fault: Fault | undefined;
+  readonly chip: PoweredTpm;
+
+  constructor(chip: PoweredTpm) {
+    this.chip = chip;
+  }
+
+  get powered(): boolean {
+    return this.chip.powered;
+  }
+  send(command: Uint8Array, options?: SendOptions): Promise<Uint8Array> {
+    const send = (bytes: Uint8Array) => this.chip.send(bytes, options);
+    return this.fault ? this.fault(command, send) : send(command);
+  }
+  close = () => this.chip.close();
+  powerOn = () => this.chip.powerOn();
+  powerOff = () => this.chip.powerOff();
+  setLocality = (locality: number) => this.chip.setLocality(locality);
+  setPhysicalPresence = (asserted: boolean) => this.chip.setPhysicalPresence(asserted);
+  hashStart = () => this.chip.hashStart();
+  hashData = (data: Uint8Array) => this.chip.hashData(data);
+  hashEnd = () => this.chip.hashEnd();
 }
 
 /** The TPM runs the command, but its response is lost. */

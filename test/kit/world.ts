@@ -4,7 +4,7 @@ import https from 'node:https';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
-import { duplexPair } from 'node:stream';
+import { type Duplex, duplexPair } from 'node:stream';
 import { setImmediate } from 'node:timers/promises';
 import { create as createTar } from 'tar';
 import { Broker } from '../../broker/broker.ts';
@@ -32,7 +32,8 @@ import { openWasmTpm } from '../../device/tpm/transports/wasm.ts';
 import type { VaultChoice } from '../../device/vault/backend.ts';
 import type { Account } from '../../machines/device-record.ts';
 import type { Location } from '../../machines/flow.ts';
-import { SimulatedClock } from './clock.ts';
+import { Between } from './between.ts';
+import { describeWorld } from './describe.ts';
 import { emptyDatabase } from './postgres.ts';
 import { WorldRecordings } from './recorded.ts';
 
@@ -62,6 +63,8 @@ export interface WorldDevice {
   location: { fix: Location | null };
   /** Whether its link to EVC works, and the image whose boot cuts it. */
   net: { up: boolean; cutAtImage?: string };
+  /** Ends its connection to the broker, where it has one. */
+  cutLink(): void;
   /** Called when the other slot is staged, before the reboot. */
   onStaged?(): void;
   /** Called when the board has booted, before the first component starts. */
@@ -75,7 +78,7 @@ export interface StoreKeeper {
 }
 
 export class World {
-  readonly clock = new SimulatedClock();
+  readonly between: Between;
   readonly folder = mkdtempSync(join(tmpdir(), 'eve-attest-'));
   readonly devices: WorldDevice[] = [];
   /** Steps of records. */
@@ -99,12 +102,21 @@ export class World {
 
   #keeper: StoreKeeper | null = null;
 
+  constructor(between = new Between()) {
+    this.between = between;
+  }
+
+  get clock(): Between['clock'] {
+    return this.between.clock;
+  }
+
   /** @param keeper makes what stands between EVC and its store, which is in the folder that it is given */
   static async start(
     accounts: Account[] = [manufacturing],
     keeper?: (folder: string) => StoreKeeper,
+    between?: Between,
   ): Promise<World> {
-    const world = new World();
+    const world = new World(between);
     world.#keeper = keeper?.(join(world.folder, 'evc')) ?? null;
     const engine = process.env.EVE_ATTEST_TEST_STORE;
     if (engine) world.#database = await emptyDatabase(engine);
@@ -116,25 +128,33 @@ export class World {
     return world;
   }
 
-  async startEvc(): Promise<void> {
-    const { clock } = this;
+  async startBroker(): Promise<void> {
+    const { between } = this;
     this.broker = await Broker.start({
-      now: () => clock.now(),
-      onMessage: (topic, payload) => {
-        this.#progress++;
-        this.evc.receive(topic, payload);
-      },
+      // Of a login that is bound to its channel nobody asks the time: here that of the device stands for it.
+      now: () => between.deviceClock.now(),
+      onMessage: (topic, payload) =>
+        between.up(topic, payload, (delivered) => {
+          this.#progress++;
+          this.evc.receive(topic, delivered);
+        }),
       onLink: (device, online) => this.evc.link(device, online),
       onRefused: (what, reason) => this.refused.push(`${reason} ${what}`),
     });
+  }
+
+  async startEvc(): Promise<void> {
+    const { between } = this;
+    await this.startBroker();
     this.evc = await Evc.open({
       data: join(this.folder, 'evc'),
       ...(this.#database || this.#keeper ? { store: await this.#openStore() } : {}),
-      clock,
-      publish: async (topic, bytes) => {
-        if (this.#keeper?.dead) throw new Error('EVC is gone');
-        await this.broker.publish(topic, bytes);
-      },
+      clock: between.evcClock,
+      publish: (topic, bytes) =>
+        between.down(topic, bytes, async (delivered) => {
+          if (this.#keeper?.dead) throw new Error('EVC is gone');
+          await this.broker.publish(topic, delivered);
+        }),
       imageBase: () => `https://localhost:${this.#imagePort}`,
       watch: (step) => {
         this.#progress++;
@@ -242,7 +262,7 @@ export class World {
       await this.quiet();
       if (await condition()) return;
       const next = this.clock.next();
-      if (next === null || next > end) throw new Error(`never: ${what}\n${this.describe()}`);
+      if (next === null || next > end) throw new Error(`never: ${what}\n${describeWorld(this)}`);
       this.clock.advanceTo(next);
     }
   }
@@ -371,32 +391,6 @@ export class World {
     rmSync(this.folder, { recursive: true, force: true });
   }
 
-  describe(): string {
-    const lines = this.devices.flatMap((device, index) => {
-      const names = [
-        'device-steps',
-        'client',
-        'vault-manager',
-        'tpm-manager',
-        'attest-task',
-        'info-task',
-        'config-task',
-        'base-os',
-      ] as const;
-      return names.map((name) => {
-        const component = device.node.component(name);
-        const context = component?.context() as { error?: unknown; waiting?: unknown } | undefined;
-        return `device ${index + 1} ${name}: ${JSON.stringify(component?.value())} ${JSON.stringify(context?.error)} ${JSON.stringify(context?.waiting)}`;
-      });
-    });
-    const last = this.steps
-      .slice(-12)
-      .map((step) => `record ${step.event.type} → ${JSON.stringify(step.after)}`);
-    const upgraded = this.steps.at(-1)?.snapshot.context.upgraded;
-    const why = upgraded?.why ? [`rolled back: ${JSON.stringify(upgraded.why)}`] : [];
-    return [...lines, ...last, ...why, `refused: ${this.refused.slice(-10).join(' · ')}`].join('\n');
-  }
-
   /** A TPM in another process works while nothing moves here: simulated time waits for it. */
   #awaited(tpm: PoweredTpm): PoweredTpm {
     const send: PoweredTpm['send'] = async (command, options) => {
@@ -431,17 +425,20 @@ export class World {
     const events: NodeEvent[] = [];
     const location = { fix: null as Location | null };
     const net: WorldDevice['net'] = { up: true };
-    const recorder = new DeviceRecorder({ clock: this.clock, by: 'test' });
+    const clock = this.between.deviceClock;
+    const recorder = new DeviceRecorder({ clock, by: 'test' });
     const slots = new SlotStore(new StateFolder(folders.persist));
-    const device = { id: '', events, recorder, folder, location, net, slots } as WorldDevice;
+    let link: Duplex | null = null;
+    const cutLink = () => void link?.destroy();
+    const device = { id: '', events, recorder, folder, location, net, slots, cutLink } as WorldDevice;
     const node = new EdgeNode({
       folders,
-      clock: this.clock,
+      clock,
       board: new EmulatedBoard({
         tpm: recorder.tpm(tpm),
         slots,
         config: folders.config,
-        now: () => this.clock.now(),
+        now: () => clock.now(),
       }),
       ...(given.vault ? { vault: given.vault } : {}),
       recorder,
@@ -450,6 +447,7 @@ export class World {
         const [near, far] = duplexPair();
         near.on('close', () => far.destroy());
         far.on('close', () => near.destroy());
+        link = near;
         this.broker.accept(far);
         return { stream: near, channel: null };
       },
@@ -531,6 +529,6 @@ export function copyFolder(from: string, to: string): void {
 const waits = /^(Immediate|Timeout|MessagePort|Worker|ProcessWrap|.*(Server|Socket|Pipe|TTY)Wrap)$/;
 
 /** Work on other threads: files, closing them too, and what is compressed. */
-function threadsBusy(): boolean {
+export function threadsBusy(): boolean {
   return process.getActiveResourcesInfo().some((name) => !waits.test(name));
 }

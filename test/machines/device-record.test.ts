@@ -681,6 +681,29 @@ test('upgrade: rolled back by the report of a failure, by the old image, and by 
   }
 });
 
+test('upgrade: approved in its window and committed beyond it, it is committed; not once the old image was seen', () => {
+  const closed = () => {
+    const record = trusted()
+      .upgrade()
+      .attest({ ...good, grounds: 'upgrade', pcrs: { '0': '22' } });
+    record.now += hour;
+    return record.send({ type: 'timer.due', timer: 'upgrade' });
+  };
+  const late = closed().attest(unknownSoftware);
+  late.report({ state: 'idle', committed: '1.5' });
+  assert.is(late.state('software'), 'rolledBack', 'another image');
+  late.report({ state: 'idle', committed: '2.0' });
+  assert.is(late.reply().body?.kind, 'noted');
+  assert.is(late.state('software'), 'committed');
+  assert.equal(late.context.baseline?.pcrs, { '0': '22' });
+  assert.equal([late.context.upgraded?.how, late.context.upgraded?.why], ['committed', null]);
+
+  const fell = closed().attest({ ...good, grounds: 'baseline' });
+  fell.report({ state: 'idle', committed: '2.0' });
+  assert.is(fell.state('software'), 'rolledBack');
+  assert.equal(fell.context.baseline?.pcrs, good.pcrs);
+});
+
 test('upgrade: the failure of an earlier try says nothing about a new one', () => {
   const record = trusted();
   record.send({

@@ -179,6 +179,30 @@ test('a commit drops the old seals, whatever the vault was busy with when it cam
   shut.stop();
 });
 
+test('the old key, or an old seal, that could not be dropped is dropped later', async () => {
+  const rotating = await probed('present');
+  await rotating.answer('unsealKey', null);
+  await rotating.answer('unlockVault', null);
+  await rotating.answer('exportKey', rotated);
+  await rotating.send({ type: 'escrow.recorded', keyId: 'k2', version: 2 });
+  await rotating.fail('finishRotation', 'disk.full');
+  assert.is(rotating.state, 'unlocked.rotating.finishingBackingOff');
+  assert.is(rotating.context.error?.code, 'disk.full');
+  await rotating.elapse();
+  await rotating.answer('finishRotation', null);
+  assert.is(rotating.state, 'unlocked.idle');
+  rotating.stop();
+
+  const upgraded = await open();
+  await upgraded.send({ type: 'upgrade.committed' });
+  await upgraded.fail('dropOldSeals', 'disk.full');
+  assert.is(upgraded.state, 'unlocked.resealingBackingOff');
+  await upgraded.elapse();
+  await upgraded.answer('dropOldSeals', null);
+  assert.is(upgraded.state, 'unlocked.idle');
+  upgraded.stop();
+});
+
 test('locking forgets the key', async () => {
   const run = await open();
   await run.send({ type: 'lock' });

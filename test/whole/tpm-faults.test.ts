@@ -2,41 +2,14 @@
 // A TPM that does not do what it should, under a whole device: it goes on, says what is wrong, and recovers by itself.
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import type { PoweredTpm } from '../../device/tpm/powered.ts';
 import { Tpm } from '../../device/tpm/tpm.ts';
-import { type SendOptions, TransportError } from '../../device/tpm/transport.ts';
+import { TransportError } from '../../device/tpm/transport.ts';
 import { openWasmTpm } from '../../device/tpm/transports/wasm.ts';
 import { minute } from '../../machines/waiting.ts';
 import { leftovers } from '../kit/tpm.ts';
 import * as t from '../kit/tpm-bytes.ts';
-import { errorResponse, type Fault, isCommand } from '../kit/tpm-faults.ts';
+import { errorResponse, type Fault, FaultyTpm, isCommand } from '../kit/tpm-faults.ts';
 import { inWorld, stateOf, type World, type WorldDevice } from '../kit/world.ts';
-
-/** The TPM of a board with something between it and the device. */
-class FaultyTpm implements PoweredTpm {
-  fault: Fault | undefined;
-  readonly chip: PoweredTpm;
-
-  constructor(chip: PoweredTpm) {
-    this.chip = chip;
-  }
-
-  get powered(): boolean {
-    return this.chip.powered;
-  }
-  send(command: Uint8Array, options?: SendOptions): Promise<Uint8Array> {
-    const send = (bytes: Uint8Array) => this.chip.send(bytes, options);
-    return this.fault ? this.fault(command, send) : send(command);
-  }
-  close = () => this.chip.close();
-  powerOn = () => this.chip.powerOn();
-  powerOff = () => this.chip.powerOff();
-  setLocality = (locality: number) => this.chip.setLocality(locality);
-  setPhysicalPresence = (asserted: boolean) => this.chip.setPhysicalPresence(asserted);
-  hashStart = () => this.chip.hashStart();
-  hashData = (data: Uint8Array) => this.chip.hashData(data);
-  hashEnd = () => this.chip.hashEnd();
-}
 
 /** Every command is refused. */
 const always =

@@ -1,0 +1,69 @@
+// Connections to EVC's API that say nothing: there is a most of them, and room is made by those that go.
+import { once } from 'node:events';
+import https from 'node:https';
+import net from 'node:net';
+import { join } from 'node:path';
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { startApi } from '../../controller/api/server.ts';
+import { StepStream } from '../../controller/api/stream.ts';
+import { makeToken } from '../../controller/api/token.ts';
+import { EvcBench } from '../kit/controller.ts';
+
+const most = 5;
+
+test('a flood of silent connections is closed beyond a bound, and who comes after it is answered', async () => {
+  const bench = await EvcBench.open();
+  const { root, server } = bench.evc.pki;
+  const api = await startApi({
+    evc: bench.evc,
+    stream: new StepStream(),
+    tokenHash: makeToken().hash,
+    uploads: join(bench.folder, 'uploads'),
+    host: '127.0.0.1',
+    port: 0,
+    connections: most,
+    key: server.key.export({ type: 'pkcs8', format: 'pem' }).toString(),
+    certificate: server.certificate.toString(),
+    service: () => ({ mqttPort: 1, httpsPort: 2, hosts: ['localhost'], since: 0 }),
+  });
+  try {
+    const open = new Set<net.Socket>();
+    const dial = async () => {
+      const socket = net.connect(api.port, '127.0.0.1');
+      socket.on('error', () => undefined);
+      await once(socket, 'connect');
+      open.add(socket);
+      socket.once('close', () => open.delete(socket));
+      return socket;
+    };
+    for (let n = 0; n < most; n++) await dial();
+    for (let n = 0; n < 3 * most; n++) await once(await dial(), 'close');
+    assert.is(open.size, most);
+    for (const socket of open) {
+      const closed = once(socket, 'close');
+      socket.destroy();
+      await closed;
+    }
+    const status = async () => {
+      const ca = root.toString();
+      const at = {
+        host: '127.0.0.1',
+        servername: 'localhost',
+        port: api.port,
+        path: '/api/v1/status',
+        ca,
+        agent: false,
+      };
+      const [response] = await once(https.get(at), 'response');
+      response.resume();
+      return response.statusCode as number;
+    };
+    assert.is(await status(), 401);
+  } finally {
+    await api.close();
+    await bench.close();
+  }
+});
+
+test.run();
