@@ -115,7 +115,7 @@ const rollout = {
   atOnce: count,
   window: count,
   testWindow: count,
-  state: { enum: ['running', 'halted', 'stopped', 'done'] },
+  state: { enum: ['running', 'halted', 'stopped', 'cancelled', 'done'] },
   why: { type: 'string' },
   counts: fields({ all: count, ...Object.fromEntries(progresses.map((one) => [one, count])) }),
 } as const;

@@ -150,6 +150,7 @@ export function rolloutCommands(rollout: Command): void {
   for (const [verb, description, done] of [
     ['stop', 'Begins with no further device; those under way go on.', 'stopped'],
     ['resume', 'Goes on, and with the devices that failed once more.', 'goes on'],
+    ['cancel', 'Ends it for good: devices that wait are skipped, those under way go on.', 'is cancelled'],
   ] as const)
     remote(rollout.command(verb).argument('<rollout>'))
       .description(description)

@@ -40,7 +40,8 @@ export interface Rollout {
   /** ms: how long a device may take, and how long the new image has to hold. */
   window: number;
   testWindow: number;
-  state: 'running' | 'halted' | 'stopped' | 'done';
+  /** `halted` by itself, `stopped` by a person: both may go on. `cancelled` never does. */
+  state: 'running' | 'halted' | 'stopped' | 'cancelled' | 'done';
   /** Why it is not running. */
   why: string;
 }

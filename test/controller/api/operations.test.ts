@@ -161,6 +161,7 @@ const cases: Record<string, Case> = {
   showRollout: { at: { rollout: '' }, others: 'rollout.unknown' },
   stopRollout: { at: { rollout: '' }, body: { reason }, others: 'rollout.unknown' },
   resumeRollout: { at: { rollout: '' }, body: { reason }, others: 'rollout.unknown' },
+  cancelRollout: { at: { rollout: '' }, body: { reason }, others: 'rollout.unknown' },
   acceptDevices: {
     body: async () => ({ reason, devices: [{ device: uud.id, attempt: await attempt() }] }),
     others: 'device.unknown',
