@@ -252,6 +252,15 @@ export class Operator {
     return (await this.#find(words, accounts)).device;
   }
 
+  /** The same, with the name that people know it by; empty where it has none. */
+  async named(
+    words: string,
+    accounts: readonly string[] | null = null,
+  ): Promise<{ device: string; serial: string }> {
+    const { device, serial } = await this.#find(words, accounts);
+    return { device, serial };
+  }
+
   async #find(words: string, accounts: readonly string[] | null = null): Promise<DeviceRow> {
     const found = await this.#options.store.find(words, 2, accounts);
     const [first] = found;

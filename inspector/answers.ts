@@ -111,13 +111,16 @@ export interface Rollout {
   stage: number;
   haltAt: number;
   atOnce: number;
-  state: 'running' | 'halted' | 'stopped' | 'done';
+  /** ms: how long a device may take, and how long the image has to hold. */
+  window: number;
+  testWindow: number;
+  state: 'running' | 'halted' | 'stopped' | 'cancelled' | 'done';
   why: string;
   counts: Record<Progress | 'all', number>;
 }
 
 export interface RolloutDevices extends Rollout {
-  devices: { device: string; progress: Progress; why: string }[];
+  devices: { device: string; serial: string; progress: Progress; why: string }[];
 }
 
 export interface Image {

@@ -389,7 +389,12 @@ export const components = {
     ...rollout,
     devices: {
       type: 'array',
-      items: fields({ device: { type: 'string' }, progress: { enum: progresses }, why: { type: 'string' } }),
+      items: fields({
+        device: { type: 'string' },
+        serial: { type: 'string' },
+        progress: { enum: progresses },
+        why: { type: 'string' },
+      }),
     },
   }),
   Webhook: fields({

@@ -13,6 +13,8 @@ export type Progress =
 
 export interface RolloutDevice {
   device: string;
+  /** As it was when the roll-out began; empty where it has none. */
+  serial: string;
   progress: Progress;
   /** Code of why it failed or was skipped; empty otherwise. */
   why: string;

@@ -73,15 +73,18 @@ export class Rollouts {
     const { stages, devices: words, ...rest } = wish;
     if (stages.at(-1) !== 100 || stages.some((stage, i) => stage <= (stages[i - 1] ?? 0)))
       throw new OperatorError('rollout.stages', 422, 'shares are percentages that ascend to 100');
-    const found = new Set<string>();
-    for (const one of words) found.add(await operator.find(one, wish.accounts));
+    const found = new Map<string, string>();
+    for (const one of words) {
+      const { device, serial } = await operator.named(one, wish.accounts);
+      found.set(device, serial);
+    }
     const id = randomUUID().slice(0, 8);
     // Neither the order of ids nor of age: those of one batch of boards are not first all together.
     const order = (device: string) => createHash('sha256').update(`${id} ${device}`).digest('hex');
     const devices = [...found]
-      .map((device) => ({ device, rank: order(device) }))
+      .map(([device, serial]) => ({ device, serial, rank: order(device) }))
       .sort((one, other) => (one.rank < other.rank ? -1 : 1))
-      .map(({ device }): RolloutDevice => ({ device, progress: 'waiting', why: '' }));
+      .map(({ device, serial }): RolloutDevice => ({ device, serial, progress: 'waiting', why: '' }));
     const kept: Kept = {
       ...{ id, by, reason, created: clock.now(), devices, stages, ...rest },
       ...{ stage: 0, state: 'running', why: '', leased: 0 },
@@ -105,8 +108,10 @@ export class Rollouts {
   async get(id: string, accounts: readonly string[] | null = null): Promise<Rollout & { counts: Counts }> {
     const kept = await this.#options.store.get<Kept>('rollout', id);
     if (!kept || !visible(kept, accounts)) throw unknown(id);
-    const { leased: _, ...rollout } = kept;
-    return { ...rollout, counts: countsOf(rollout) };
+    const { leased: _, devices, ...rollout } = kept;
+    // Those that began before names were kept have none.
+    const named = devices.map((one) => ({ ...one, serial: one.serial ?? '' }));
+    return { ...rollout, devices: named, counts: countsOf(kept) };
   }
 
   /** Begins with no further device; those that were begun with go on. Throws OperatorError rollout.unknown, rollout.not-so. */
@@ -146,9 +151,10 @@ export class Rollouts {
   async #step(kept: Kept): Promise<void> {
     const { store } = this.#options;
     const devices = await Promise.all(kept.devices.map((one) => this.#seen(kept, one)));
-    const { begin, ...next } = kept.state === 'running' ? nextOf({ ...kept, devices }) : { begin: [] };
+    const { begin = [], ...next } = kept.state === 'running' ? nextOf({ ...kept, devices }) : {};
+    const first = new Set<string>(begin);
     const begun = new Map<string, RolloutDevice>();
-    for (const device of begin) begun.set(device, await this.#begin(kept, device));
+    for (const one of devices) if (first.has(one.device)) begun.set(one.device, await this.#begin(kept, one));
     // Somebody may have stopped, cancelled or resumed it meanwhile: what they changed of a device stands.
     const merged = (found: RolloutDevice, i: number) =>
       begun.get(found.device) ??
@@ -175,18 +181,19 @@ export class Rollouts {
       : { ...one, progress: 'failed', why: upgraded.why?.code ?? '' };
   }
 
-  async #begin(kept: Kept, device: string): Promise<RolloutDevice> {
+  async #begin(kept: Kept, one: RolloutDevice): Promise<RolloutDevice> {
     const { runner, operator } = this.#options;
-    const skipped = (why: string): RolloutDevice => ({ device, progress: 'skipped', why });
+    const { device } = one;
+    const skipped = (why: string): RolloutDevice => ({ ...one, progress: 'skipped', why });
     const context = (await runner.read(device))?.context;
     if (!context?.active) return skipped('device.unknown');
     if (context.baseline?.versions.image === kept.version) return skipped('rollout.there');
     // An earlier look began with it, and could not write so any more.
-    if (context.upgrade?.to === kept.version) return { device, progress: 'assigned', why: '' };
+    if (context.upgrade?.to === kept.version) return { ...one, progress: 'assigned', why: '' };
     try {
       const { version, window, testWindow, by, reason } = kept;
       await operator.assignUpgrade(device, { version, window, testWindow }, { by, reason });
-      return { device, progress: 'assigned', why: '' };
+      return { ...one, progress: 'assigned', why: '' };
     } catch (error) {
       if (error instanceof OperatorError || error instanceof CatalogueError) return skipped(error.code);
       throw error;
