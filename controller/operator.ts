@@ -192,6 +192,14 @@ export class Operator {
     return this.#decide(device, { type: 'rotation.asked' }, 'rotation.asked', decision);
   }
 
+  /** What its configuration says, with the revision that a change of it rests on. */
+  async settings(
+    device: string,
+  ): Promise<{ device: string; revision: number; settings: Record<string, string> }> {
+    const { revision, snapshot } = await this.#row(device);
+    return { device, revision, settings: snapshot.context.config.settings };
+  }
+
   async changeSettings(
     device: string,
     settings: Record<string, string>,

@@ -187,6 +187,11 @@ export const components = {
     config: count,
     online: flag,
   }),
+  Settings: fields({
+    device: { type: 'string' },
+    revision: count,
+    settings: { type: 'object', additionalProperties: { type: 'string' } },
+  }),
   Changes: {
     ...fields({
       device: { type: 'string' },
