@@ -133,6 +133,35 @@ export interface Image {
   measurements: number;
 }
 
+/** A verdict in short. */
+export interface Said {
+  accepted: boolean;
+  genuine: boolean;
+  grounds: string | null;
+  finding: Finding | null;
+}
+
+export interface TrialVerdict {
+  device: string;
+  serial: string;
+  account: string;
+  /** Id of the evidence. */
+  attempt: string;
+  judged: number;
+  changes: boolean;
+  before: Said;
+  after: Said;
+}
+
+/** What a change would say of the evidence of some devices; `next` is `after` of the page behind it. */
+export interface TrialPage {
+  devices: number;
+  verdicts: TrialVerdict[];
+  /** What cannot be judged again, and the code of why. */
+  skipped: { device: string; serial: string; attempt: string; why: string }[];
+  next: string | null;
+}
+
 export const roles = ['viewer', 'operator', 'admin'] as const;
 export type Role = (typeof roles)[number];
 

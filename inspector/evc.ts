@@ -11,9 +11,11 @@ import type {
   JournalEntry,
   Rollout,
   RolloutDevices,
+  TrialPage,
 } from './answers.ts';
 import type { RolloutPlan } from './rollout-wish.ts';
 import { getJson, post, steps, token } from './source.ts';
+import type { TrialWish } from './trial.ts';
 
 /** Rows of one page where all are wanted. */
 const pageRows = 1000;
@@ -85,6 +87,14 @@ export type RolloutTurn = 'stop' | 'resume' | 'cancel';
 /** Rejects with SourceError. */
 export function turnRollout(id: string, turn: RolloutTurn, reason: string, key: string): Promise<Rollout> {
   return post(`api/v1/rollouts/${encodeURIComponent(id)}/${turn}`, { reason }, { 'idempotency-key': key });
+}
+
+/** Judges kept evidence by a change, and does nothing. Rejects with SourceError. */
+export function tryPage(
+  wish: TrialWish & { after: string; limit: number },
+  signal: AbortSignal,
+): Promise<TrialPage> {
+  return post('api/v1/trials', wish, {}, signal);
 }
 
 export async function images(): Promise<Image[]> {
