@@ -61,8 +61,10 @@ function lengthOf(text: string): number | null {
   return ms >= shortest && ms <= longest ? ms : null;
 }
 
+const names = new Intl.Collator('en', { numeric: true });
+
 export interface Meant {
-  /** Those that it would begin with. */
+  /** Those that it would begin with, by name. */
   devices: DeviceRow[];
   /** Those that run the image already, and those that were taken out of service. */
   there: number;
@@ -71,7 +73,9 @@ export interface Meant {
 
 export function meantBy(rows: readonly DeviceRow[], version: string): Meant {
   const alive = rows.filter(({ trust }) => trust !== 'retired');
-  const devices = alive.filter(({ facts }) => facts.image !== version);
+  const devices = alive
+    .filter(({ facts }) => facts.image !== version)
+    .sort((one, other) => names.compare(one.serial, other.serial) || (one.device < other.device ? -1 : 1));
   return { devices, there: alive.length - devices.length, retired: rows.length - alive.length };
 }
 

@@ -2,7 +2,7 @@
 import { explain } from '../../machines/reasons.ts';
 import type { Rollout, RolloutDevices } from '../answers.ts';
 import { facts } from '../details.ts';
-import { el, put } from '../element.ts';
+import { type Child, el, put } from '../element.ts';
 import { follow, rollouts as listRollouts, rollout as rolloutOf } from '../evc.ts';
 import { barOf, progressMarks, progressText, shareText, stateTones } from '../rollout.ts';
 import { Rows } from '../rows.ts';
@@ -54,7 +54,7 @@ export function rolloutsView(page: Page): View {
       el(`span.mark.${tone}`, { 'aria-hidden': 'true' }, mark),
       serial === '' ? el('code', {}, shortHash(device)) : el('b.name', {}, shorten(serial, 40)),
       el(`span.${tone}`, {}, text),
-      el('span.why', { title: why }, why === '' ? '' : whyText(why)),
+      el('span.why', { title: why }, why !== '' && whyOf(why)),
     );
   }
 
@@ -208,9 +208,10 @@ export function rolloutsView(page: Page): View {
 }
 
 /** What the code means, and the code. */
-function whyText(code: string): string {
+function whyOf(code: string): Child {
   const { title, kind } = explain(code);
-  return kind === 'unknown' ? shorten(code, 200) : `${title}  ${code}`;
+  const shown = el('code.quiet', {}, shorten(code, 200));
+  return kind === 'unknown' ? shown : [`${title}  `, shown];
 }
 
 /** Those that failed are what somebody has to look at. */

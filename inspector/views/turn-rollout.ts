@@ -75,6 +75,7 @@ export function turnPanel(page: Page, done: () => void): TurnPanel {
       // The state tells two turns of the same kind apart.
       await turnRollout(id, turn, reason, keyOf(JSON.stringify([id, turn, state, reason])));
       why.value = '';
+      page.say('');
       page.go({ turn: null });
       done();
     } catch (error) {
