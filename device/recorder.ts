@@ -2,7 +2,7 @@
 // With nobody who listens it does next to nothing.
 import { createHash, createHmac, randomBytes } from 'node:crypto';
 import type { AnyStateMachine } from 'xstate';
-import { type Body, secretsOf } from '../formats/recording/format.ts';
+import { secretsOf } from '../formats/recording/format.ts';
 import { labelOf, type Said } from '../formats/recording/line.ts';
 import { Recorder, type Sink, type Tap } from '../formats/recording/recorder.ts';
 import { wireMessage } from '../formats/recording/wire.ts';
@@ -21,8 +21,8 @@ const busSecrets: ReadonlySet<string> = new Set(deviceCharts.flatMap(secretsOf))
 const largestShown = 256 * 1024;
 /** Characters of a message's line without what the message says. */
 const lineFrame = 250;
-/** Header and handles of a command of the TPM: three at the most [TPM2 Part 1, 18.4]. */
-const largestBeginning = 10 + 3 * 4;
+/** Bytes of the header of a command of the TPM, after which its handles come [TPM2 Part 1, 18.4]. */
+const header = 10;
 
 export interface DeviceRecorderOptions {
   clock: Pick<Clock, 'now'>;
@@ -130,8 +130,14 @@ export class DeviceRecorder {
 
   #command(command: Uint8Array, code: string, ms: number): void {
     // What it carries may be wiped after use, and is nothing to hold on to.
-    const beginning = new Uint8Array(command.subarray(0, largestBeginning));
-    this.#add('tpm', () => commandBody(beginning, code, ms));
+    const view = new DataView(command.buffer, command.byteOffset, command.byteLength);
+    const number = command.length >= header ? view.getUint32(6) : 0;
+    const known = commandOf(number);
+    const names = known ? Object.keys(known.handles).length : 0;
+    const handles: number[] = [];
+    for (let at = header; handles.length < names && at + 4 <= command.length; at += 4)
+      handles.push(view.getUint32(at));
+    this.#add('tpm', () => commandJson(known?.name ?? hex32(number), handles, code, ms));
   }
 
   #message(topic: string, bytes: Uint8Array): void {
@@ -157,18 +163,10 @@ function labels(): (secret: string) => string {
   return (secret) => labelOf(createHmac('sha256', key).update(secret).digest('hex'));
 }
 
-/** Of its first bytes: its name and its handles. */
-function commandBody(beginning: Uint8Array, code: string, ms: number): Body {
-  const view = new DataView(beginning.buffer, beginning.byteOffset, beginning.byteLength);
-  const number = beginning.length >= 10 ? view.getUint32(6) : 0;
-  const known = commandOf(number);
-  const handles: string[] = [];
-  for (let at = 10; handles.length < Object.keys(known?.handles ?? {}).length; at += 4) {
-    if (at + 4 > beginning.length) break;
-    handles.push(hex32(view.getUint32(at)));
-  }
-  const name = known?.name ?? hex32(number);
-  return { kind: 'tpm', command: name, handles, code, ms: Math.round(ms * 1000) / 1000 };
+/** Joined, since these are many: names and numbers need no escapes. */
+function commandJson(command: string, handles: readonly number[], code: string, ms: number): string {
+  const named = handles.map((handle) => `"${hex32(handle)}"`).join();
+  return `{"kind":"tpm","command":"${command}","handles":[${named}],"code":${JSON.stringify(code)},"ms":${Math.round(ms * 1000) / 1000}}`;
 }
 
 function base64(bytes: Uint8Array): string {

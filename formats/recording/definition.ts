@@ -12,6 +12,15 @@ export function definitionOf(chart: AnyStateMachine): object {
   return made;
 }
 
+const texts = new WeakMap<AnyStateMachine, string>();
+
+/** Its JSON, made once: of all charts together it is most of a short recording. */
+export function definitionJson(chart: AnyStateMachine): string {
+  const made = texts.get(chart) ?? JSON.stringify(definitionOf(chart));
+  texts.set(chart, made);
+  return made;
+}
+
 function completed(node: AnyStateNode, definition: Plain): Plain {
   definition.transitions.push(...(plain(node.always ?? []) as object[]));
   for (const [name, inner] of Object.entries(definition.states))

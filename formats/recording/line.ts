@@ -11,16 +11,30 @@ export type Said = Body | string | (() => Body | string);
 /** Characters that a line has, where nobody knows better. */
 const usualWeight = 300;
 
+/** What many lines say, each at its own place: JSON as text and in UTF-8, made once. It has no secrets. */
+export interface Same {
+  readonly json: string;
+  readonly bytes: Uint8Array;
+}
+
 /** A line whose text is made when somebody asks for it, and once. */
 export class LateLine {
   /** About how many characters it will have. */
   readonly weight: number;
   readonly #make: () => string;
   #text: string | null = null;
+  /** The line in two: text, and what is in bytes already. */
+  readonly halves: readonly [string, Uint8Array] | null;
 
-  private constructor(make: () => string, weight: number) {
+  private constructor(make: () => string, weight: number, halves: LateLine['halves'] = null) {
     this.#make = make;
     this.weight = weight;
+    this.halves = halves;
+  }
+
+  static same(place: Place, { json, bytes }: Same): LateLine {
+    const begin = beginOf(place);
+    return new LateLine(() => begin + json.slice(1), begin.length + json.length, [begin, bytes.subarray(1)]);
   }
 
   /** `secrets` names the fields that are replaced by labels. */
@@ -56,27 +70,32 @@ export function labelOf(mac: string): string {
   return `withheld:${mac.slice(0, 16)}`;
 }
 
+/** Joined as text: an object that has all of it costs more to make than to write. */
+function beginOf({ n, at, mono, component }: Place): string {
+  return `{"n":${n},"at":${at},"mono":${mono},"component":${JSON.stringify(component)},`;
+}
+
 /** A line as text; one that is too long becomes the note that it is not there. */
-function lineText(
-  { n, at, mono, component }: Place,
-  json: string,
-  secrets: ReadonlySet<string>,
-  label: Label,
-): string {
-  // Joined as text: an object that has all of it costs more to make than to write.
-  const begin = `{"n":${n},"at":${at},"mono":${mono},"component":${JSON.stringify(component)},`;
+function lineText(place: Place, json: string, secrets: ReadonlySet<string>, label: Label): string {
+  const begin = beginOf(place);
   let rest = json;
-  // Looking at every field costs more than writing it, and few lines have one that matters.
-  for (const name of secrets) {
-    if (!rest.includes(`"${name}":`)) continue;
-    // What is written counts, and not what it was made of: an object may have a `toJSON` of its own.
+  // Looking at every field costs more than writing it, and few lines have one that matters. What is written counts, and not
+  // what it was made of: an object may have a `toJSON` of its own.
+  if (secrets.size > 0 && fieldOf(secrets).test(rest))
     rest = JSON.stringify(withheld(JSON.parse(rest), secrets, label));
-    break;
-  }
   const text = begin + rest.slice(1);
   if (text.length <= limits.line) return text;
   const note = { kind: 'dropped', lines: 1, why: `a line of ${text.length} characters` };
   return begin + JSON.stringify(note).slice(1);
+}
+
+const fields = new WeakMap<ReadonlySet<string>, RegExp>();
+
+/** Finds the first field of these names in JSON, and maybe more: in one pass, which is most of what withholding costs. */
+function fieldOf(names: ReadonlySet<string>): RegExp {
+  const known = fields.get(names) ?? new RegExp(`"(?:${[...names].join('|')})":`);
+  fields.set(names, known);
+  return known;
 }
 
 /** The same line at another place of a recording. */

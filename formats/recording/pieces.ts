@@ -117,16 +117,26 @@ const newline = 10;
 function encoded(lines: readonly (string | LateLine)[]): { buffer: Uint8Array; length: number } {
   let buffer = spare.pop() ?? new Uint8Array(usual);
   let at = 0;
+  const grow = (room: number) => {
+    const larger = new Uint8Array(Math.max(buffer.length * 2, at + room));
+    larger.set(buffer.subarray(0, at));
+    buffer = larger;
+  };
   for (const line of lines) {
-    let rest = typeof line === 'string' ? line : line.text;
+    const halves = typeof line === 'string' ? null : line.halves;
+    let rest = typeof line === 'string' ? line : (halves?.[0] ?? line.text);
     for (;;) {
       const { read, written } = encoder.encodeInto(rest, buffer.subarray(at));
       at += written;
       if (read === rest.length && at < buffer.length) break;
       rest = rest.slice(read);
-      const larger = new Uint8Array(buffer.length * 2);
-      larger.set(buffer.subarray(0, at));
-      buffer = larger;
+      grow(0);
+    }
+    if (halves) {
+      const [, bytes] = halves;
+      if (at + bytes.length >= buffer.length) grow(bytes.length + 1);
+      buffer.set(bytes, at);
+      at += bytes.length;
     }
     buffer[at++] = newline;
   }

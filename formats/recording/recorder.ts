@@ -1,17 +1,18 @@
 // Turns what charts do into lines, as XState tells it (`inspect`, synchronously), and hands them to whoever listens. With no
 // listener it costs nothing; one that comes late is told first how everything stands.
 import type { AnyActorRef, AnyStateMachine, InspectionEvent } from 'xstate';
-import { definitionOf } from './definition.ts';
+import { definitionJson } from './definition.ts';
 import {
   type Body,
   type Header,
+  type Place,
   recordingFormat,
   recordingVersion,
   type StateValue,
   secretsOf,
   type TakenTransition,
 } from './format.ts';
-import { LateLine, type Said } from './line.ts';
+import { LateLine, type Said, type Same } from './line.ts';
 
 export interface RecorderOptions {
   /** Program and version. */
@@ -200,11 +201,7 @@ export class Recorder {
         return;
       case '@xstate.microstep':
         if (ours && running.begun && this.on && event.event.type !== 'xstate.stop')
-          this.#tell(running, {
-            kind: 'microstep',
-            actor: running.life,
-            transitions: event._transitions.map(takenOf),
-          });
+          this.#took(running, event._transitions);
         return;
       case '@xstate.action': {
         const { type, params } = event.action;
@@ -230,6 +227,14 @@ export class Recorder {
     });
   }
 
+  /** What it took are the chart's own transitions, so they do not change. */
+  #took({ component, life, secrets }: Running, transitions: readonly object[]): void {
+    if (this.#follower)
+      this.#follower(component, { kind: 'microstep', actor: life, transitions: transitions.map(takenOf) });
+    if (this.#sinks.size > 0)
+      this.#emit(this.#line(component, () => microstepJson(life, transitions), secrets));
+  }
+
   #stands(running: Running, cause: string, snapshot: Snapshot): void {
     if (cause === 'xstate.stop') {
       running.actor = null;
@@ -249,7 +254,8 @@ export class Recorder {
     const before = running.context;
     running.context = snapshot.context;
     if (!this.on) return;
-    this.#tell(running, snapshotBody(running.life, before, snapshot));
+    const { life } = running;
+    this.#tell(running, () => snapshotBody(life, before, snapshot));
   }
 
   #actorBody(running: Running, { value, context }: Snapshot, restored: boolean): Body {
@@ -262,22 +268,29 @@ export class Recorder {
     return this.#line(running.component, this.#actorBody(running, snapshot, restored), running.secrets);
   }
 
-  #tell(running: Running, body: Body, between = false): void {
+  #tell(running: Running, body: Body | (() => Body), between = false): void {
     // Before the line has its number: a sink that is put on now is told first how everything stands.
     if (between) for (const sink of [...this.#sinks.keys()]) sink.between?.();
-    if (this.#follower) this.#follower(running.component, body);
+    if (this.#follower) this.#follower(running.component, typeof body === 'function' ? body() : body);
     if (this.#sinks.size > 0) this.#emit(this.#line(running.component, body, running.secrets), between);
   }
 
   #chartLine({ component, chart, hash }: Running): LateLine {
-    const json = chartJson(chart, hash);
-    return this.#line(component, json, none, json.length);
+    return LateLine.same(this.#place(component), sameOf(chart, hash));
   }
 
   #line(component: string, body: Said, secrets: ReadonlySet<string>, weight?: number): LateLine {
-    const { now, mono, label } = this.#options;
-    const place = { n: this.#n++, at: now(), mono: Math.round(mono() * 1000) / 1000, component };
-    return LateLine.of(place, body, { secrets, label, ...(weight === undefined ? {} : { weight }) });
+    const { label } = this.#options;
+    return LateLine.of(this.#place(component), body, {
+      secrets,
+      label,
+      ...(weight === undefined ? {} : { weight }),
+    });
+  }
+
+  #place(component: string): Place {
+    const { now, mono } = this.#options;
+    return { n: this.#n++, at: now(), mono: Math.round(mono() * 1000) / 1000, component };
   }
 
   #droppedLine(lines: number): LateLine {
@@ -316,14 +329,21 @@ export const silent: RecorderOptions = {
   label: (secret) => secret,
 };
 
-const chartTexts = new WeakMap<AnyStateMachine, string>();
+const said = new WeakMap<AnyStateMachine, Same>();
 
-/** The JSON of what says a chart: made once, since it is most of a short recording. */
+/** What says a chart: made once, since it is most of a short recording. */
+function sameOf(chart: AnyStateMachine, hash: string): Same {
+  const known = said.get(chart);
+  if (known) return known;
+  const json = `{"kind":"chart","chart":${JSON.stringify(chart.id)},"hash":"${hash}","definition":${definitionJson(chart)}}`;
+  const same = { json, bytes: new TextEncoder().encode(json) };
+  said.set(chart, same);
+  return same;
+}
+
+/** The JSON of what says a chart. */
 export function chartJson(chart: AnyStateMachine, hash: string): string {
-  const body = (): Body => ({ kind: 'chart', chart: chart.id, hash, definition: definitionOf(chart) });
-  const text = chartTexts.get(chart) ?? JSON.stringify(body());
-  chartTexts.set(chart, text);
-  return text;
+  return sameOf(chart, hash).json;
 }
 
 function give(sink: Sink, line: LateLine): void {
@@ -335,7 +355,7 @@ const hashes = new WeakMap<AnyStateMachine, string>();
 
 /** SHA-256 of the definition of a chart, hex: made once, since charts do not change. */
 export function hashOf(chart: AnyStateMachine, hash: (text: string) => string): string {
-  const known = hashes.get(chart) ?? hash(JSON.stringify(definitionOf(chart)));
+  const known = hashes.get(chart) ?? hash(definitionJson(chart));
   hashes.set(chart, known);
   return known;
 }
@@ -373,6 +393,20 @@ export function snapshotBody(life: string, before: Readonly<Record<string, unkno
     context: changed,
     ...(removed.length > 0 ? { removed } : {}),
   };
+}
+
+/** Joined of what is made once, since these are many. */
+function microstepJson(life: string, transitions: readonly object[]): string {
+  const joined = transitions.map(takenJson).join();
+  return `{"kind":"microstep","actor":${JSON.stringify(life)},"transitions":[${joined}]}`;
+}
+
+const takenJsons = new WeakMap<object, string>();
+
+function takenJson(transition: object): string {
+  const known = takenJsons.get(transition) ?? JSON.stringify(takenOf(transition));
+  takenJsons.set(transition, known);
+  return known;
 }
 
 /** Made once for each, since they are those of the chart. */
