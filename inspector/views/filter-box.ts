@@ -34,6 +34,7 @@ export function filterBox({ text, typed, left }: FilterBoxOptions): FilterBox {
     oninput: changed,
     onfocus: complete,
     onkeydown: (event: KeyboardEvent) => {
+      if (event.ctrlKey || event.metaKey) return;
       const [next] = completions(box.value);
       if (event.key === 'Escape') {
         box.value = '';

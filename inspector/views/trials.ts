@@ -5,6 +5,7 @@ import { mayNot } from '../acceptance.ts';
 import type { Caller, TrialVerdict } from '../answers.ts';
 import { el, put } from '../element.ts';
 import { caller as callerOf, tryPage } from '../evc.ts';
+import { readFilter } from '../filter-words.ts';
 import { Rows } from '../rows.ts';
 import { duration, shorten, shortHash } from '../text.ts';
 import {
@@ -18,6 +19,7 @@ import {
   type Trial,
   type TrialKind,
   type TrialText,
+  type TrialWish,
   trialKinds,
   trialText,
   withPage,
@@ -146,9 +148,16 @@ export function trialsView(page: Page): View {
     );
   }
 
+  /** What would be asked now; null where it may not be, or is already. */
+  function allowed(): TrialWish | null {
+    const now = text();
+    const may = me !== null && mayNot(me, window.top !== window) === '' && running === null;
+    return may && readFilter(now.filter).filter ? readTrial(now).wish : null;
+  }
+
   async function run(): Promise<void> {
-    const { wish } = readTrial(text());
-    if (!wish || go.disabled) return;
+    const wish = allowed();
+    if (!wish) return;
     running = new AbortController();
     const { signal } = running;
     trial = nothingTried;
@@ -205,8 +214,8 @@ export function trialsView(page: Page): View {
     shownRow.hidden = now.kind !== 'accept';
     versionsRow.hidden = now.kind !== 'images';
     policyRow.hidden = now.kind !== 'policy';
-    const known = filter.show(now.filter);
-    const { wish, problem: why } = readTrial(now);
+    filter.show(now.filter);
+    const { problem: why } = readTrial(now);
     // Nothing was written yet where a field is empty.
     problem.textContent = why;
     problem.hidden =
@@ -215,7 +224,7 @@ export function trialsView(page: Page): View {
     const hindered = me === null ? '' : mayNot(me, window.top !== window);
     hindrance.textContent = hindered;
     hindrance.hidden = hindered === '';
-    go.disabled = wish === null || known === null || running !== null || me === null || hindered !== '';
+    go.disabled = allowed() === null;
     stop.hidden = running === null;
     everything.setAttribute('aria-pressed', String(page.address.has('all')));
     everything.hidden = trial === null;
