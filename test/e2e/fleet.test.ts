@@ -219,6 +219,7 @@ test('a change is tried on kept evidence before anybody decides, and nothing is 
       await page.keyboard.press('Control+Enter');
       await seen(page, '.trial-said >> text=/[1-9] refused that (is|are) trusted/');
       await seen(page, '.trial-row[data-row="0"] .bad >> text=policy.software.unknown');
+      await page.locator('.trials textarea').blur();
       await page.keyboard.press('t');
       await picture(page, 'trials-policy');
 
