@@ -1,4 +1,4 @@
-// deadline: 300 s
+// deadline: 480 s
 // An operator brings an image to fifty devices from the page: sees the list before anything begins, watches the first share, and the
 // roll-out halt by itself; looks why, lets it go on, stops it, ends it. All of the devices are real but for time.
 import type { Browser, Page } from 'playwright-core';
