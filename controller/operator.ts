@@ -192,6 +192,14 @@ export class Operator {
     return this.#decide(device, { type: 'rotation.asked' }, 'rotation.asked', decision);
   }
 
+  /** What its configuration says, with the revision that a change of it rests on. */
+  async settings(
+    device: string,
+  ): Promise<{ device: string; revision: number; settings: Record<string, string> }> {
+    const { revision, snapshot } = await this.#row(device);
+    return { device, revision, settings: snapshot.context.config.settings };
+  }
+
   async changeSettings(
     device: string,
     settings: Record<string, string>,
@@ -250,6 +258,15 @@ export class Operator {
   /** The device that a person means: its id, the start of it, its UUID or its serial number. */
   async find(words: string, accounts: readonly string[] | null = null): Promise<string> {
     return (await this.#find(words, accounts)).device;
+  }
+
+  /** The same, with the name that people know it by; empty where it has none. */
+  async named(
+    words: string,
+    accounts: readonly string[] | null = null,
+  ): Promise<{ device: string; serial: string }> {
+    const { device, serial } = await this.#find(words, accounts);
+    return { device, serial };
   }
 
   async #find(words: string, accounts: readonly string[] | null = null): Promise<DeviceRow> {

@@ -111,13 +111,16 @@ export interface Rollout {
   stage: number;
   haltAt: number;
   atOnce: number;
-  state: 'running' | 'halted' | 'stopped' | 'done';
+  /** ms: how long a device may take, and how long the image has to hold. */
+  window: number;
+  testWindow: number;
+  state: 'running' | 'halted' | 'stopped' | 'cancelled' | 'done';
   why: string;
   counts: Record<Progress | 'all', number>;
 }
 
 export interface RolloutDevices extends Rollout {
-  devices: { device: string; progress: Progress; why: string }[];
+  devices: { device: string; serial: string; progress: Progress; why: string }[];
 }
 
 export interface Image {
@@ -128,6 +131,35 @@ export interface Image {
   added: number;
   source: { kind: string; signer?: string };
   measurements: number;
+}
+
+/** A verdict in short. */
+export interface Said {
+  accepted: boolean;
+  genuine: boolean;
+  grounds: string | null;
+  finding: Finding | null;
+}
+
+export interface TrialVerdict {
+  device: string;
+  serial: string;
+  account: string;
+  /** Id of the evidence. */
+  attempt: string;
+  judged: number;
+  changes: boolean;
+  before: Said;
+  after: Said;
+}
+
+/** What a change would say of the evidence of some devices; `next` is `after` of the page behind it. */
+export interface TrialPage {
+  devices: number;
+  verdicts: TrialVerdict[];
+  /** What cannot be judged again, and the code of why. */
+  skipped: { device: string; serial: string; attempt: string; why: string }[];
+  next: string | null;
 }
 
 export const roles = ['viewer', 'operator', 'admin'] as const;

@@ -18,6 +18,7 @@ import { recordingsView } from './views/recordings.ts';
 import { rolloutsView } from './views/rollouts.ts';
 import { sequenceView } from './views/sequence.ts';
 import { timelineView } from './views/timeline.ts';
+import { trialsView } from './views/trials.ts';
 
 const makers: Readonly<Record<ViewName, (page: Page) => View>> = {
   devices: devicesView,
@@ -29,11 +30,19 @@ const makers: Readonly<Record<ViewName, (page: Page) => View>> = {
   rollouts: rolloutsView,
   images: imagesView,
   audit: auditView,
+  trials: trialsView,
   device: deviceView,
 };
 const names = Object.keys(makers) as ViewName[];
 /** Views of what EVC keeps; the others show recordings. */
-const ofFleet: ReadonlySet<ViewName> = new Set(['devices', 'device', 'rollouts', 'images', 'audit']);
+const ofFleet: ReadonlySet<ViewName> = new Set([
+  'devices',
+  'device',
+  'rollouts',
+  'images',
+  'audit',
+  'trials',
+]);
 /** Those below which nothing is played. */
 const still: ReadonlySet<ViewName> = new Set([...ofFleet, 'recordings']);
 /** ms between two tries to get at a live recording again; doubles up to the second. */
@@ -168,7 +177,7 @@ function read(): void {
 function show(name: ViewName): void {
   view?.close?.();
   viewName = name;
-  search.hidden = name === 'devices' || name === 'device';
+  search.hidden = name === 'devices' || name === 'device' || name === 'trials';
   view = makers[name](page);
   put(main, view.element);
   put(
@@ -338,7 +347,10 @@ function key(event: KeyboardEvent): void {
   };
   if (!onButton) actions[' '] = () => (model.playing ? model.pause() : model.play());
   const number = names.indexOf(shownViews()[Number(event.key) - 1] as ViewName);
-  if (server.by === 'evc') actions.d = () => page.go({ view: 'device' });
+  if (server.by === 'evc') {
+    actions.d = () => page.go({ view: 'device' });
+    actions.a = () => page.go({ view: 'trials' });
+  }
   const taken = view?.key?.(event) ?? false;
   if (!taken) {
     const action =

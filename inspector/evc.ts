@@ -11,8 +11,14 @@ import type {
   JournalEntry,
   Rollout,
   RolloutDevices,
+  TrialPage,
 } from './answers.ts';
+import type { RolloutPlan } from './rollout-wish.ts';
 import { getJson, post, steps, token } from './source.ts';
+import type { TrialWish } from './trial.ts';
+
+/** Rows of one page where all are wanted. */
+const pageRows = 1000;
 
 const pathOf = (id: string, what = '') => `api/v1/devices/${encodeURIComponent(id)}${what}`;
 
@@ -53,6 +59,43 @@ export async function rollouts(): Promise<Rollout[]> {
 }
 
 export const rollout = (id: string) => getJson<RolloutDevices>(`api/v1/rollouts/${encodeURIComponent(id)}`);
+
+/** All devices of a filter, or the first of them. Rejects with SourceError. */
+export async function devicesOf(filter: string, most: number, signal: AbortSignal): Promise<DeviceRow[]> {
+  const all: DeviceRow[] = [];
+  for (let after: string | null = ''; after !== null && all.length < most; ) {
+    const page: Awaited<ReturnType<typeof devicePage>> = await devicePage(
+      { filter, after, limit: pageRows },
+      signal,
+    );
+    all.push(...page.devices);
+    after = page.next;
+  }
+  return all;
+}
+
+/** Begins a roll-out to exactly these. Rejects with SourceError. @param key so that it is begun once however often it is sent */
+export function startRollout(
+  wish: RolloutPlan & { devices: string[]; reason: string },
+  key: string,
+): Promise<Rollout> {
+  return post('api/v1/rollouts', wish, { 'idempotency-key': key });
+}
+
+export type RolloutTurn = 'stop' | 'resume' | 'cancel';
+
+/** Rejects with SourceError. */
+export function turnRollout(id: string, turn: RolloutTurn, reason: string, key: string): Promise<Rollout> {
+  return post(`api/v1/rollouts/${encodeURIComponent(id)}/${turn}`, { reason }, { 'idempotency-key': key });
+}
+
+/** Judges kept evidence by a change, and does nothing. Rejects with SourceError. */
+export function tryPage(
+  wish: TrialWish & { after: string; limit: number },
+  signal: AbortSignal,
+): Promise<TrialPage> {
+  return post('api/v1/trials', wish, {}, signal);
+}
 
 export async function images(): Promise<Image[]> {
   return (await getJson<{ images: Image[] }>('api/v1/images')).images;

@@ -14,7 +14,11 @@ const keys: readonly (readonly [string, string])[] = [
   ['Esc', 'close'],
 ];
 
-const ofFleet: readonly (readonly [string, string])[] = [['d', 'the device, and why it is trusted or not']];
+const ofFleet: readonly (readonly [string, string])[] = [
+  ['d', 'the device, and why it is trusted or not'],
+  ['n', 'roll-outs: a new one'],
+  ['a', 'ask before: what a change would say of kept evidence'],
+];
 
 /** `views`: the names of those that there are, the ones with a number first. */
 export function help(views: readonly string[]): HTMLDialogElement {

@@ -13,6 +13,7 @@ export const stateTones: Readonly<Record<Rollout['state'], string>> = {
   running: 'busy',
   halted: 'bad',
   stopped: 'warn',
+  cancelled: 'none',
   done: 'good',
 };
 

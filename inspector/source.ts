@@ -130,11 +130,13 @@ export async function post<Value>(
   path: string,
   body: object,
   headers: Readonly<Record<string, string>>,
+  signal?: AbortSignal,
 ): Promise<Value> {
   const answer = await ask(path, {
     method: 'POST',
     body: JSON.stringify(body),
     headers: { 'content-type': 'application/json', ...headers },
+    ...(signal ? { signal } : {}),
   });
   return (await answer.json()) as Value;
 }

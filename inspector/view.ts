@@ -13,7 +13,8 @@ export type ViewName =
   | 'recordings'
   | 'rollouts'
   | 'images'
-  | 'audit';
+  | 'audit'
+  | 'trials';
 
 export interface View {
   element: HTMLElement;

@@ -207,6 +207,20 @@ function serveDecisions(api: Operations, operator: Operator): void {
     summary: 'Asks a device for a new master key of its vault',
     run: async (given) => tagged(given, await operator.rotateKey(given.device, given.decision)),
   });
+  api.add<Words, unknown, unknown>({
+    ...base,
+    id: 'showSettings',
+    method: 'GET',
+    path: `${devices}/:device/settings`,
+    summary: 'What the configuration of a device says; not for viewers, since it may hold secrets',
+    role: 'operator',
+    versioned: true,
+    answer: ref('Settings'),
+    run: async ({ device, request, reply }) => {
+      const view = await operator.settings(device);
+      return Preconditions.unchanged(request, reply, view.revision) ? undefined : view;
+    },
+  });
   api.add<Words, unknown, { settings: Record<string, string> }>({
     ...decided,
     id: 'changeSettings',

@@ -83,6 +83,7 @@ export function serveRollouts(api: Operations, rollouts: Rollouts, most: number)
   for (const [id, verb, summary] of [
     ['stopRollout', 'stop', 'Begins with no further device'],
     ['resumeRollout', 'resume', 'Goes on, and with the devices that failed once more'],
+    ['cancelRollout', 'cancel', 'Ends for good: devices that wait are skipped, those under way go on'],
   ] as const)
     api.add<{ rollout: string }, unknown, { reason: string }>({
       ...one,

@@ -115,7 +115,7 @@ const rollout = {
   atOnce: count,
   window: count,
   testWindow: count,
-  state: { enum: ['running', 'halted', 'stopped', 'done'] },
+  state: { enum: ['running', 'halted', 'stopped', 'cancelled', 'done'] },
   why: { type: 'string' },
   counts: fields({ all: count, ...Object.fromEntries(progresses.map((one) => [one, count])) }),
 } as const;
@@ -186,6 +186,11 @@ export const components = {
     boot: orNull(any),
     config: count,
     online: flag,
+  }),
+  Settings: fields({
+    device: { type: 'string' },
+    revision: count,
+    settings: { type: 'object', additionalProperties: { type: 'string' } },
   }),
   Changes: {
     ...fields({
@@ -389,7 +394,12 @@ export const components = {
     ...rollout,
     devices: {
       type: 'array',
-      items: fields({ device: { type: 'string' }, progress: { enum: progresses }, why: { type: 'string' } }),
+      items: fields({
+        device: { type: 'string' },
+        serial: { type: 'string' },
+        progress: { enum: progresses },
+        why: { type: 'string' },
+      }),
     },
   }),
   Webhook: fields({

@@ -2,7 +2,9 @@
 import type { Command } from 'commander';
 import type { DeviceView } from '../operator.ts';
 import { decide } from './devices.ts';
+import { exitCodes, Failure } from './failure.ts';
 import { switchOf } from './input.ts';
+import { plain, table } from './print.ts';
 import { ask, type Common, remote } from './remote.ts';
 
 /** A decision about a device: a route of its own, with a reason that is kept. */
@@ -46,6 +48,30 @@ export function decisionCommands(program: Command): void {
     );
 }
 
+interface Settings {
+  revision: number;
+  settings: Record<string, string>;
+}
+
+function pairOf(text: string): [key: string, value: string] {
+  const at = text.indexOf('=');
+  if (at < 1)
+    throw new Failure(`${text} is no KEY=VALUE`, {
+      hint: 'evc device settings edge-01 timer.config.interval=60',
+      exitCode: exitCodes.usage,
+    });
+  return [text.slice(0, at), text.slice(at + 1)];
+}
+
+function settingsText(words: string, settings: Readonly<Record<string, string>>): string {
+  const names = Object.keys(settings).sort();
+  if (names.length === 0) return `${words}: no setting`;
+  return table(
+    ['SETTING', 'VALUE'],
+    names.map((name) => [plain(name), plain(settings[name] ?? '')]),
+  );
+}
+
 type LockOptions = Common & { locationLock?: string; radius?: string; moved?: string };
 
 export function deviceCommands(device: Command): void {
@@ -60,6 +86,34 @@ export function deviceCommands(device: Command): void {
         (view) => `${words}: ${view.labels.length === 0 ? 'no label' : view.labels.join(', ')}`,
       ),
     );
+
+  remote(device.command('settings').argument('<device>').argument('[key=value...]'))
+    .description('Shows what the configuration of a device says, or changes some of it.')
+    .option('--unset <key...>', 'takes these out')
+    .action((words: string, pairs: string[], options: Common & { unset?: string[] }) => {
+      const change = new Map(pairs.map(pairOf));
+      const { unset = [] } = options;
+      return ask(
+        options,
+        async (api) => {
+          const now = await api.get<Settings>(put(words, 'settings'));
+          if (change.size === 0 && unset.length === 0) return now.settings;
+          const next = new Map([...Object.entries(now.settings), ...change]);
+          for (const key of unset)
+            if (!next.delete(key))
+              throw new Failure(`${words} has no setting ${key}`, {
+                hint: `evc device settings ${words} shows them`,
+                exitCode: exitCodes.usage,
+              });
+          const settings = Object.fromEntries(next);
+          // What was shown is what is changed: somebody else's change in between is not undone.
+          const unchanged = { 'if-match': `"${now.revision}"` };
+          await api.send<DeviceView>('PUT', put(words, 'settings'), { settings }, unchanged);
+          return settings;
+        },
+        (settings) => settingsText(words, settings),
+      );
+    });
 
   remote(device.command('lock').argument('<device>'))
     .description('Says what a device does otherwise than its account; without options, nothing.')

@@ -150,6 +150,7 @@ export function rolloutCommands(rollout: Command): void {
   for (const [verb, description, done] of [
     ['stop', 'Begins with no further device; those under way go on.', 'stopped'],
     ['resume', 'Goes on, and with the devices that failed once more.', 'goes on'],
+    ['cancel', 'Ends it for good: devices that wait are skipped, those under way go on.', 'is cancelled'],
   ] as const)
     remote(rollout.command(verb).argument('<rollout>'))
       .description(description)
@@ -184,7 +185,9 @@ function rolloutsText(rollouts: readonly RolloutView[], now: number): string {
 export function rolloutText({ counts, devices, ...rollout }: Rollout & { counts: Counts }): string {
   const { id, version, by, reason, state, why, stages, stage, haltAt } = rollout;
   const told = devices.filter(({ progress }) => progress !== 'waiting' && progress !== 'committed');
-  const rows = told.slice(0, shown).map(({ device, progress, why: code }) => [short(device), progress, code]);
+  const rows = told
+    .slice(0, shown)
+    .map(({ device, serial, progress, why: code }) => [serial || short(device), progress, code]);
   return [
     `roll-out ${id}: ${version}, by ${by}: ${plain(reason)}`,
     `  ${state}${why === '' ? '' : `: ${plain(why)}`}`,

@@ -1,6 +1,6 @@
 // What a record says of itself in a few words, for lists: its trust, and why.
 import type { FleetFacts } from '../../formats/filter/row.ts';
-import type { DeviceRecordSnapshot } from '../../machines/device-record.ts';
+import type { Baseline, DeviceRecordSnapshot } from '../../machines/device-record.ts';
 import type { Finding } from '../../machines/flow.ts';
 import { explain } from '../../machines/reasons.ts';
 
@@ -48,15 +48,21 @@ export function whyLine(
   trust: string,
   {
     verdict,
+    baseline,
     upgraded,
     refusedEnrolment: refused,
-  }: Pick<DeviceRecordSnapshot['context'], 'verdict' | 'upgraded' | 'refusedEnrolment'>,
+  }: Pick<DeviceRecordSnapshot['context'], 'verdict' | 'upgraded' | 'refusedEnrolment'> & {
+    baseline: (Pick<Baseline, 'at'> & { grounds: string }) | null;
+  },
 ): string {
   if (trust === 'uud' || (verdict && !verdict.accepted)) return uudLine(verdict?.findings ?? []);
   if (trust === 'umd') return 'moved: it is not where it was locked to';
   if (trust === 'stale') return 'silent: its trust ran out without a new attestation';
   // What was seen before the last verdict is in evc why; the TPM that is enrolled has spoken since.
   if (refused && refused.at > (verdict?.at ?? 0)) return `${explain(refused.code).title}: ${refused.code}`;
+  // A person has decided since.
+  if (upgraded && baseline?.grounds === 'acceptance' && baseline.at > upgraded.at)
+    return 'as its baseline (acceptance)';
   if (upgraded?.how === 'committed') return `upgraded ${upgraded.from} → ${upgraded.to}`;
   if (upgraded?.how === 'rolledBack') return `fell back to ${upgraded.from}: ${upgraded.why?.code ?? ''}`;
   return verdict ? `as its baseline (${verdict.grounds ?? 'none'})` : '';

@@ -13,6 +13,8 @@ export type Progress =
 
 export interface RolloutDevice {
   device: string;
+  /** As it was when the roll-out began; empty where it has none. */
+  serial: string;
   progress: Progress;
   /** Code of why it failed or was skipped; empty otherwise. */
   why: string;
@@ -40,7 +42,8 @@ export interface Rollout {
   /** ms: how long a device may take, and how long the new image has to hold. */
   window: number;
   testWindow: number;
-  state: 'running' | 'halted' | 'stopped' | 'done';
+  /** `halted` by itself, `stopped` by a person: both may go on. `cancelled` never does. */
+  state: 'running' | 'halted' | 'stopped' | 'cancelled' | 'done';
   /** Why it is not running. */
   why: string;
 }

@@ -31,6 +31,31 @@ interface Kept extends Rollout {
   leased: number;
 }
 
+/** What a person may do to a roll-out. */
+interface Turn {
+  from: readonly Rollout['state'][];
+  to: Rollout['state'];
+  what: string;
+  device(one: RolloutDevice): RolloutDevice;
+}
+
+const turns: Readonly<Record<'stop' | 'resume' | 'cancel', Turn>> = {
+  stop: { from: ['running'], to: 'stopped', what: 'rollout.stopped', device: (one) => one },
+  resume: {
+    from: ['halted', 'stopped'],
+    to: 'running',
+    what: 'rollout.resumed',
+    device: (one) => (one.progress === 'failed' ? { ...one, progress: 'waiting', why: '' } : one),
+  },
+  cancel: {
+    from: ['running', 'halted', 'stopped'],
+    to: 'cancelled',
+    what: 'rollout.cancelled',
+    device: (one) =>
+      one.progress === 'waiting' ? { ...one, progress: 'skipped', why: 'rollout.not-begun' } : one,
+  },
+};
+
 export const mostDevices = 20_000;
 const lease = 60_000;
 const mostKept = 200;
@@ -48,15 +73,18 @@ export class Rollouts {
     const { stages, devices: words, ...rest } = wish;
     if (stages.at(-1) !== 100 || stages.some((stage, i) => stage <= (stages[i - 1] ?? 0)))
       throw new OperatorError('rollout.stages', 422, 'shares are percentages that ascend to 100');
-    const found = new Set<string>();
-    for (const one of words) found.add(await operator.find(one, wish.accounts));
+    const found = new Map<string, string>();
+    for (const one of words) {
+      const { device, serial } = await operator.named(one, wish.accounts);
+      found.set(device, serial);
+    }
     const id = randomUUID().slice(0, 8);
     // Neither the order of ids nor of age: those of one batch of boards are not first all together.
     const order = (device: string) => createHash('sha256').update(`${id} ${device}`).digest('hex');
     const devices = [...found]
-      .map((device) => ({ device, rank: order(device) }))
+      .map(([device, serial]) => ({ device, serial, rank: order(device) }))
       .sort((one, other) => (one.rank < other.rank ? -1 : 1))
-      .map(({ device }): RolloutDevice => ({ device, progress: 'waiting', why: '' }));
+      .map(({ device, serial }): RolloutDevice => ({ device, serial, progress: 'waiting', why: '' }));
     const kept: Kept = {
       ...{ id, by, reason, created: clock.now(), devices, stages, ...rest },
       ...{ stage: 0, state: 'running', why: '', leased: 0 },
@@ -80,42 +108,41 @@ export class Rollouts {
   async get(id: string, accounts: readonly string[] | null = null): Promise<Rollout & { counts: Counts }> {
     const kept = await this.#options.store.get<Kept>('rollout', id);
     if (!kept || !visible(kept, accounts)) throw unknown(id);
-    const { leased: _, ...rollout } = kept;
-    return { ...rollout, counts: countsOf(rollout) };
+    const { leased: _, devices, ...rollout } = kept;
+    // Those that began before names were kept have none.
+    const named = devices.map((one) => ({ ...one, serial: one.serial ?? '' }));
+    return { ...rollout, devices: named, counts: countsOf(kept) };
   }
 
   /** Begins with no further device; those that were begun with go on. Throws OperatorError rollout.unknown, rollout.not-so. */
   stop(id: string, decision: Decision, accounts: readonly string[] | null = null): Promise<RolloutView> {
-    return this.#turn(
-      id,
-      decision,
-      accounts,
-      'stopped',
-      'rollout.stopped',
-      ({ state }) => state === 'running',
-    );
+    return this.#turn(id, decision, accounts, turns.stop);
   }
 
   /** Goes on, and with the devices that failed once more. Throws OperatorError rollout.unknown, rollout.not-so. */
   resume(id: string, decision: Decision, accounts: readonly string[] | null = null): Promise<RolloutView> {
-    return this.#turn(
-      ...([id, decision, accounts, 'running', 'rollout.resumed'] as const),
-      ({ state }) => state === 'halted' || state === 'stopped',
-    );
+    return this.#turn(id, decision, accounts, turns.resume);
   }
 
-  /** Brings each roll-out that runs to where it can be now. */
+  /**
+   * Ends it for good: devices that wait are skipped, those that were begun with go on. Throws OperatorError rollout.unknown,
+   * rollout.not-so.
+   */
+  cancel(id: string, decision: Decision, accounts: readonly string[] | null = null): Promise<RolloutView> {
+    return this.#turn(id, decision, accounts, turns.cancel);
+  }
+
+  /** Brings each roll-out that runs to where it can be now, and follows the devices of those that do not any more. */
   async look(): Promise<void> {
     const { store, clock } = this.#options;
     for (const id of await store.ids('rollout')) {
       const now = clock.now();
       const known = await store.get<Kept>('rollout', id);
-      if (known?.state !== 'running' || known.leased > now) continue;
+      if (!known || !moves(known) || known.leased > now) continue;
       let ours = false;
       const kept = await store.update<Kept>('rollout', id, (found) => {
-        const free = found?.state === 'running' && found.leased <= now;
-        ours = free;
-        return free ? { ...found, leased: now + lease } : (found ?? known);
+        ours = found !== null && moves(found) && found.leased <= now;
+        return ours ? { ...(found ?? known), leased: now + lease } : (found ?? known);
       });
       if (ours) await this.#step(kept);
     }
@@ -124,18 +151,22 @@ export class Rollouts {
   async #step(kept: Kept): Promise<void> {
     const { store } = this.#options;
     const devices = await Promise.all(kept.devices.map((one) => this.#seen(kept, one)));
-    const { begin, ...next } = nextOf({ ...kept, devices });
+    const { begin = [], ...next } = kept.state === 'running' ? nextOf({ ...kept, devices }) : {};
+    const first = new Set<string>(begin);
     const begun = new Map<string, RolloutDevice>();
-    for (const device of begin) begun.set(device, await this.#begin(kept, device));
-    const after = devices.map((one) => begun.get(one.device) ?? one);
+    for (const one of devices) if (first.has(one.device)) begun.set(one.device, await this.#begin(kept, one));
+    // Somebody may have stopped, cancelled or resumed it meanwhile: what they changed of a device stands.
+    const merged = (found: RolloutDevice, i: number) =>
+      begun.get(found.device) ??
+      (found.progress === kept.devices[i]?.progress ? (devices[i] ?? found) : found);
     const written = await store.update<Kept>('rollout', kept.id, (found) => ({
       ...(found ?? kept),
-      devices: after,
+      devices: (found ?? kept).devices.map(merged),
       leased: 0,
-      // Somebody may have stopped it meanwhile.
       ...(found?.state === 'running' ? next : {}),
     }));
-    if (written.state === 'halted') await this.#audit('evc', 'rollout.halted', written, written.why);
+    if (kept.state === 'running' && written.state === 'halted')
+      await this.#audit('evc', 'rollout.halted', written, written.why);
   }
 
   /** How a device that was begun with stands by now. */
@@ -150,18 +181,19 @@ export class Rollouts {
       : { ...one, progress: 'failed', why: upgraded.why?.code ?? '' };
   }
 
-  async #begin(kept: Kept, device: string): Promise<RolloutDevice> {
+  async #begin(kept: Kept, one: RolloutDevice): Promise<RolloutDevice> {
     const { runner, operator } = this.#options;
-    const skipped = (why: string): RolloutDevice => ({ device, progress: 'skipped', why });
+    const { device } = one;
+    const skipped = (why: string): RolloutDevice => ({ ...one, progress: 'skipped', why });
     const context = (await runner.read(device))?.context;
     if (!context?.active) return skipped('device.unknown');
     if (context.baseline?.versions.image === kept.version) return skipped('rollout.there');
     // An earlier look began with it, and could not write so any more.
-    if (context.upgrade?.to === kept.version) return { device, progress: 'assigned', why: '' };
+    if (context.upgrade?.to === kept.version) return { ...one, progress: 'assigned', why: '' };
     try {
       const { version, window, testWindow, by, reason } = kept;
       await operator.assignUpgrade(device, { version, window, testWindow }, { by, reason });
-      return { device, progress: 'assigned', why: '' };
+      return { ...one, progress: 'assigned', why: '' };
     } catch (error) {
       if (error instanceof OperatorError || error instanceof CatalogueError) return skipped(error.code);
       throw error;
@@ -172,28 +204,27 @@ export class Rollouts {
     id: string,
     { by, reason = '' }: Decision,
     accounts: readonly string[] | null,
-    state: 'stopped' | 'running',
-    what: string,
-    fits: (rollout: Rollout) => boolean,
+    turn: Turn,
   ): Promise<RolloutView> {
     await this.get(id, accounts);
     const kept = await this.#options.store.update<Kept>('rollout', id, (found) => {
       if (!found) throw unknown(id);
-      if (!fits(found))
+      if (!turn.from.includes(found.state))
         throw new OperatorError('rollout.not-so', 409, `the roll-out ${id} is ${found.state}`);
-      const again = ({ device, progress, why }: RolloutDevice): RolloutDevice =>
-        state === 'running' && progress === 'failed'
-          ? { device, progress: 'waiting', why: '' }
-          : { device, progress, why };
-      return { ...found, state, why: state === 'stopped' ? reason : '', devices: found.devices.map(again) };
+      return {
+        ...found,
+        state: turn.to,
+        why: turn.to === 'running' ? '' : reason,
+        devices: found.devices.map(turn.device),
+      };
     });
-    await this.#audit(by, what, kept, reason);
+    await this.#audit(by, turn.what, kept, reason);
     return viewOf(kept);
   }
 
   /** Of those that are over, the oldest. */
   async #forgetOld(): Promise<void> {
-    const over = (await this.list()).filter(({ state }) => state === 'done' || state === 'stopped');
+    const over = (await this.list()).filter(({ state }) => ['done', 'stopped', 'cancelled'].includes(state));
     for (const { id } of over.slice(mostKept)) await this.#options.store.remove('rollout', id);
   }
 
@@ -209,6 +240,11 @@ export class Rollouts {
 
 function viewOf({ devices, leased: _, ...rest }: Kept): RolloutView {
   return { ...rest, counts: countsOf({ devices }) };
+}
+
+/** Whether there is anything to look after: devices to begin with, or some that are under way. */
+function moves({ state, devices }: Rollout): boolean {
+  return state === 'running' || devices.some(({ progress }) => progress === 'assigned');
 }
 
 /** To a token of some accounts, those that concern no other. */

@@ -3,14 +3,14 @@
 
 import { distance } from '../../machines/distance.ts';
 import type { Location } from '../../machines/flow.ts';
-import { type AcceptanceKind, compareChanges, decisionOf, keyring, nothingDone } from '../acceptance.ts';
+import { type AcceptanceKind, compareChanges, decisionOf, keyring } from '../acceptance.ts';
 import type { Changes, Versions } from '../answers.ts';
-import { facts, findingList, reason } from '../details.ts';
+import { facts, findingList } from '../details.ts';
 import { el, put } from '../element.ts';
 import { changes as changesOf, decide } from '../evc.ts';
-import { SourceError } from '../source.ts';
 import { clockTime, shortHash } from '../text.ts';
 import type { Page } from '../view.ts';
+import { showRefusal } from './refused.ts';
 
 /** Which PCRs differ stands above the findings; there stands what moved them. */
 const counted = new Set(['policy.pcr.unexpected', 'policy.software.unknown']);
@@ -105,20 +105,7 @@ export function acceptPanel(page: Page, device: string, kind: AcceptanceKind, do
   }
 
   function refuse(error: unknown, sent: boolean): void {
-    const { code, message, status } =
-      error instanceof SourceError ? error : { code: '', message: String(error), status: 0 };
-    unsure = sent && !nothingDone({ status, code });
-    put(
-      refusal,
-      code === '' ? el('div.reason.refused', {}, el('div.reason-title', {}, message)) : reason(code, message),
-      el(
-        'p.quiet',
-        {},
-        unsure
-          ? 'It may have been done. Send it again: it is done once, however often.'
-          : 'Nothing was done.',
-      ),
-    );
+    unsure = showRefusal(refusal, error, sent);
     again.hidden = false;
   }
 

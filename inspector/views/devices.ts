@@ -1,15 +1,17 @@
 // The devices of EVC, told apart by the filter language: which are trusted, and why the others are not. The first rows are asked
 // for by themselves; the others follow page by page, and whatever moves is asked for again.
+import type { Filter } from '../../formats/filter/filter.ts';
 import type { DeviceRow } from '../answers.ts';
 import { el, put } from '../element.ts';
 import { device as deviceOf, devicePage, follow } from '../evc.ts';
-import { completions, readFilter, trustsOf, withTrust } from '../filter-words.ts';
+import { readFilter, trustsOf, withTrust } from '../filter-words.ts';
 import { Fleet } from '../fleet.ts';
 import { Rows } from '../rows.ts';
 import { guestsId, token } from '../source.ts';
 import { dateTime, duration, shorten, shortHash } from '../text.ts';
 import { trustOf } from '../trust.ts';
 import type { Page, View } from '../view.ts';
+import { filterBox } from './filter-box.ts';
 
 /** Rows that are asked for first, and in each page behind them. */
 const firstRows = 100;
@@ -44,41 +46,15 @@ export function devicesView(page: Page): View {
     ready = resolve;
   });
 
-  /** How the filter could go on: a click, or Tab for the first. */
-  const words = el('div.filter-words', { 'aria-label': 'completions' });
-  const filterBox = el('input.filter', {
-    type: 'text',
-    maxlength: 500,
-    placeholder: 'trust:uud pcr:8 account:plant-7 -label:lab   /',
-    'aria-label': 'filter',
-    autocomplete: 'off',
-    spellcheck: false,
-    value: page.address.get('filter') ?? '',
-    oninput: typed,
-    onfocus: complete,
-    onkeydown: (event: KeyboardEvent) => {
-      if (event.key === 'Escape') {
-        page.go({ filter: null });
-        filterBox.value = '';
-        rows.element.focus();
-      } else if (event.key === 'Enter' || event.key === 'ArrowDown') {
-        draw();
-        rows.element.focus();
-        if (!shown.some(({ device }) => device === chosen)) choose(0);
-        event.preventDefault();
-      } else if (
-        event.key === 'Tab' &&
-        !event.shiftKey &&
-        /\S$/.test(filterBox.value) &&
-        next() !== undefined
-      ) {
-        take(next() as string);
-        event.preventDefault();
-      } else return;
-      event.stopPropagation();
+  const filter = filterBox({
+    text: page.address.get('filter') ?? '',
+    typed: (text) => page.go({ filter: text === '' ? null : text }),
+    left(onward) {
+      if (onward) draw();
+      rows.element.focus();
+      if (onward && !shown.some(({ device }) => device === chosen)) choose(0);
     },
   });
-  const problem = el('p.filter-problem.bad', { role: 'alert', hidden: true });
   const counts = el('div.chips', { role: 'group', 'aria-label': 'trust' });
   const note = el('p.quiet.pad', { role: 'status' }, 'asks EVC …');
   const head = el(
@@ -93,37 +69,6 @@ export function devicesView(page: Page): View {
     choose,
     open: (index) => page.openDevice(shown[index]?.device ?? ''),
   });
-
-  function typed(): void {
-    page.go({ filter: filterBox.value.trim() === '' ? null : filterBox.value });
-    complete();
-  }
-
-  const next = () => completions(filterBox.value)[0];
-
-  function take(value: string): void {
-    filterBox.value = value;
-    filterBox.focus();
-    typed();
-  }
-
-  function complete(): void {
-    put(
-      words,
-      completions(filterBox.value).map((value) =>
-        el(
-          'button.chip',
-          {
-            tabindex: -1,
-            // The focus stays in the filter.
-            onmousedown: (event: MouseEvent) => event.preventDefault(),
-            onclick: () => take(value),
-          },
-          value.slice(value.lastIndexOf(' ') + 1),
-        ),
-      ),
-    );
-  }
 
   function choose(index: number): void {
     chosen = shown[index]?.device ?? '';
@@ -171,9 +116,9 @@ export function devicesView(page: Page): View {
       page.model.changed();
     };
     const wanted = page.address.get('filter') ?? '';
-    const filter = readFilter(wanted).filter ? wanted : '';
+    const known = readFilter(wanted).filter ? wanted : '';
     phase = 'first';
-    if (fleet.size === 0) take((await devicePage({ filter, limit: firstRows }, signal)).devices);
+    if (fleet.size === 0) take((await devicePage({ filter: known, limit: firstRows }, signal)).devices);
     // What moves while the pages are read is heard of, so they are read once.
     await Promise.race([heard, new Promise((resolve) => setTimeout(resolve, calm))]);
     phase = 'pages';
@@ -231,10 +176,10 @@ export function devicesView(page: Page): View {
   all = true;
   void keep();
 
-  function chips(filter: ReturnType<typeof readFilter>['filter']): void {
+  function chips(wanted: Filter | null): void {
     const text = page.address.get('filter') ?? '';
-    const found = fleet.counts(filter ?? [], Date.now());
-    const asked = trustsOf(filter ?? []);
+    const found = fleet.counts(wanted ?? [], Date.now());
+    const asked = trustsOf(wanted ?? []);
     let sum = 0;
     for (const count of found.values()) sum += count;
     for (const trust of asked) if (!found.has(trust)) found.set(trust, 0);
@@ -255,6 +200,15 @@ export function devicesView(page: Page): View {
         );
       }),
       el('span.gap'),
+      el(
+        'button.chip.quiet',
+        {
+          title: 'an image for the devices of this filter',
+          onclick: () =>
+            page.go({ view: 'rollouts', new: 'image', step: null, filter: text === '' ? null : text }),
+        },
+        'roll out to them …',
+      ),
       el(
         'button.chip.quiet',
         { title: 'what clients of Stately’s inspector show here', onclick: () => page.openDevice(guestsId) },
@@ -287,34 +241,21 @@ export function devicesView(page: Page): View {
     say();
     if (state === drawn) return;
     drawn = state;
-    if (document.activeElement !== filterBox) filterBox.value = text;
-    const { filter, problem: why } = readFilter(text);
-    problem.hidden = why === '';
-    problem.textContent = why;
-    chips(filter);
-    if (filter) {
-      shown = fleet.select(filter, Date.now());
+    const wanted = filter.show(text);
+    chips(wanted);
+    if (wanted) {
+      shown = fleet.select(wanted, Date.now());
       rows.show(shown.length, chosen === '' ? -1 : shown.findIndex(({ device }) => device === chosen));
     }
     say();
   }
 
   return {
-    element: el(
-      'section.view.devices',
-      {},
-      el('div.filter-bar', {}, filterBox, words),
-      problem,
-      counts,
-      note,
-      head,
-      rows.element,
-    ),
+    element: el('section.view.devices', {}, filter.element, filter.problem, counts, note, head, rows.element),
     update: draw,
     key(event) {
       if (event.key === '/') {
-        filterBox.focus();
-        filterBox.select();
+        filter.focus();
         return true;
       }
       if (!['j', 'k', 'ArrowDown', 'ArrowUp', 'Enter'].includes(event.key)) return false;

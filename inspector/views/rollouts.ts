@@ -1,12 +1,15 @@
 // Roll-outs, the newest first: how far each is, why it halted, and which devices failed.
+import { explain } from '../../machines/reasons.ts';
 import type { Rollout, RolloutDevices } from '../answers.ts';
 import { facts } from '../details.ts';
-import { el, put } from '../element.ts';
+import { type Child, el, put } from '../element.ts';
 import { follow, rollouts as listRollouts, rollout as rolloutOf } from '../evc.ts';
 import { barOf, progressMarks, progressText, shareText, stateTones } from '../rollout.ts';
 import { Rows } from '../rows.ts';
 import { dateTime, duration, shorten, shortHash } from '../text.ts';
 import type { Page, View } from '../view.ts';
+import { closed, type StartPanel, startPanel } from './start-rollout.ts';
+import { turnPanel } from './turn-rollout.ts';
 
 /** ms between two looks while records move. */
 const calm = 1500;
@@ -26,6 +29,14 @@ export function rolloutsView(page: Page): View {
   const note = el('p.quiet.pad', { role: 'status' });
   const list = el('nav.rollout-list', { 'aria-label': 'roll-outs' });
   const head = el('div.rollout-head');
+  const turn = turnPanel(page, () => void look());
+  let start: StartPanel | null = null;
+  const starting = el('div.starting', { hidden: true });
+  const begin = el(
+    'button.primary.new-rollout',
+    { title: 'n', onclick: () => page.go({ ...closed, new: 'image', turn: null }) },
+    'New roll-out …',
+  );
   const rows = new Rows({
     height: 28,
     label: 'devices of the roll-out',
@@ -35,15 +46,15 @@ export function rolloutsView(page: Page): View {
   });
 
   function row(index: number): HTMLElement {
-    const { device, progress, why } = shown[index] as RolloutDevices['devices'][number];
+    const { device, serial, progress, why } = shown[index] as RolloutDevices['devices'][number];
     const { mark, tone, text } = progressMarks[progress];
     return el(
       'div.row.progress-row',
       { title: device },
       el(`span.mark.${tone}`, { 'aria-hidden': 'true' }, mark),
-      el('code', {}, shortHash(device)),
+      serial === '' ? el('code', {}, shortHash(device)) : el('b.name', {}, shorten(serial, 40)),
       el(`span.${tone}`, {}, text),
-      el('span.why', {}, shorten(why, 200)),
+      el('span.why', { title: why }, why !== '' && whyOf(why)),
     );
   }
 
@@ -61,7 +72,10 @@ export function rolloutsView(page: Page): View {
   function item(of: Rollout): HTMLElement {
     return el(
       'button.rollout-item',
-      { 'aria-current': of.id === id ? 'true' : undefined, onclick: () => page.go({ rollout: of.id }) },
+      {
+        'aria-current': of.id === id ? 'true' : undefined,
+        onclick: () => page.go({ ...closed, turn: null, rollout: of.id }),
+      },
       el('b', {}, shorten(of.version, 40)),
       el(`span.${stateTones[of.state]}`, {}, of.state),
       bar(of),
@@ -104,10 +118,29 @@ export function rolloutsView(page: Page): View {
       'section.view.rollouts',
       {},
       note,
-      el('div.split', {}, list, el('div.rollout', {}, head, rows.element)),
+      el(
+        'div.split',
+        {},
+        el('div.rollout-side', {}, begin, list),
+        el('div.rollout', {}, head, turn.element, rows.element),
+        starting,
+      ),
     ),
     update() {
-      const state = `${known} ${wantedId()} ${page.search()}`;
+      const wanted = page.address.has('new');
+      if (wanted && !start) {
+        start = startPanel(page);
+        put(starting, start.element);
+      } else if (!wanted && start) {
+        start.close();
+        start = null;
+        put(starting);
+        void look();
+      }
+      starting.hidden = !wanted;
+      (rows.element.parentElement as HTMLElement).hidden = wanted;
+      start?.update();
+      const state = `${known} ${wantedId()} ${page.search()} ${page.address.get('turn')} ${wanted}`;
       if (state === drawn) return;
       drawn = state;
       if (wantedId() !== id) {
@@ -117,20 +150,16 @@ export function rolloutsView(page: Page): View {
           void look();
         }
       }
-      const text =
-        trouble !== ''
-          ? trouble
-          : all.length === 0
-            ? 'There is no roll-out yet; evc upgrade VERSION --filter … begins one.'
-            : '';
+      const text = trouble !== '' ? trouble : all.length === 0 ? 'There is no roll-out yet.' : '';
       note.textContent = text;
-      note.hidden = text === '';
+      note.hidden = text === '' || (wanted && trouble === '');
       list.hidden = all.length === 0;
       put(list, all.map(item));
       head.hidden = one === null;
+      turn.element.hidden = one === null;
       shown = (one?.devices ?? [])
-        .filter(({ device, progress, why }) =>
-          `${device} ${progress} ${why}`.toLowerCase().includes(page.search()),
+        .filter(({ device, serial, progress, why }) =>
+          `${device} ${serial} ${progress} ${why}`.toLowerCase().includes(page.search()),
         )
         .sort((a, b) => urgency(a.progress) - urgency(b.progress));
       rows.show(shown.length);
@@ -156,24 +185,33 @@ export function rolloutsView(page: Page): View {
           ['at once', `${one.atOnce === 1 ? '1 device' : `${one.atOnce} devices`} at the most`],
           ['shares', one.stages.map((share) => `${share} %`).join(', ')],
           ['id', el('code', {}, one.id)],
-          ['next', one.state === 'done' ? null : el('code.wrap', {}, nextOf(one))],
         ]),
       );
+      turn.show(one);
     },
     key(event) {
+      if (event.key === 'n') {
+        begin.click();
+        return true;
+      }
       const move = event.key === 'j' ? 1 : event.key === 'k' ? -1 : 0;
       const next = all[all.findIndex((of) => of.id === id) + move];
       if (move === 0 || !next) return false;
-      page.go({ rollout: next.id });
+      page.go({ ...closed, turn: null, rollout: next.id });
       return true;
     },
-    close: () => end.abort(),
+    close() {
+      end.abort();
+      start?.close();
+    },
   };
 }
 
-/** What an operator may do about it. */
-function nextOf({ id, state }: Rollout): string {
-  return `evc rollout ${state === 'running' ? 'stop' : 'resume'} ${id} --reason "…"`;
+/** What the code means, and the code. */
+function whyOf(code: string): Child {
+  const { title, kind } = explain(code);
+  const shown = el('code.quiet', {}, shorten(code, 200));
+  return kind === 'unknown' ? shown : [`${title}  `, shown];
 }
 
 /** Those that failed are what somebody has to look at. */

@@ -160,8 +160,15 @@ export const operatorReasons = {
     kind: 'request',
     severity: 'error',
     title: 'Not as it stands',
-    text: 'What runs is stopped, and what was stopped or halted goes on; this roll-out is neither.',
+    text: 'What runs is stopped, what was stopped or halted goes on, and both are cancelled; this roll-out stands otherwise.',
     remedy: 'evc rollout list shows how it stands.',
+  },
+  'rollout.not-begun': {
+    kind: 'request',
+    severity: 'info',
+    title: 'Cancelled before its turn',
+    text: 'The roll-out was cancelled before the device was begun with.',
+    remedy: 'Begin another one with the devices that should have it: evc upgrade VERSION --filter …',
   },
   'rollout.replaced': {
     kind: 'request',

@@ -7,7 +7,7 @@ import type { Browser, Page } from 'playwright-core';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { createImage } from '../../device/boot/image.ts';
-import { openBrowser, openPage } from '../kit/browser.ts';
+import { openBrowser, openPage, picture } from '../kit/browser.ts';
 import { serveApi } from '../kit/traffic.ts';
 import { inWorld, type World, type WorldDevice } from '../kit/world.ts';
 
@@ -171,6 +171,64 @@ test('a token that only looks sees everything, and why it may not accept', () =>
       assert.is(await page.locator('.accept .confirm').isDisabled(), true);
       const wide = await page.evaluate('document.documentElement.scrollWidth');
       assert.ok((wide as number) <= 390, `${wide} pixels wide`);
+      watched.check();
+    } finally {
+      await watched.close();
+      await api.close();
+    }
+  }));
+
+test('a change is tried on kept evidence before anybody decides, and nothing is done', () =>
+  inWorld(async (world) => {
+    if (!browser) return;
+    const good = await world.addDevice({ serial: 'edge-06' });
+    const bad = await world.addDevice({ serial: 'edge-07' });
+    await world.attested(good);
+    await world.attested(bad);
+    await tamper(world, bad);
+    const { api, token, url } = await serveApi(world);
+    const watched = await openPage(browser, `${url}#token=${token}`, { mayComplain: /404/ });
+    const { page } = watched;
+    try {
+      await seen(page, '.device-row .trust.bad');
+      await page.keyboard.press('a');
+      await page.waitForSelector('.trials .try:enabled');
+      await page.fill('.trials .filter', 'name:edge');
+      await page.keyboard.press('Control+Enter');
+      await seen(
+        page,
+        '.trial-said >> text=/^[1-9] of [3-9] verdicts of 2 devices .* [1-9] trusted that (is|are) refused.*Nothing was done/',
+      );
+      await seen(page, '.trial-row.row[data-row="0"] >> text=edge-07');
+      await seen(page, '.trial-row .good >> text=trusted (acceptance)');
+      await page.click('text=also what stays as it is');
+      await seen(page, '.trial-row[data-row="2"] >> text=the same');
+      await picture(page, 'trials');
+      await page.setViewportSize({ width: 390, height: 800 });
+      const wide = await page.evaluate('document.documentElement.scrollWidth');
+      assert.ok((wide as number) <= 390, `${wide} pixels wide`);
+      await picture(page, 'trials-390');
+      await page.setViewportSize({ width: 1280, height: 800 });
+
+      // As what the bad one shows were the only baseline: the good one would be refused.
+      await page.click('.kinds >> text=another policy');
+      await page.fill('.trials textarea', '{ "baseline": ');
+      await seen(page, '.trial-form [role="alert"] >> text=/^policy: /');
+      const { attempt = '' } = (await world.view(bad)).verdict ?? {};
+      await page.fill('.trials textarea', JSON.stringify({ baseline: { attempt } }));
+      await page.keyboard.press('Control+Enter');
+      await seen(page, '.trial-said >> text=/[1-9] refused that (is|are) trusted/');
+      await seen(page, '.trial-row[data-row="0"] .bad >> text=policy.software.unknown');
+      await page.locator('.trials textarea').blur();
+      await page.keyboard.press('t');
+      await picture(page, 'trials-policy');
+
+      await page.click('.kinds >> text=images');
+      await page.fill('.trials [aria-label="versions"]', '7.7.7');
+      await page.keyboard.press('Control+Enter');
+      await seen(page, '.refusal code >> text=image.unknown');
+      assert.is((await world.evc.runner.read(bad.id))?.context.acceptance, null);
+      assert.is(await world.trust(bad), 'uud');
       watched.check();
     } finally {
       await watched.close();

@@ -73,6 +73,12 @@ export async function openPage(
   };
 }
 
+/** What stands there, for people to look at: only where a folder is named for it. */
+export async function picture(page: Page, name: string): Promise<void> {
+  const folder = process.env.EVE_ATTEST_PICTURES;
+  if (folder) await page.screenshot({ path: join(folder, `${name}.png`) });
+}
+
 /** Drops files on the page, as a hand does. */
 export async function drop(page: Page, files: { name: string; text: string }[]): Promise<void> {
   const transfer = await page.evaluateHandle(

@@ -42,6 +42,7 @@ const notReasons: Record<string, string> = {
   'escrow.restored': 'in the audit log',
   'key.added': 'in the audit log',
   'key.revoked': 'in the audit log',
+  'rollout.cancelled': 'in the audit log',
   'rollout.halted': 'in the audit log',
   'webhook.added': 'in the audit log',
   'webhook.removed': 'in the audit log',

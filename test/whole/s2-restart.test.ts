@@ -1,5 +1,7 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
+import { statusText } from '../../controller/cli/devices.ts';
+import { announcement } from '../../controller/webhook/announce.ts';
 import { missingInOrder, portsOf } from '../kit/trace.ts';
 import { configOf, contextOf, inWorld, stateOf } from '../kit/world.ts';
 
@@ -161,9 +163,37 @@ test('a device that goes silent becomes stale, and clears itself when it comes b
       async () => (await world.trust(device)) === 'stale',
       48 * 60 * minute,
     );
+    // It says so everywhere: to lists and filters, in the status, in metrics, and to whoever is told what happens.
+    const { operator } = world.evc;
+    const page = { after: '', limit: 10, accounts: null };
+    const { devices } = await operator.list({ ...page, filter: 'stale:' });
+    assert.equal(
+      devices.map(({ trust, facts }) => [trust, facts.why]),
+      [['stale', 'silent: its trust ran out without a new attestation']],
+    );
+    assert.match(statusText(devices, '', world.clock.now()), /\? stale .*silent: .*\n1 device: 1 stale$/s);
+    assert.is((await world.view(device)).trust, 'stale');
+    const metrics = async () => (await world.evc.metrics.text()).text;
+    assert.match(await metrics(), 'evc_devices{account="factory",trust="stale"} 1');
+    const told = () => {
+      const step = world.steps.findLast(({ event }) => ['timer.due', 'verdict.given'].includes(event.type));
+      const { payload } = (step && announcement(step, 'urn:evc:test')) ?? { payload: Buffer.from('{}') };
+      return JSON.parse(Buffer.from(payload).toString()) as { type: string; data: object };
+    };
+    const { type, data } = told();
+    assert.equal([type, pick(data)], ['eve-attest.timer.due', { trust: 'stale', timer: 'trust' }]);
+
     device.net.up = true;
     await world.attested(device);
     assert.is(await world.trust(device), 'trusted');
+    assert.equal((await operator.list({ ...page, filter: 'stale:' })).devices, []);
+    assert.equal([told().type, pick(told().data)], ['eve-attest.verdict.given', { trust: 'trusted' }]);
+    assert.match(await metrics(), 'evc_devices{account="factory",trust="trusted"} 1');
   }));
+
+function pick(data: object): object {
+  const { trust, timer } = data as { trust: string; timer?: string };
+  return { trust, ...(timer === undefined ? {} : { timer }) };
+}
 
 test.run();

@@ -150,6 +150,7 @@ const cases: Record<string, Case> = {
   readAudit: { query: 'limit=5', others: 'filtered' },
   labelDevice: { at, body: { labels: ['lab'] } },
   lockDevice: { at, body: { radius: 5 } },
+  showSettings: { at },
   changeSettings: { at, body: { settings: { a: 'b' } } },
   upgradeDevice: { at, body: { version: '9.0.0' }, refused: 'image.no-file' },
   tryChange: { body: { images: ['9.0.0'], attempts: 8 }, others: 'filtered' },
@@ -161,6 +162,7 @@ const cases: Record<string, Case> = {
   showRollout: { at: { rollout: '' }, others: 'rollout.unknown' },
   stopRollout: { at: { rollout: '' }, body: { reason }, others: 'rollout.unknown' },
   resumeRollout: { at: { rollout: '' }, body: { reason }, others: 'rollout.unknown' },
+  cancelRollout: { at: { rollout: '' }, body: { reason }, others: 'rollout.unknown' },
   acceptDevices: {
     body: async () => ({ reason, devices: [{ device: uud.id, attempt: await attempt() }] }),
     others: 'device.unknown',

@@ -137,6 +137,14 @@ test('[N42] another TPM is in device show, why and status: which, when, how ofte
   assert.match(whyText(never, 'edge-01', now), 'enrol.other-tpm');
 });
 
+test('what a person accepted after an upgrade is told, and not the upgrade', () => {
+  const upgraded = { from: '1.0.0', to: '1.1.0', at: now - 10, how: 'committed', why: null } as const;
+  const line = (at: number) =>
+    whyLine('trusted', { ...device, upgraded, baseline: { grounds: 'acceptance', at } });
+  assert.is(line(now - 20), 'upgraded 1.0.0 → 1.1.0');
+  assert.is(line(now), 'as its baseline (acceptance)');
+});
+
 test('how a device says that it booted, and each log that it lacks', () => {
   const why = { code: 'board.log-absent', text: 'the boot log, /sys/x, is not there or empty' };
   const boot = {

@@ -189,6 +189,18 @@ test('accounts, labels, locks and places', async () => {
   );
   assert.is((await admin('device', 'label', 'edge-02', 'lab', 'hall-1')).stdout, 'edge-02: hall-1, lab\n');
   assert.match((await admin('status', 'label:hall-*')).stdout, /^1 device/m);
+  assert.is((await admin('device', 'settings', 'edge-02')).stdout, 'edge-02: no setting\n');
+  const set = await admin('device', 'settings', 'edge-02', 'timer.config.interval=60', 'debug=a=b');
+  assert.match(set.stdout, /^debug +a=b\ntimer\.config\.interval +60$/m, set.stderr);
+  const unset = await admin('device', 'settings', 'edge-02', '--unset', 'debug');
+  assert.not.match(unset.stdout, 'debug');
+  assert.equal(JSON.parse((await admin('device', 'settings', 'edge-02', '--json')).stdout), {
+    'timer.config.interval': '60',
+  });
+  const twice = await admin('device', 'settings', 'edge-02', '--unset', 'debug');
+  assert.is(twice.code, 2);
+  assert.match(twice.stderr, /edge-02 has no setting debug/);
+  assert.match((await admin('device', 'settings', 'edge-02', 'debug')).stderr, /debug is no KEY=VALUE/);
   const locked = await admin('device', 'lock', 'edge-02', '--radius', '5');
   assert.is(locked.stdout, 'edge-02: Location-Lock off, for itself\n', locked.stderr);
   assert.match((await admin('device', 'lock', 'edge-02')).stdout, 'as account factory');

@@ -16,6 +16,7 @@ function rollout(devices: string, more: Partial<Rollout> = {}): Rollout {
     ...{ stages: [1, 10, 100], stage: 0, haltAt: 10, atOnce: 100, state: 'running', why: '' },
     devices: [...devices].map((char, i) => ({
       device: `${i}`,
+      serial: '',
       progress: progress[char] as Progress,
       why: '',
     })),

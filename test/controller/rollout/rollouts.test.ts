@@ -148,7 +148,41 @@ test('fifty devices: it halts by itself where more fail than may, and says why',
   await rollouts.stop(id, ann);
   for (const device of rest) await commits(device);
   await rollouts.look();
-  assert.is((await rollouts.get(id)).state, 'stopped');
+  const stopped = await rollouts.get(id);
+  assert.equal([stopped.state, stopped.counts.committed], ['stopped', 50], 'those under way are followed');
+});
+
+test('cancelled, it begins with nobody any more; those under way are followed to their end', async () => {
+  const devices = await fleet(10);
+  const { id } = await rollouts.add({ ...wish, devices, stages: [20, 100] }, ann);
+  await rollouts.look();
+  const [first = '', second = ''] = await assigned(id);
+  const cancelled = await rollouts.cancel(id, { by: 'bea', reason: 'another image comes' });
+  assert.equal([cancelled.state, cancelled.why], ['cancelled', 'another image comes']);
+  await commits(first);
+  await fails(second);
+  await rollouts.look();
+  const { state, counts, devices: after } = await rollouts.get(id);
+  assert.equal([state, counts.committed, counts.failed, counts.skipped], ['cancelled', 1, 1, 8]);
+  assert.ok(after.every(({ progress, why }) => (progress === 'skipped') === (why === 'rollout.not-begun')));
+  const [entry] = await store.audits({ limit: 1, subject: id });
+  assert.equal([entry?.by, entry?.what], ['bea', 'rollout.cancelled'], 'and no halt comes behind it');
+  for (const turn of ['stop', 'resume', 'cancel'] as const)
+    await rejects(rollouts[turn](id, ann), OperatorError, ({ code }) => code === 'rollout.not-so');
+});
+
+test('what a person does while EVC looks stands', async () => {
+  const devices = await fleet(4);
+  const { id } = await rollouts.add({ ...wish, devices, stages: [50, 100] }, ann);
+  const looking = rollouts.look();
+  await rollouts.cancel(id, ann);
+  await looking;
+  const { state, counts } = await rollouts.get(id);
+  assert.is(state, 'cancelled');
+  assert.is(counts.waiting, 0);
+  // Whoever was begun with is said to be, whichever came first.
+  for (const device of await assigned(id)) assert.is((await evc.operator.show(device)).upgrade?.to, '2.0.0');
+  assert.is(counts.assigned + counts.skipped, 4);
 });
 
 test('devices that cannot be upgraded, or need not, are skipped with the reason', async () => {
