@@ -1,6 +1,6 @@
 // The store in one SQLite file: write-ahead log, every commit on the disk before it counts.
 import { type PreparedLines, type PreparedStep, prepared } from './prepared.ts';
-import { Sqlite, type SqliteOptions } from './sqlite.ts';
+import { Sqlite } from './sqlite.ts';
 import {
   type AttemptRow,
   type AuditEntry,
@@ -48,8 +48,8 @@ export class LibsqlStore implements Store {
   }
 
   /** Opens the file, or makes it; `:memory:` for tests. Throws StoreError version, broken, taken. */
-  static open(path: string, options?: SqliteOptions): LibsqlStore {
-    return new LibsqlStore(Sqlite.open(path, options));
+  static open(path: string): LibsqlStore {
+    return new LibsqlStore(Sqlite.open(path));
   }
 
   async load(device: string): Promise<RecordRow | null> {

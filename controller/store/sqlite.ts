@@ -16,25 +16,11 @@ interface Waiting {
   failed(error: Error): void;
 }
 
-export interface SqliteOptions {
-  /**
-   * A write to the disk holds everything up: after one of so many ms, changes are collected for twice as long. Whoever is alone
-   * hardly waits, and under load many share each write. Without it all that comes in a turn of the event loop does.
-   */
-  patient?: boolean;
-}
-
 /** Pages of the file that stay in memory, bytes. */
 const cacheSize = 8 * 1024 * 1024;
 /** The log goes into the file after so many pages of 4 KiB: pages that change often go there once. */
 const checkpointPages = 16_000;
-/** Of the time that the last write took. */
-const patience = 2;
-
 export class Sqlite {
-  readonly #patient: boolean;
-  /** When the next write may begin, on the clock of the process, ms. */
-  #restedAt = 0;
   readonly #db: Database.Database;
   readonly #statements = new Map<string, Database.Statement>();
   #waiting: Waiting[] = [];
@@ -42,14 +28,13 @@ export class Sqlite {
   readonly #path: string;
   #closed = false;
 
-  private constructor(db: Database.Database, path: string, { patient = false }: SqliteOptions) {
+  private constructor(db: Database.Database, path: string) {
     this.#db = db;
     this.#path = path;
-    this.#patient = patient;
   }
 
   /** Opens the file, or makes it; `:memory:` for tests. Throws StoreError version, broken, taken. */
-  static open(path: string, options: SqliteOptions = {}): Sqlite {
+  static open(path: string): Sqlite {
     try {
       if (path !== ':memory:') mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
       const db = new Database(path);
@@ -70,7 +55,7 @@ export class Sqlite {
         const parts = found === 0 ? [schema, ...missing] : missing;
         db.exec(`begin immediate; ${parts.join('')} pragma user_version = ${version}; commit`);
       }
-      return new Sqlite(db, path, options);
+      return new Sqlite(db, path);
     } catch (error) {
       throw storeError(path, error);
     }
@@ -101,14 +86,8 @@ export class Sqlite {
         result = work();
       };
       this.#waiting.push({ run, stored: () => resolve(result), failed: reject });
-      if (this.#waiting.length === 1) this.#schedule();
+      if (this.#waiting.length === 1) setImmediate(() => this.#flush());
     });
-  }
-
-  #schedule(): void {
-    const rest = this.#patient ? this.#restedAt - performance.now() : 0;
-    if (rest > 0) setTimeout(() => this.#flush(), rest);
-    else setImmediate(() => this.#flush());
   }
 
   #flush(): void {
@@ -142,10 +121,7 @@ export class Sqlite {
     try {
       this.#db.exec('begin immediate');
       const result = work();
-      const begun = performance.now();
       this.#db.exec('commit');
-      const ended = performance.now();
-      this.#restedAt = ended + patience * (ended - begun);
       return result;
     } catch (error) {
       if (this.#db.inTransaction) this.#db.exec('rollback');

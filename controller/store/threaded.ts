@@ -27,8 +27,7 @@ type Methods = { [Name in keyof LibsqlStore]: LibsqlStore[Name] };
 
 /** Opens the file, or makes it. Rejects with StoreError version, broken, taken. */
 export async function openThreaded(path: string): Promise<Store> {
-  const thread = new Thread(path);
-  await thread.ask('opened');
+  const thread = await Thread.start(path);
   const ask =
     (method: string) =>
     (...values: unknown[]) =>
@@ -64,7 +63,19 @@ class Thread {
   #asked: Ask[] = [];
   #ended: Error | null = null;
 
-  constructor(path: string) {
+  /** Rejects with what is wrong with the file. */
+  static async start(path: string): Promise<Thread> {
+    const thread = new Thread(path);
+    try {
+      await thread.ask('opened');
+      return thread;
+    } catch (error) {
+      await thread.#worker.terminate();
+      throw error;
+    }
+  }
+
+  private constructor(path: string) {
     this.#worker = startThread(new URL('./serve', import.meta.url), { workerData: { path } });
     this.#worker.on('message', (answers: readonly Answer[]) => {
       for (const answer of answers) this.#settle(answer);
@@ -89,8 +100,7 @@ class Thread {
 
   async close(): Promise<void> {
     if (this.#ended) return;
-    await this.ask('close');
-    await this.#worker.terminate();
+    await this.ask('close').finally(() => this.#worker.terminate());
   }
 
   #ask(method: string, values: unknown[], step: Waiting['step']): Promise<unknown> {
