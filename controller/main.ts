@@ -1,5 +1,6 @@
 // `evc`: the command of the controller.
 import { Command, CommanderError, Option } from 'commander';
+import { version } from '../formats/version.ts';
 import { acceptCommands } from './cli/accept.ts';
 import { accountCommands } from './cli/accounts.ts';
 import { backupCommand, restoreCommand } from './cli/backup.ts';
@@ -25,6 +26,7 @@ import { DataFolder } from './options.ts';
 
 const program = new Command('evc')
   .description('The controller of a fleet: which devices are trusted, and why not.')
+  .version(version)
   .showHelpAfterError('(evc --help shows what there is)')
   .exitOverride()
   .addHelpText(

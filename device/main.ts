@@ -1,5 +1,6 @@
 // `eve`: the command of a device.
 import { Command, CommanderError, Option } from 'commander';
+import { version } from '../formats/version.ts';
 import { exitCodes, explain, Failure } from './cli/failure.ts';
 import { locationForms, tpmForms } from './options.ts';
 
@@ -7,6 +8,7 @@ import { locationForms, tpmForms } from './options.ts';
 
 const program = new Command('eve')
   .description('The agent of an edge node: measured boot, attestation, vault and upgrades.')
+  .version(version)
   .showHelpAfterError('(eve --help shows what there is)')
   .exitOverride()
   .addHelpText(

@@ -8,6 +8,7 @@ import { Recorder, type Sink, type Tap } from '../formats/recording/recorder.ts'
 import { wireMessage } from '../formats/recording/wire.ts';
 import { commandOf } from '../formats/tpm2/commands.ts';
 import { responseCode } from '../formats/tpm2/response-codes.ts';
+import { version } from '../formats/version.ts';
 import { parseTopic } from '../formats/wire/topics.ts';
 import { deviceCharts } from '../machines/charts.ts';
 import type { Clock } from '../machines/clock.ts';
@@ -38,7 +39,7 @@ export class DeviceRecorder {
   /** Called for every event of the device, before it is recorded. */
   readonly #watchers = new Set<(event: NodeEvent) => void>();
 
-  constructor({ clock, mono = () => performance.now(), by = 'eve' }: DeviceRecorderOptions) {
+  constructor({ clock, mono = () => performance.now(), by = `eve ${version}` }: DeviceRecorderOptions) {
     this.#mono = mono;
     this.#recorder = new Recorder({
       by,

@@ -12,6 +12,7 @@ import { LateLine, labelOf, renumbered, type Said } from '../../formats/recordin
 import { chartJson, hashOf, type Sink } from '../../formats/recording/recorder.ts';
 import { standing, type Taken } from '../../formats/recording/step.ts';
 import { wireMessage } from '../../formats/recording/wire.ts';
+import { version } from '../../formats/version.ts';
 import { readTopic } from '../../formats/wire/topics.ts';
 import type { Clock } from '../../machines/clock.ts';
 import {
@@ -71,7 +72,7 @@ export class RecordRecorder {
   constructor({
     clock,
     mono = () => performance.now(),
-    by = 'evc',
+    by = `evc ${version}`,
   }: {
     clock: Clock;
     mono?(): number;

@@ -189,14 +189,14 @@ test('accounts, labels, locks and places', async () => {
   );
   assert.is((await admin('device', 'label', 'edge-02', 'lab', 'hall-1')).stdout, 'edge-02: hall-1, lab\n');
   assert.match((await admin('status', 'label:hall-*')).stdout, /^1 device/m);
-  assert.is((await admin('device', 'settings', 'edge-02')).stdout, 'edge-02: no setting\n');
+  assert.match((await admin('device', 'settings', 'edge-02')).stdout, /^account +factory\nhostname +eve-/m);
   const set = await admin('device', 'settings', 'edge-02', 'timer.config.interval=60', 'debug=a=b');
-  assert.match(set.stdout, /^debug +a=b\ntimer\.config\.interval +60$/m, set.stderr);
+  assert.match(set.stdout, /^debug +a=b\nhostname .*\ntimer\.config\.interval +60$/m, set.stderr);
   const unset = await admin('device', 'settings', 'edge-02', '--unset', 'debug');
   assert.not.match(unset.stdout, 'debug');
-  assert.equal(JSON.parse((await admin('device', 'settings', 'edge-02', '--json')).stdout), {
-    'timer.config.interval': '60',
-  });
+  const json = JSON.parse((await admin('device', 'settings', 'edge-02', '--json')).stdout);
+  assert.equal(Object.keys(json).sort(), ['account', 'hostname', 'timer.config.interval']);
+  assert.is(json['timer.config.interval'], '60');
   const twice = await admin('device', 'settings', 'edge-02', '--unset', 'debug');
   assert.is(twice.code, 2);
   assert.match(twice.stderr, /edge-02 has no setting debug/);
