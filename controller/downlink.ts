@@ -8,7 +8,6 @@ import {
   verify,
   X509Certificate,
 } from 'node:crypto';
-import { promisify } from 'node:util';
 import {
   create,
   type DescMessage,
@@ -205,7 +204,7 @@ export class Downlink {
 
   async #register(device: string, ref: RequestRef, opened: Unverified, text: string): Promise<void> {
     const key = certificateOf(opened.senderCertificate, 'onboarding');
-    await checkSignature(opened, key.publicKey);
+    checkSignature(opened, key.publicKey);
     const message = readMessage(ZRegisterMsgSchema, opened.payload, { topic: text, status: 0 });
     const certificate = certificateOf(
       Buffer.from(Buffer.from(message.pemCert).toString(), 'base64'),
@@ -340,7 +339,7 @@ export class Downlink {
       if (this.#keys.size >= certificateCache) this.#keys.clear();
       this.#keys.set(device, key);
     }
-    await checkSignature(opened, key);
+    checkSignature(opened, key);
   }
 
   async #sendCertificates({ device, request }: Topic): Promise<void> {
@@ -387,12 +386,9 @@ export function nonceOf(secret: Uint8Array, device: string, salt: string): Uint8
   return secretOf(secret, 'nonce', device, salt);
 }
 
-/** On a thread of Node's pool: it is a tenth of all that an attestation costs, and nothing here depends on it meanwhile. */
-const verified = promisify(verify);
-
-async function checkSignature({ payload, signature }: Unverified, publicKey: KeyObject): Promise<void> {
+function checkSignature({ payload, signature }: Unverified, publicKey: KeyObject): void {
   const key = { key: publicKey, dsaEncoding: 'ieee-p1363' as const };
-  if (publicKey.asymmetricKeyType !== 'ec' || !(await verified('sha256', payload, key, signature))) {
+  if (publicKey.asymmetricKeyType !== 'ec' || !verify('sha256', payload, key, signature)) {
     throw new RequestRefused(401, 'wire.signature', 'the message is not signed by the key that it claims');
   }
 }

@@ -291,9 +291,9 @@ export class World {
     }
   }
 
-  /** Whether something is under way that does not wait for simulated time: signatures are checked on other threads as well. */
+  /** Whether something is under way that does not wait for simulated time. */
   #busy(): boolean {
-    return this.#working > 0 || this.#asking > 0 || this.evc.admission.load.atWork > 0 || threadsBusy();
+    return this.#working > 0 || this.#asking > 0 || threadsBusy();
   }
 
   view(device: WorldDevice): Promise<DeviceView> {
