@@ -17,11 +17,8 @@ interface Spoken {
   line(text: string): Promise<string>;
 }
 
-/** As `bin/evc.js` asks for. */
-const flags = ['--max-semi-space-size=64'];
-
 function speak(script: string, args: readonly string[], env: Record<string, string> = {}): Spoken {
-  const child = spawn(process.execPath, [...flags, script, ...args], {
+  const child = spawn(process.execPath, [script, ...args], {
     stdio: ['pipe', 'pipe', 'inherit'],
     env: { ...process.env, ...env },
   });
