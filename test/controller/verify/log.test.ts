@@ -237,7 +237,10 @@ test('which PCRs firmware has to have extended is what is asked, and PCRs 0 and 
 });
 
 test('a difference names its event where one is to blame, and has no field for one elsewhere', () => {
-  const [bank] = refusals([readEventLog(good)], { bank: 'sha384', pcrs: new Map([[4, Buffer.alloc(48, 7)]]) });
+  const [bank] = refusals([readEventLog(good)], {
+    bank: 'sha384',
+    pcrs: new Map([[4, Buffer.alloc(48, 7)]]),
+  });
   const first = parseLog(readEventLog(good)).events.find((event) => event.extends && event.pcr === 4);
   assert.equal([bank?.code, bank?.event], ['evidence.log.bank', first?.index]);
   const other = new Map([...pcrs, [0, pcrs.get(1) as Uint8Array]]) as Map<number, Uint8Array>;
