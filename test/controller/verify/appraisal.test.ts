@@ -149,6 +149,16 @@ test('what firmware and boot loader logged beside the policy’s PCRs has to be 
     const evidence = quoteOf({ sha256: all }, nonce, log, spoil(pcr));
     assert.equal(judged(submitted({}, { evidence }), wanted).verdict, [true, true], `PCR ${pcr}`);
   }
+  const settings = policy({ pcrs: new Map([['sha256', [1]]]) });
+  for (const pcr of [0, 4, 7]) {
+    const evidence = quoteOf({ sha256: all }, nonce, log, spoil(pcr));
+    const { verdict, reasons } = judged(submitted({}, { evidence }), settings);
+    assert.equal(
+      [verdict, reasons.map(({ code, pcr: of }) => [code, of])],
+      [[false, false], [['evidence.log.mismatch', pcr]]],
+      `PCR ${pcr}`,
+    );
+  }
 });
 
 test('PCR 0 and PCR 4 that nobody extended are refused where the policy asks about them', () => {
