@@ -101,9 +101,10 @@ export class Broker {
     // Those that are still at their handshake count as well.
     server.maxConnections = connections;
     server.on('drop', () => onRefused?.('connection', 'limit.connections'));
-    // A handshake that fails is the peer's matter; one that never ends holds a place among the connections.
-    server.on('tlsClientError', (error: NodeJS.ErrnoException) => {
+    // A handshake that fails is the peer's matter. One that never ends Node tells of, and leaves open.
+    server.on('tlsClientError', (error: NodeJS.ErrnoException, socket) => {
       if (error.code === 'ERR_TLS_HANDSHAKE_TIMEOUT') onRefused?.('connection', 'limit.malformed');
+      socket.destroy();
     });
     const open = new Set<net.Socket>();
     server.on('connection', (socket) => {
