@@ -87,6 +87,8 @@ test('what came and is not known: what would have been, in words where they diff
   assert.is(many.text, 'PCR 9: file /x is no measurement of 2; allowed would have been: a · b · c · d');
   assert.is(many.allowed, ['a', 'b', 'c', 'd'].map(digestOf).join(' '));
   assert.is(one(9, [entry(9, 'x', 'a', { text: 'a' }), entry(9, 'x', 'b')]).text, nothing.text);
+  const other = one(9, [entry(9, 'x', 'a', { text: 'a' })]);
+  assert.is(other.text, `${nothing.text}; allowed would have been: a`);
   assert.match(nothing.remedy ?? '', /^find out where this file \/x comes from; if it is of 2, measure/);
   assert.match(one(7, []).remedy ?? '', 'evc firmware add');
   assert.match(one(5, []).remedy ?? '', 'evc image add');
