@@ -42,7 +42,6 @@ const mostConnections = 20_000;
 const mostOfDevice = 4;
 /** Filters that a reader may ask for on one connection: Aedes keeps each. */
 const mostFilters = 100;
-const connectTimeout = 10_000;
 /** CONNACK return codes [MQTT 3.1.1, 3.2.2.3]. */
 const connack = { identifierRejected: 2, unavailable: 3, badLogin: 4 } as const;
 
@@ -66,6 +65,7 @@ export class Broker {
   }
 
   static async start(options: BrokerOptions): Promise<Broker> {
+    const { login: connectTimeout } = { ...defaultLimits, ...options.limits };
     const aedes = await Aedes.createBroker({ connectTimeout, drainTimeout: 10_000, concurrency: 1000 });
     const broker = new Broker(aedes, options);
     broker.#arm();
@@ -95,14 +95,17 @@ export class Broker {
   listen(address: { host: string; port: number }, key: string, certificate: string): Promise<Listener> {
     const { connections = mostConnections, onRefused } = this.#options;
     const server = tls.createServer(
-      { key, cert: certificate, minVersion: 'TLSv1.3', handshakeTimeout: connectTimeout, noDelay: true },
+      { key, cert: certificate, minVersion: 'TLSv1.3', handshakeTimeout: this.#limits.login, noDelay: true },
       (socket) => this.accept(socket),
     );
     // Those that are still at their handshake count as well.
     server.maxConnections = connections;
     server.on('drop', () => onRefused?.('connection', 'limit.connections'));
-    // A handshake that fails is the peer's matter.
-    server.on('tlsClientError', () => undefined);
+    // A handshake that fails is the peer's matter. One that never ends Node tells of, and leaves open.
+    server.on('tlsClientError', (error: NodeJS.ErrnoException, socket) => {
+      if (error.code === 'ERR_TLS_HANDSHAKE_TIMEOUT') onRefused?.('connection', 'limit.malformed');
+      socket.destroy();
+    });
     const open = new Set<net.Socket>();
     server.on('connection', (socket) => {
       open.add(socket);
@@ -252,6 +255,10 @@ export class Broker {
       // Without an error Aedes refuses and leaves the connection open.
       done(willed ? new Error('refused') : null, !willed);
     };
+    aedes.on('connectionError', (_client, error) => {
+      // Aedes has no code for it.
+      if (error.message === 'connect did not arrive in time') onRefused?.('connection', 'limit.malformed');
+    });
     aedes.on('clientReady', (client) => {
       const peer = peers.get(client);
       // It can be gone before it was ready, and then nobody reports its end.

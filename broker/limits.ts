@@ -11,6 +11,10 @@ export interface Limits {
   backlog: number;
   /** Packets a second, over ten seconds. */
   rate: number;
+  /** Pieces that one packet may come in: until it is whole each costs far more than the byte that it may be. */
+  pieces: number;
+  /** ms for the handshake of TLS, and as many again for the CONNECT. */
+  login: number;
 }
 
 export const defaultLimits: Limits = {
@@ -18,6 +22,9 @@ export const defaultLimits: Limits = {
   connect: 4096,
   backlog: 2 * 1024 * 1024,
   rate: 200,
+  // The largest packet in segments of 256 bytes, and room.
+  pieces: 4096,
+  login: 10_000,
 };
 
 export type LimitReason =
@@ -29,14 +36,23 @@ export type LimitReason =
 
 const rateWindow = 10_000;
 
-/** Guards a connection; `onCut` says why it was ended. Returns the same stream. */
-export function guard(stream: Duplex, limits: Limits, onCut: (reason: LimitReason) => void): Duplex {
+/**
+ * Guards a connection; `onCut` says why it was ended. Returns the same stream.
+ *
+ * @param now ms of a clock that nobody sets back
+ */
+export function guard(
+  stream: Duplex,
+  limits: Limits,
+  onCut: (reason: LimitReason) => void,
+  now: () => number = () => performance.now(),
+): Duplex {
   const cut = (reason: LimitReason) => {
     if (stream.destroyed) return;
     onCut(reason);
     stream.destroy();
   };
-  const scan = packetScanner(limits, cut);
+  const scan = packetScanner(limits, cut, now);
   const read = stream.read.bind(stream);
   stream.read = (size?: number) => {
     const chunk = read(size) as Buffer | null;
@@ -54,16 +70,27 @@ export function guard(stream: Duplex, limits: Limits, onCut: (reason: LimitReaso
 }
 
 /** Follows the fixed headers [MQTT 3.1.1, 2.2] through the bytes of a connection; false once it was cut. */
-function packetScanner(limits: Limits, cut: (reason: LimitReason) => void): (chunk: Uint8Array) => boolean {
+function packetScanner(
+  limits: Limits,
+  cut: (reason: LimitReason) => void,
+  now: () => number,
+): (chunk: Uint8Array) => boolean {
   let state: 'type' | 'length' | 'body' = 'type';
   let length = 0;
   let shift = 0;
   let left = 0;
   let first = true;
-  let windowStart = Date.now();
+  let windowStart = now();
   let packets = 0;
+  let pieces = 0;
 
   return (chunk) => {
+    pieces++;
+    const at = now();
+    if (at - windowStart > rateWindow) {
+      windowStart = at;
+      packets = 0;
+    }
     for (let i = 0; i < chunk.length; ) {
       if (state === 'body') {
         const step = Math.min(left, chunk.length - i);
@@ -75,6 +102,7 @@ function packetScanner(limits: Limits, cut: (reason: LimitReason) => void): (chu
       const byte = chunk[i++] as number;
       if (state === 'type') {
         state = 'length';
+        pieces = 1;
         length = 0;
         shift = 0;
         packets++;
@@ -92,11 +120,7 @@ function packetScanner(limits: Limits, cut: (reason: LimitReason) => void): (chu
       left = length;
       state = length === 0 ? 'type' : 'body';
     }
-    const now = Date.now();
-    if (now - windowStart > rateWindow) {
-      windowStart = now;
-      packets = 0;
-    }
+    if (state !== 'type' && pieces > limits.pieces) return refuse('limit.rate');
     if (packets > limits.rate * (rateWindow / 1000)) return refuse('limit.rate');
     return true;
   };

@@ -192,8 +192,8 @@ function coverSlots(rule: AllowRule, hunk: Hunk, covered: Map<CheckedEvent, Cove
 
 const eveRootfs = '5dfbf5f4-2848-4bac-aa5e-0d9a20b745a6';
 const slotNames = new Set(['IMGA', 'IMGB']);
-/** UEFI_GPT_DATA: the header's checksum, that of the table, and where partitions start. */
-const [headerCrc, tableCrc, partitionsAt, attributesAt] = [16, 88, 100, 48];
+/** UEFI_GPT_DATA: the header's checksum, the size of an entry, the checksum of the table, and where entries start. */
+const [headerCrc, sizeAt, tableCrc, partitionsAt, attributesAt] = [16, 84, 88, 100, 48];
 
 /** Whether two partition tables differ in the attributes of EVE's slots alone, and in the checksums that follow. */
 function sameButSlots(one: Uint8Array, other: Uint8Array): boolean {
@@ -205,8 +205,8 @@ function withoutSlots(data: Uint8Array): Buffer | null {
   const partitions = partitionsOf(data);
   if (!partitions) return null;
   const bare = Buffer.from(data);
-  const size = (data.length - partitionsAt) / Math.max(partitions.length, 1);
-  if (!Number.isInteger(size)) return null;
+  const size = bare.readUInt32LE(sizeAt);
+  if (data.length !== partitionsAt + partitions.length * size) return null;
   bare.fill(0, headerCrc, headerCrc + 4);
   bare.fill(0, tableCrc, tableCrc + 4);
   for (const [i, { type, name }] of partitions.entries()) {

@@ -49,9 +49,6 @@ const tooLittle: ReadonlySet<string> = new Set([
   'evidence.log.absent',
 ]);
 
-/** PCRs that firmware extends before anything else can. */
-const critical: readonly number[] = [0, 4];
-
 /** Firmware and boot loader log all that they extend into these; the operating system extends others on its own. */
 const preOs: readonly number[] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9];
 
@@ -115,9 +112,8 @@ function logRefusals(quote: QuoteFacts, logs: readonly LogBytes[], policy: Appra
   return [...policy.pcrs].flatMap(([bank, wanted]) => {
     const covered = [...(quote.covered[bank] ?? [])];
     const values = new Map(covered.filter(([pcr]) => wanted.includes(pcr)));
-    const beside = new Map(covered.filter(([pcr]) => preOs.includes(pcr) && !wanted.includes(pcr)));
-    const mustBeExtended = critical.filter((pcr) => wanted.includes(pcr));
-    const explained = verifyLog(logs, { bank, pcrs: values, beside, mustBeExtended });
+    const beside = new Map(covered.filter(([pcr]) => preOs.includes(pcr)));
+    const explained = verifyLog(logs, { bank, pcrs: values, beside });
     if (!explained.ok) return explained.refusals;
     if (!policy.secureBoot) return [];
     const { secureBoot } = bootFacts(explained.log);

@@ -18,13 +18,14 @@ export interface LogExpectation {
   pcrs: PcrValues;
   /** More values of that quote: where the log has events of such a PCR, they have to lead to it. */
   beside?: PcrValues;
-  /** PCRs that firmware extends before anything else can. Left at their start, whoever comes first chooses them. */
-  mustBeExtended?: readonly number[];
 }
 
 export type LogVerdict = { ok: true; log: CheckedLog } | { ok: false; refusals: Finding[] };
 
-/** S-CRTM and boot manager: without them the rest of a boot is what its author wants it to be (CVE-2021-42299). */
+/**
+ * S-CRTM and boot manager, which firmware extends before anything else can. Left at their start, whoever comes first chooses them, and
+ * the rest of a boot is what its author wants it to be (CVE-2021-42299).
+ */
 const critical: readonly number[] = [0, 4];
 
 /**
@@ -34,9 +35,7 @@ const critical: readonly number[] = [0, 4];
  */
 export function verifyLog(logs: readonly LogBytes[], expected: LogExpectation): LogVerdict {
   const { bank, pcrs } = expected;
-  const unextended = (expected.mustBeExtended ?? critical).filter((pcr) =>
-    isInitial(pcr, pcrs.get(pcr), bank),
-  );
+  const unextended = critical.filter((pcr) => isInitial(pcr, pcrs.get(pcr), bank));
   if (unextended.length > 0) return { ok: false, refusals: unextended.map((pcr) => notExtended(pcr, bank)) };
 
   const present = logs.filter(({ bytes }) => bytes.length > 0);

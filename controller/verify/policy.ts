@@ -173,10 +173,10 @@ function changesSince(
     .filter(({ pcr }) => evePolicyPcrs.includes(pcr))
     .slice(0, mostFindings)
     .map(({ code, pcr, event, baselineEvent, text, before, after }) => {
-      // The same words for other bytes: only the digests tell them apart.
-      const same = before !== undefined && before === after;
-      const seen = same ? digestOf(shown.log, pcr, event) : after;
-      const allowed = same ? digestOf(baseline.log, pcr, baselineEvent) : before;
+      // The same words for other bytes, or none: only the digests tell them apart.
+      const same = before === after;
+      const seen = same ? digestOf(shown.log, event) : after;
+      const allowed = same ? digestOf(baseline.log, baselineEvent) : before;
       return {
         code,
         text,
@@ -202,8 +202,8 @@ export function movedAway(fix: Location | null, { locked, radius }: PlaceBasis):
   return distance(fix, locked) > radius + fix.accuracy + locked.accuracy;
 }
 
-function digestOf(log: CheckedLog, pcr: number, index: number | undefined): string | undefined {
-  const event = log.events.find((candidate) => candidate.index === index && candidate.pcr === pcr);
+function digestOf(log: CheckedLog, index: number | undefined): string | undefined {
+  const event = log.events.find((candidate) => candidate.index === index);
   return event && `sha256 ${hex(event.digest)}`;
 }
 

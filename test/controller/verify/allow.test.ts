@@ -7,6 +7,7 @@ import {
   compareBoots,
   isCovered,
   type RuleMatch,
+  ruleFault,
   vouchedSubject,
 } from '../../../controller/verify/allow.ts';
 import {
@@ -200,6 +201,16 @@ const table = (list: Partition[], type = EventType.EV_EFI_GPT_EVENT as number): 
   data: gptData({ disk: 'ad6871ee-31f9-4cf3-9e09-6f7a25c30050', partitions: list }, 0x4000n),
 });
 
+const longer = (made: Made, by: number): Made => ({
+  ...made,
+  data: Buffer.concat([made.data as Uint8Array, new Uint8Array(by)]),
+});
+const withByte = (made: Made, at: number): Made => {
+  const data = Buffer.from(made.data as Uint8Array);
+  data[at] = 1;
+  return { ...made, data };
+};
+
 test('the slots of a partition table, and not a bit beside their attributes', () => {
   const before = table(partitions(0x0102n, 0n));
   assert.ok(covered([before], [table(partitions(0x0102n, 0x0013n))], ...builtInRules));
@@ -230,8 +241,25 @@ test('the slots of a partition table, and not a bit beside their attributes', ()
       { ...table(partitions(0x0102n, 0x13n)), measured: text('other') },
     ],
     ['another type of event', table(partitions(0x0102n, 0x13n), EventType.EV_EFI_ACTION)],
+    ['bytes after the entries', longer(table(partitions(0x0102n, 0x13n)), 1)],
+    ['room for as many entries again', longer(table(partitions(0x0102n, 0x13n)), 3 * 128)],
+    ['the byte after the checksum of the header', withByte(table(partitions(0x0102n, 0x13n)), 20)],
+    ['no table at all', { ...before, data: text('no table') }],
   ];
   for (const [name, after] of others) assert.not(covered([before], [after], ...builtInRules), name);
+  for (const [name, other] of others)
+    assert.not(covered([other], [before], ...builtInRules), `${name} before`);
+  for (const by of [1, 3 * 128]) {
+    const both = [partitions(0x0102n, 0n), partitions(0x0102n, 0x13n)].map((list) => longer(table(list), by));
+    assert.not(covered([both[0] as Made], [both[1] as Made], ...builtInRules), `${by} bytes after both`);
+  }
+  // A slot is EVE's by its type and its name.
+  for (const change of [{ name: 'P3' }, { type: esp.type }]) {
+    const slots = [0n, 0x13n].map((bits) =>
+      table([esp, imga, { ...imgb, ...change, attributes: bits << 48n }]),
+    );
+    assert.not(covered([slots[0] as Made], [slots[1] as Made], ...builtInRules), JSON.stringify(change));
+  }
   assert.not(covered([before], [], ...builtInRules), 'none');
   assert.not(covered([before], [before, table(partitions(0n, 0x13n))], ...builtInRules), 'one more');
 });
@@ -243,6 +271,90 @@ test('the same events from another start of the TPM are a difference that no rul
   assert.equal(change.unexplained, [0]);
   assert.not(isCovered(change));
   assert.ok(isCovered(compareBoots(before, boot([crtm, order(2)]), [bootOrderRule])));
+});
+
+test('from which locality the TPM was started has to be known, and the same', () => {
+  const events = [crtm, order(1)];
+  const unexplained = (before: CheckedLog, after: CheckedLog) => compareBoots(before, after, []).unexplained;
+  for (const locality of [0, 3, 4])
+    assert.equal(unexplained(boot(events, locality), boot(events, locality)), [], `locality ${locality}`);
+  assert.equal(unexplained(boot(events, 3), boot(events, 4)), [0]);
+  assert.equal(unexplained(boot(events, 1), boot(events, 1)), [0], 'no firmware starts a TPM from there');
+  assert.equal(unexplained(boot([order(1)]), boot([order(1)])), [0], 'nothing of PCR 0');
+});
+
+test('an event that one rule covers stands for no other of the next rule', () => {
+  const digests = (...of: Made[]) =>
+    of.map(({ data }) => Buffer.from(hash('sha256', data as Uint8Array)).toString('hex'));
+  const variable = (n: number): Made => ({ pcr: 1, type: EventType.EV_EFI_ACTION, data: text(`${n}`) });
+  const [one, two, three] = [variable(1), variable(2), variable(3)];
+  const rules = [one, two].map((gone, n) =>
+    rule(1, { kind: 'digests', sha256: digests(gone, three) }, { id: `r${n}` }),
+  );
+  assert.ok(covered([one], [three], ...rules));
+  assert.not(covered([one, two], [three], ...rules), 'two went and one came');
+});
+
+test('the note of an event that is gone names no place in this boot, and that of one that came does', () => {
+  const removal = { ...bootOrderRule, removal: true };
+  const notes = (before: Made[], after: Made[]) =>
+    compareBoots(boot([crtm, ...before]), boot([crtm, ...after]), [removal]).notes;
+  const [gone] = notes([order(1), separator], [separator]);
+  assert.equal([gone?.code, 'event' in (gone ?? {})], ['policy.event.allowed', false]);
+  assert.is(notes([separator], [order(1), separator])[0]?.event, 2);
+});
+
+test('the name of a variable counts where all of it was measured, or its value can be nothing else', () => {
+  const driver = (name: string, value: string): Made => ({
+    pcr: 3,
+    type: EventType.EV_EFI_VARIABLE_DRIVER_CONFIG,
+    data: variableData(EFI_GLOBAL_VARIABLE, name, text(value)),
+  });
+  const setup = rule(3, about('EV_EFI_VARIABLE_DRIVER_CONFIG', 'Setup'));
+  assert.ok(covered([driver('Setup', 'a')], [driver('Setup', 'b')], setup));
+  assert.not(covered([driver('Other', 'a')], [driver('Other', 'b')], setup));
+  const timeout = rule(1, about('EV_EFI_VARIABLE_BOOT', 'Timeout'));
+  assert.not(covered([variableBoot('Timeout', text('ab'))], [variableBoot('Timeout', text('cd'))], timeout));
+  const entries = (count: number) => order(...Array.from({ length: count }, (_, n) => n));
+  assert.ok(covered([order(1)], [entries(64)], bootOrderRule));
+  assert.not(covered([order(1)], [entries(65)], bootOrderRule), 'more than any firmware has');
+});
+
+test('a rule that would allow too much, or nothing, cannot stand', () => {
+  const digest = 'ab'.repeat(32);
+  const fault = (pcr: number, match: RuleMatch, removal = false) => ruleFault({ pcr, match, removal });
+  const digests = (...sha256: string[]): RuleMatch => ({ kind: 'digests', sha256 });
+  const slots: RuleMatch = { kind: 'slot-attributes' };
+  for (const one of builtInRules) assert.equal([ruleFault(one), one.at], [null, 0]);
+
+  assert.match(fault(10, digests(digest)) ?? '', 'PCR 10 is not judged');
+  assert.match(fault(15, slots) ?? '', 'PCR 15 is not judged');
+  for (const pcr of evePolicyPcrs) {
+    const code = [0, 4, 7, 9, 13].includes(pcr);
+    assert.is(fault(pcr, digests(digest)), null, `PCR ${pcr}`);
+    const missing = code ? `nothing may be missing from PCR ${pcr} by a rule` : null;
+    assert.is(fault(pcr, digests(digest), true), missing);
+    const worded = code ? `in PCR ${pcr} only exact digests can be allowed` : null;
+    assert.is(fault(pcr, about('EV_EFI_ACTION', 'a')), worded);
+    assert.is(fault(pcr, slots), pcr === 5 ? null : 'the partition table is measured into PCR 5');
+  }
+  assert.match(fault(5, slots, true) ?? '', 'nothing may be missing from PCR 5');
+
+  const many = (count: number) => digests(...Array<string>(count).fill(digest));
+  for (const count of [1, 64]) assert.is(fault(1, many(count)), null, `${count} digests`);
+  for (const count of [0, 65]) assert.is(fault(1, many(count)), 'a rule names 1 to 64 digests');
+  for (const wrong of [digest.toUpperCase(), digest.slice(1), `${digest}a`, `x${digest.slice(1)}`])
+    assert.is(fault(1, digests(digest, wrong)), 'a digest is SHA-256 in 64 hex digits', wrong);
+
+  const worded = ['VARIABLE_BOOT', 'VARIABLE_BOOT2', 'VARIABLE_DRIVER_CONFIG', 'ACTION'].map(
+    (name) => `EV_EFI_${name}`,
+  );
+  for (const type of [...worded, 'EV_ACTION', 'EV_IPL']) assert.is(fault(1, about(type, 'a')), null, type);
+  for (const type of ['EV_EFI_GPT_EVENT', 'EV_POST_CODE', 'EV_EFI_VARIABLE_AUTHORITY', ''])
+    assert.match(fault(1, about(type, 'a')) ?? '', 'no digest vouches for what an event of type');
+  for (const length of [1, 512]) assert.is(fault(1, about('EV_IPL', 'a'.repeat(length))), null);
+  for (const length of [0, 513])
+    assert.is(fault(1, about('EV_IPL', 'a'.repeat(length))), 'a subject has 1 to 512 characters');
 });
 
 test('two boots of a real node: each rule takes its own events away, and code remains', () => {

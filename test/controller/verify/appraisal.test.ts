@@ -6,12 +6,13 @@ import { type AppraisalPolicy, appraise, type Submitted } from '../../../control
 import { bareKey, type StatedPcrs } from '../../../controller/verify/quote.ts';
 import { parseLog } from '../../../formats/eventlog/parse.ts';
 import { replay } from '../../../formats/eventlog/replay.ts';
+import { EventType } from '../../../formats/eventlog/types.ts';
 import { encode } from '../../../formats/tpm2/codec.ts';
 import { TPM_ALG, TPM_GENERATED_VALUE, TPM_ST } from '../../../formats/tpm2/constants.ts';
 import { digestSize, type HashName, hashId } from '../../../formats/tpm2/hash.ts';
 import { pcrDigest, pcrSelection } from '../../../formats/tpm2/pcrs.ts';
 import { TPMS_ATTEST, TPMT_SIGNATURE } from '../../../formats/tpm2/structures.ts';
-import { hash, readEventLog, sent } from '../../kit/eventlogs.ts';
+import { hash, madeLog, readEventLog, sent } from '../../kit/eventlogs.ts';
 
 const log = readEventLog('eve/binary_bios_measurement');
 const pair = generateKeyPairSync('ec', { namedCurve: 'P-256' });
@@ -149,6 +150,28 @@ test('what firmware and boot loader logged beside the policy’s PCRs has to be 
     const evidence = quoteOf({ sha256: all }, nonce, log, spoil(pcr));
     assert.equal(judged(submitted({}, { evidence }), wanted).verdict, [true, true], `PCR ${pcr}`);
   }
+  const settings = policy({ pcrs: new Map([['sha256', [1]]]) });
+  for (const pcr of [0, 4, 7]) {
+    const evidence = quoteOf({ sha256: all }, nonce, log, spoil(pcr));
+    const { verdict, reasons } = judged(submitted({}, { evidence }), settings);
+    assert.equal(
+      [verdict, reasons.map(({ code, pcr: of }) => [code, of])],
+      [[false, false], [['evidence.log.mismatch', pcr]]],
+      `PCR ${pcr}`,
+    );
+  }
+});
+
+test('what the system extends has not to be true though the log has a part of it', () => {
+  const bytes = madeLog([0, 4, 10].map((pcr) => ({ pcr, type: EventType.EV_POST_CODE, data: `of ${pcr}` })));
+  const spoil = (stated: StatedPcrs) => {
+    stated.sha256 = new Map(stated.sha256).set(10, new Uint8Array(32).fill(9));
+  };
+  const evidence = quoteOf({ sha256: [0, 4, 10] }, nonce, bytes, spoil);
+  const of = (...pcrs: number[]) => policy({ pcrs: new Map([['sha256', pcrs]]) });
+  const what = submitted({}, { evidence, logs: sent(bytes) });
+  assert.equal(judged(what, of(0, 4)).verdict, [true, true]);
+  assert.equal(judged(what, of(0, 4, 10)).codes, ['evidence.log.mismatch'], 'asked about, it has');
 });
 
 test('PCR 0 and PCR 4 that nobody extended are refused where the policy asks about them', () => {
@@ -237,7 +260,10 @@ test('a clock that ran back refuses; one that is worth a note does not', () => {
 });
 
 test('a policy without PCRs is none', () => {
-  assert.throws(() => appraise(submitted({ sha256: boot }), policy({ pcrs: new Map() })), TypeError);
+  assert.throws(
+    () => appraise(submitted({ sha256: boot }), policy({ pcrs: new Map() })),
+    /^a policy needs PCRs$/,
+  );
 });
 
 test.run();

@@ -226,6 +226,49 @@ test('what changed is told for the PCRs that differ, with the words on both side
   assert.match(worded?.allowed ?? '', 'quiet');
 });
 
+test('the same words are told by their digests, and what came or went by its words on its side alone', () => {
+  const tables = (measured: string): MadeEvent => ({
+    pcr: 1,
+    type: EventType.EV_EFI_HANDOFF_TABLES,
+    data: new Uint8Array(16),
+    measured,
+  });
+  const [before, after] = ['one', 'other'].map((words) => eventsOf('1', { more: [tables(words)] }));
+  const told = (was: readonly MadeEvent[] = [], is: readonly MadeEvent[] = []) => {
+    const found = refusedFor(is, { baseline: shownBy(was, baseline.versions), upgrade: null });
+    for (const one of found) assert.not(Object.values(one).includes(undefined), one.code);
+    const own = found.filter(({ code }) => code.startsWith('log.'));
+    return own.map(({ event, seen, allowed }) => [event !== undefined, seen, allowed]);
+  };
+  const digest = (words: string) => `sha256 ${nodeHash('sha256', words)}`;
+  assert.equal(told(before, after), [[true, digest('other'), digest('one')]]);
+  assert.equal(told(eventsOf('1'), after), [[true, 'tables of the platform', undefined]]);
+  assert.equal(told(before, eventsOf('1')), [[false, undefined, 'tables of the platform']]);
+  // There are no words for this one on either side.
+  const failed = { pcr: 3, type: EventType.EV_SEPARATOR, data: Uint8Array.of(1, 0, 0, 0) };
+  const failure = `sha256 ${nodeHash('sha256', failed.data)}`;
+  assert.equal(told(eventsOf('1'), eventsOf('1', { more: [failed] })), [[true, failure, undefined]]);
+});
+
+test('a value that one side does not have is told as none, and events of PCRs that nobody judges are not told', () => {
+  const { 13: _left, ...some } = baseline.pcrs;
+  const shown = { ...shownBy(eventsOf('1'), baseline.versions), pcrs: some };
+  const less = judgeSoftware(now, shown, { ...basis, baseline: shownBy(eventsOf('2')), upgrade: null });
+  const none = coded(less.accepted ? [] : less.refusals, 'policy.pcr.unexpected').find(
+    ({ pcr }) => pcr === 13,
+  );
+  assert.equal([none?.seen, none?.allowed], ['', shownBy(eventsOf('2')).pcrs['13']]);
+  const without = { ...baseline, pcrs: some };
+  const more = coded(
+    refusedFor(eventsOf('2'), { baseline: without, upgrade: null }),
+    'policy.pcr.unexpected',
+  );
+  assert.is(more.find(({ pcr }) => pcr === 13)?.allowed, '');
+  const found = refusedFor(eventsOf('1', { kernel: 'x', more: [action(10, 'b')] }), { upgrade: null });
+  assert.not(found.some(({ pcr }) => pcr === 10));
+  assert.ok(found.some(({ pcr, code }) => pcr === 9 && code.startsWith('log.')));
+});
+
 test('of very many changes the first fifty are told', () => {
   const more = Array.from({ length: 70 }, (_, i) => command(`set x=${i}`));
   const found = refusedFor(eventsOf('1', { more }), { upgrade: null });
