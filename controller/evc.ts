@@ -51,6 +51,8 @@ export interface EvcOptions {
 
 /** Devices whose account is known without asking the store. */
 const accountsKnown = 20_000;
+/** When a request may come back that reached an EVC on its way down, ms. */
+const comeBack = 5000;
 
 export class Evc {
   readonly pki: Pki;
@@ -78,6 +80,7 @@ export class Evc {
   readonly #stopping = new AbortController();
   readonly #working = new Set<Promise<unknown>>();
   readonly #timers: Promise<void>;
+  #stoppingNow = false;
 
   private constructor(options: EvcOptions, store: Store) {
     const { clock, data } = options;
@@ -177,6 +180,10 @@ export class Evc {
   receive(topic: string, payload: Uint8Array): void {
     this.recorder.message(topic, payload);
     const asked = readTopic(topic);
+    if (this.#stoppingNow) {
+      if (asked?.direction === 'up') this.#track(this.downlink.putOff(topic, comeBack));
+      return;
+    }
     if (asked?.direction === 'up')
       this.admission.offer({ device: asked.device, endpoint: asked.endpoint, topic, payload });
     // It says what is wrong with the topic.
@@ -192,6 +199,30 @@ export class Evc {
         return undefined;
       }),
     );
+  }
+
+  /** It takes no new work, and is on its way down. */
+  get stopping(): boolean {
+    return this.#stoppingNow;
+  }
+
+  /**
+   * Takes no new requests, which are told when to come back, and finishes those that it has. Resolves with what is stored and not
+   * done, which the next start does, and with whether all was finished within `patience` ms.
+   */
+  async finish(patience: number): Promise<{ finished: boolean; effects: number }> {
+    this.#stoppingNow = true;
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<false>((resolve) => {
+      timer = setTimeout(() => resolve(false), patience);
+    });
+    const left = async () => {
+      await this.settled();
+      return (await this.store.health()).effects;
+    };
+    const effects = await Promise.race([left(), late]);
+    clearTimeout(timer);
+    return effects === false ? { finished: false, effects: 0 } : { finished: true, effects };
   }
 
   /** Resolves when nothing is under way. */

@@ -97,7 +97,9 @@ program
   .option('--https-port <number>', 'for people and images; 0 takes a free one (default: 8443)')
   .option('--json', 'prints every step of every record as lines of JSON')
   .addOption(withParent())
-  .action(async (options) => (await import('./cli/serve.ts')).serve(options));
+  .action(async (options) => {
+    process.exitCode = await (await import('./cli/serve.ts')).serve(options);
+  });
 
 lookCommands(program);
 acceptCommands(program);

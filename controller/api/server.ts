@@ -5,6 +5,7 @@ import Fastify, { type FastifyInstance } from 'fastify';
 import type { Evc } from '../evc.ts';
 import type { Caller } from '../tokens.ts';
 import { type BrokerLogin, serveBrokerLogin } from './broker-login.ts';
+import { serveHealth } from './health.ts';
 import { Idempotency } from './idempotency.ts';
 import { serveImages } from './images.ts';
 import { Api, type Operation, usualBody } from './operation.ts';
@@ -31,6 +32,8 @@ export interface ApiOptions {
   brokerLogin?: BrokerLogin;
   /** Most connections at once; those beyond are closed before they have said anything. */
   connections?: number;
+  /** Whether devices reach EVC through its broker; without it they do. */
+  brokerReady?(): boolean;
   /** Facts of this EVC, for `evc status`. */
   service(): ServiceView;
 }
@@ -98,6 +101,12 @@ export async function startApi(options: ApiOptions): Promise<ApiServer> {
   const { stream, uploads, service } = options;
   addOperations(api, { evc, stream, guests, uploads, service });
   if (options.brokerLogin) serveBrokerLogin(app, options.brokerLogin);
+  serveHealth(app, {
+    store: () => store.nextTimer(),
+    broker: options.brokerReady ?? (() => true),
+    stopping: () => evc.stopping,
+    now: () => clock.now(),
+  });
   serveImages(app, (sha256) => evc.catalogue.file(sha256));
   const name = options.service().hosts[0] ?? 'EVC';
   servePage(app, guests, { name, caller: callerOf, runner, recorder, find, now: Date.now });
