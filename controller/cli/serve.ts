@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto';
 import { availableParallelism } from 'node:os';
 import { Broker } from '../../broker/broker.ts';
 import { LoginCheck } from '../../broker/login.ts';
-import { RemoteBroker } from '../../broker/remote.ts';
+import type { RemoteBroker } from '../../broker/remote.ts';
 import { ServiceManager } from '../../broker/service-manager.ts';
 import type { Shed } from '../admission.ts';
 import { type BrokerLogin, controllerUser } from '../api/broker-login.ts';
@@ -170,7 +170,8 @@ export async function serve(options: ServeOptions): Promise<number> {
       readers: () => 0,
       listen: async () => Number(new URL(url).port || defaultPorts.mqtt),
       connect: async () => {
-        const connected = await RemoteBroker.connect({
+        const { RemoteBroker: Remote } = await import('../../broker/remote.ts');
+        const connected = await Remote.connect({
           url,
           ca: pki.root.toString(),
           username: controllerUser,
