@@ -6,6 +6,7 @@ import { readTopic } from '../formats/wire/topics.ts';
 import type { Clock } from '../machines/clock.ts';
 import { Accounts } from './accounts.ts';
 import { Admission, type AdmissionLimits, type Shed } from './admission.ts';
+import { certificateViews } from './certificates.ts';
 import { Downlink } from './downlink.ts';
 import { EkRoots } from './enrol/ek-roots.ts';
 import { Endorsers } from './enrol/endorsers.ts';
@@ -156,6 +157,7 @@ export class Evc {
       store,
       rollouts: this.rollouts,
       load: () => this.admission.load,
+      certificates: () => certificateViews(this.pki),
       now: () => clock.now(),
     });
     const { signal } = this.#stopping;

@@ -5,6 +5,7 @@ import { accountCommands } from './cli/accounts.ts';
 import { backupCommand, restoreCommand } from './cli/backup.ts';
 import { brokerCommand } from './cli/broker-config.ts';
 import { addCatalogueCommands } from './cli/catalogue.ts';
+import { certificatesCommand } from './cli/certificates.ts';
 import { completionCommand } from './cli/completion.ts';
 import { decisionCommands, deviceCommands } from './cli/decisions.ts';
 import { ekRootCommands } from './cli/ek-roots.ts';
@@ -134,6 +135,7 @@ for (const command of [
   eventlogCommand(),
   quoteCommand(),
   storeCommand(),
+  certificatesCommand(),
   backupCommand(),
   restoreCommand(),
   brokerCommand(),

@@ -1,4 +1,5 @@
 // EVC's HTTPS server: the operator API under /api/v1 for those with a token, and image files for devices.
+import type { Server } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import { Ajv2020 } from 'ajv/dist/2020.js';
 import Fastify, { type FastifyInstance } from 'fastify';
@@ -44,6 +45,8 @@ export interface ApiServer {
   operations: readonly Operation[];
   /** Every route, those of the API and the others, as `METHOD /path`. */
   routes: readonly string[];
+  /** Shows another certificate from the next handshake on. */
+  renew(key: string, certificate: string): void;
   close(): Promise<void>;
 }
 
@@ -120,7 +123,9 @@ export async function startApi(options: ApiOptions): Promise<ApiServer> {
     throw listenError(error as NodeJS.ErrnoException, host, port);
   }
   const { port: taken } = app.server.address() as AddressInfo;
-  return { port: taken, operations: api.all, routes, close: () => app.close() };
+  const renew = (key: string, cert: string) =>
+    (app.server as unknown as Server).setSecureContext({ key, cert, minVersion: 'TLSv1.2' });
+  return { port: taken, operations: api.all, routes, renew, close: () => app.close() };
 }
 
 /** What comes in is checked by its schema; in an address everything is text, and a number is taken from it. */

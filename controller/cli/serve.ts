@@ -9,6 +9,7 @@ import type { Shed } from '../admission.ts';
 import { type BrokerLogin, controllerUser } from '../api/broker-login.ts';
 import { type ApiServer, startApi } from '../api/server.ts';
 import { StepStream, stepView } from '../api/stream.ts';
+import { CertificateKeeper } from '../certificate-keeper.ts';
 import { systemClock } from '../clock.ts';
 import { Evc } from '../evc.ts';
 import { DataFolder, defaultPorts, portOf, withFirstAccount } from '../options.ts';
@@ -48,6 +49,7 @@ export async function serve(options: ServeOptions): Promise<number> {
   const stream = new StepStream();
   const closing: (() => Promise<unknown>)[] = [];
   const manager = new ServiceManager();
+  let renewListener: (key: string, certificate: string) => void = () => {};
   try {
     const { evc, listen, connect, linked } = await openEvc();
     const key = pki.server.key.export({ type: 'pkcs8', format: 'pem' }).toString();
@@ -71,6 +73,26 @@ export async function serve(options: ServeOptions): Promise<number> {
     closing.push(() => api.close());
     ports.https = api.port;
     await connect();
+    const keeper = new CertificateKeeper({
+      folder: data.file('pki'),
+      pki,
+      live: evc.pki,
+      hosts,
+      now: () => systemClock.now(),
+      onRenewed: (names) => {
+        const { key: next, certificate: shown } = evc.pki.server;
+        const pem = next.export({ type: 'pkcs8', format: 'pem' }).toString();
+        renewListener(pem, shown.toString());
+        api?.renew(pem, shown.toString());
+        if (options.json) print({ kind: 'certificates', at: Date.now(), renewed: names });
+        else print(`EVC goes on with new certificates: ${names.join(', ')}`);
+      },
+      onFailed: (code, text) => {
+        if (options.json) print({ kind: 'certificates', at: Date.now(), code, text });
+        else print(`EVC’s certificates end soon and are not renewed: ${text}  [${code}]`);
+      },
+    });
+    closing.push(async () => keeper.close());
     data.announce({ pid: process.pid, mqttPort, httpsPort: api.port, host: options.host });
     closing.push(async () => data.withdraw());
     print(
@@ -150,6 +172,7 @@ export async function serve(options: ServeOptions): Promise<number> {
       listen: async (key, certificate) => {
         const listener = await broker.listen({ host: options.host, port: ports.mqtt }, key, certificate);
         closing.push(() => listener.close());
+        renewListener = listener.renew;
         return listener.port;
       },
       connect: async () => undefined,

@@ -135,6 +135,8 @@ export async function bench(): Promise<BenchTable> {
       row('device has booted, components run', times.runs, limits.eve),
       row('device is trusted once more', times.trusted),
     ],
-    notes: ['The device is an emulated one with its TPM in WebAssembly; EVC has its store in a file. What a busy machine adds is not in the CPU time.'],
+    notes: [
+      'The device is an emulated one with its TPM in WebAssembly; EVC has its store in a file. What a busy machine adds is not in the CPU time.',
+    ],
   };
 }
