@@ -165,7 +165,7 @@ function storeFigures(data: string): Figures {
       (db.prepare(`select count(*) as n from ${table}`).all([]) as { n: number }[])[0]?.n ?? 0;
     const entries = count('journal');
     const kb = folderMb(data, (name) => name.startsWith('evc.db')) * 1024;
-    return { records: count('devices'), kbPerEntry: kb / Math.max(1, entries) };
+    return { records: count('records'), kbPerEntry: kb / Math.max(1, entries) };
   } finally {
     db.close();
   }
