@@ -25,7 +25,7 @@ export interface Trend {
 /** Needs eight samples at least: a line through fewer says nothing. Throws RangeError. */
 export function trendOf(samples: readonly Sample[], { part, least }: Tolerance): Trend {
   const half = samples.slice(samples.length >> 1);
-  if (half.length < 4) throw new RangeError(`${samples.length} samples, and eight are the least`);
+  if (samples.length < 8) throw new RangeError(`${samples.length} samples, and eight are the least`);
   const mean = (of: (sample: Sample) => number) => half.reduce((sum, one) => sum + of(one), 0) / half.length;
   const [x, y] = [mean(({ minute }) => minute), mean(({ value }) => value)];
   const spread = half.reduce((sum, { minute }) => sum + (minute - x) ** 2, 0);
