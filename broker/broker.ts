@@ -33,6 +33,8 @@ export interface EventReader {
 
 export interface Listener {
   port: number;
+  /** Shows another certificate from the next handshake on; who is connected stays so. */
+  renew(key: string, certificate: string): void;
   close(): Promise<void>;
 }
 
@@ -117,6 +119,7 @@ export class Broker {
         const { port } = server.address() as net.AddressInfo;
         resolve({
           port,
+          renew: (nextKey, cert) => server.setSecureContext({ key: nextKey, cert, minVersion: 'TLSv1.3' }),
           close: () =>
             new Promise((done) => {
               server.close(() => done());

@@ -16,6 +16,7 @@ import {
   toBinary,
 } from '@bufbuild/protobuf';
 import { LRUCache } from 'lru-cache';
+import type { BoxPurpose } from '../formats/wire/box.ts';
 import { encloseMessage, openContainer, readMessage, type Unverified } from '../formats/wire/envelope.ts';
 import {
   CertsRequestSchema,
@@ -262,7 +263,7 @@ export class Downlink {
         }
         const [key] = keys;
         if (!key || keys.length > 1) throw new WireError('wire.malformed', 'one key is escrowed at a time');
-        const box = openBox(pki.exchange.key, key.key, 'vault key in transit', device);
+        const box = this.#openBox(key.key, 'vault key in transit', device);
         const keyId = key.keyId.slice(0, 64);
         const { escrow = [] } = (await runner.read(device))?.context ?? {};
         // The same key again, after a reboot or a lost receipt, keeps its version.
@@ -287,14 +288,33 @@ export class Downlink {
     }
   }
 
+  /** A device that seals for a key from before a renewal is understood, and told to fetch the new certificates. */
+  #openBox(box: Uint8Array, purpose: BoxPurpose, device: string): Uint8Array {
+    const { exchange, formerExchange } = this.#options.pki;
+    try {
+      return openBox(exchange.key, box, purpose, device);
+    } catch (error) {
+      for (const { key } of formerExchange) {
+        try {
+          const opened = openBox(key, box, purpose, device);
+          void this.push(device, 'certificates').catch(() => undefined);
+          return opened;
+        } catch {
+          // For another one, or for none.
+        }
+      }
+      throw error;
+    }
+  }
+
   /** The hash of the token in a box, null when there is none; a box that is not ours counts as a wrong token. */
   #tokenHash(device: string, box: Uint8Array): string | null {
     if (box.length === 0) return null;
     // A device sends its token with each poll, in the same box.
-    const known = `${device} ${sha256(box).toString('base64')}`;
+    const { exchange } = this.#options.pki;
+    const known = `${exchange.certificate.fingerprint256} ${device} ${sha256(box).toString('base64')}`;
     const hash =
-      this.#tokenHashes.get(known) ??
-      sha256(openBox(this.#options.pki.exchange.key, box, 'integrity token', device)).toString('hex');
+      this.#tokenHashes.get(known) ?? sha256(this.#openBox(box, 'integrity token', device)).toString('hex');
     this.#tokenHashes.set(known, hash);
     return hash;
   }

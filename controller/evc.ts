@@ -6,6 +6,7 @@ import { readTopic } from '../formats/wire/topics.ts';
 import type { Clock } from '../machines/clock.ts';
 import { Accounts } from './accounts.ts';
 import { Admission, type AdmissionLimits, type Shed } from './admission.ts';
+import { certificateViews } from './certificates.ts';
 import { Downlink } from './downlink.ts';
 import { EkRoots } from './enrol/ek-roots.ts';
 import { Endorsers } from './enrol/endorsers.ts';
@@ -51,6 +52,8 @@ export interface EvcOptions {
 
 /** Devices whose account is known without asking the store. */
 const accountsKnown = 20_000;
+/** When a request may come back that reached an EVC on its way down, ms. */
+const comeBack = 5000;
 
 export class Evc {
   readonly pki: Pki;
@@ -78,6 +81,7 @@ export class Evc {
   readonly #stopping = new AbortController();
   readonly #working = new Set<Promise<unknown>>();
   readonly #timers: Promise<void>;
+  #stoppingNow = false;
 
   private constructor(options: EvcOptions, store: Store) {
     const { clock, data } = options;
@@ -153,6 +157,7 @@ export class Evc {
       store,
       rollouts: this.rollouts,
       load: () => this.admission.load,
+      certificates: () => certificateViews(this.pki),
       now: () => clock.now(),
     });
     const { signal } = this.#stopping;
@@ -177,6 +182,10 @@ export class Evc {
   receive(topic: string, payload: Uint8Array): void {
     this.recorder.message(topic, payload);
     const asked = readTopic(topic);
+    if (this.#stoppingNow) {
+      if (asked?.direction === 'up') this.#track(this.downlink.putOff(topic, comeBack));
+      return;
+    }
     if (asked?.direction === 'up')
       this.admission.offer({ device: asked.device, endpoint: asked.endpoint, topic, payload });
     // It says what is wrong with the topic.
@@ -192,6 +201,30 @@ export class Evc {
         return undefined;
       }),
     );
+  }
+
+  /** It takes no new work, and is on its way down. */
+  get stopping(): boolean {
+    return this.#stoppingNow;
+  }
+
+  /**
+   * Takes no new requests, which are told when to come back, and finishes those that it has. Resolves with what is stored and not
+   * done, which the next start does, and with whether all was finished within `patience` ms.
+   */
+  async finish(patience: number): Promise<{ finished: boolean; effects: number }> {
+    this.#stoppingNow = true;
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<false>((resolve) => {
+      timer = setTimeout(() => resolve(false), patience);
+    });
+    const left = async () => {
+      await this.settled();
+      return (await this.store.health()).effects;
+    };
+    const effects = await Promise.race([left(), late]);
+    clearTimeout(timer);
+    return effects === false ? { finished: false, effects: 0 } : { finished: true, effects };
   }
 
   /** Resolves when nothing is under way. */

@@ -6,6 +6,7 @@ import { accountCommands } from './cli/accounts.ts';
 import { backupCommand, restoreCommand } from './cli/backup.ts';
 import { brokerCommand } from './cli/broker-config.ts';
 import { addCatalogueCommands } from './cli/catalogue.ts';
+import { certificatesCommand } from './cli/certificates.ts';
 import { completionCommand } from './cli/completion.ts';
 import { decisionCommands, deviceCommands } from './cli/decisions.ts';
 import { ekRootCommands } from './cli/ek-roots.ts';
@@ -99,7 +100,9 @@ program
   .option('--https-port <number>', 'for people and images; 0 takes a free one (default: 8443)')
   .option('--json', 'prints every step of every record as lines of JSON')
   .addOption(withParent())
-  .action(async (options) => (await import('./cli/serve.ts')).serve(options));
+  .action(async (options) => {
+    process.exitCode = await (await import('./cli/serve.ts')).serve(options);
+  });
 
 lookCommands(program);
 acceptCommands(program);
@@ -134,6 +137,7 @@ for (const command of [
   eventlogCommand(),
   quoteCommand(),
   storeCommand(),
+  certificatesCommand(),
   backupCommand(),
   restoreCommand(),
   brokerCommand(),

@@ -10,6 +10,8 @@ export interface MetricsOptions {
   store: Store;
   rollouts: Rollouts;
   /** Messages that wait, and that are worked at. */
+  /** When each certificate ends, ms since the epoch. */
+  certificates(): readonly { name: string; until: number }[];
   load(): { queued: number; atWork: number };
   now(): number;
 }
@@ -133,7 +135,16 @@ export class Metrics {
   }
 
   #gauges(registers: Registry[]): void {
-    const { store, rollouts, load, now } = this.#options;
+    const { store, rollouts, load, now, certificates } = this.#options;
+    new Gauge({
+      name: 'evc_certificate_seconds',
+      help: 'Until a certificate of EVC ends; EVC renews all but the root 60 days before',
+      labelNames: ['certificate'],
+      registers,
+      collect() {
+        for (const { name, until } of certificates()) this.set({ certificate: name }, (until - now()) / 1000);
+      },
+    });
     new Gauge({
       name: 'evc_messages',
       help: 'Messages of devices by where they are',

@@ -25,14 +25,19 @@ export interface Pki {
   root: X509Certificate;
   signing: KeyPair;
   exchange: KeyPair;
+  /** Exchange keys from before renewals: devices that have not heard of a renewal seal for them. The newest first. */
+  formerExchange: readonly KeyPair[];
   server: KeyPair;
   /** What nonces, challenges and tokens of stock devices are derived from, so that they stand nowhere. 32 bytes. */
   secret: Uint8Array;
 }
 
-const organization = 'eve-attest';
+export const organization = 'eve-attest';
 const day = 24 * 3600 * 1000;
-const lives = { root: 20 * 365, signing: 5 * 365, exchange: 5 * 365, server: 397 } as const;
+/** Exchange keys from before renewals that are kept: a device that was away for longer than four of them has to attest again. */
+export const mostFormer = 4;
+/** Validity of a certificate, days. */
+export const lives = { root: 20 * 365, signing: 5 * 365, exchange: 5 * 365, server: 397 } as const;
 
 export function pkiExists(folder: string): boolean {
   return existsSync(join(folder, 'root.cert.pem'));
@@ -48,33 +53,11 @@ export async function createPki(folder: string, hosts: readonly string[], now: n
     authority: { pathLength: 0 },
     keyUsage: [keyUsageBits.keyCertSign, keyUsageBits.cRLSign],
   });
-  const below = (commonName: string, key: KeyObject, days: number, more: Extra) =>
-    certify({ commonName, organization }, rootName, key, rootKey, now, days, more);
-  const signing = newKey();
-  const exchange = newKey();
-  const server = newKey();
-  save(
-    folder,
-    'signing',
-    signing,
-    await below('EVC signing', signing, lives.signing, { keyUsage: [keyUsageBits.digitalSignature] }),
-  );
-  save(
-    folder,
-    'exchange',
-    exchange,
-    await below('EVC exchange', exchange, lives.exchange, { keyUsage: [keyUsageBits.keyAgreement] }),
-  );
-  save(
-    folder,
-    'server',
-    server,
-    await below(hosts[0] ?? 'localhost', server, lives.server, {
-      keyUsage: [keyUsageBits.digitalSignature],
-      serverAuth: true,
-      hosts,
-    }),
-  );
+  const root = { key: rootKey, certificate: new X509Certificate(rootCertificate) };
+  for (const name of renewable) {
+    const made = await issue(name, root, hosts, now);
+    save(folder, name, made.key, made.certificate.raw);
+  }
   writeFileSync(join(folder, 'secret'), randomBytes(32), { mode: 0o600 });
   // Last: what is there before it is not complete, and set-up starts over.
   save(folder, 'root', rootKey, rootCertificate);
@@ -82,18 +65,59 @@ export async function createPki(folder: string, hosts: readonly string[], now: n
 }
 
 export function loadPki(folder: string): Pki {
-  const certificate = (name: string) => new X509Certificate(readFileSync(join(folder, `${name}.cert.pem`)));
-  const pair = (name: string): KeyPair => ({
-    key: createPrivateKey(readFileSync(join(folder, `${name}.key.pem`))),
-    certificate: certificate(name),
-  });
+  const formerExchange = Array.from({ length: mostFormer }, (_, i) => `exchange.${i + 1}`)
+    .filter((name) => existsSync(join(folder, `${name}.key.pem`)))
+    .map((name) => loadPair(folder, name));
   return {
-    root: certificate('root'),
-    signing: pair('signing'),
-    exchange: pair('exchange'),
-    server: pair('server'),
+    root: new X509Certificate(readFileSync(join(folder, 'root.cert.pem'))),
+    signing: loadPair(folder, 'signing'),
+    exchange: loadPair(folder, 'exchange'),
+    formerExchange,
+    server: loadPair(folder, 'server'),
     secret: readFileSync(join(folder, 'secret')),
   };
+}
+
+/** A key and its certificate. Between the two renames of a renewal, and after a death there, the certificate is beside its place. */
+export function loadPair(folder: string, name: string): KeyPair {
+  const key = createPrivateKey(readFileSync(join(folder, `${name}.key.pem`)));
+  const path = join(folder, `${name}.cert.pem`);
+  const certificate = new X509Certificate(readFileSync(path));
+  if (certificate.checkPrivateKey(key)) return { key, certificate };
+  const next = new X509Certificate(readFileSync(`${path}.new`));
+  if (next.checkPrivateKey(key)) return { key, certificate: next };
+  throw new TypeError(`${path} is not of the key beside it`);
+}
+
+/** What stands below the root, and is renewed. */
+export const renewable = ['server', 'signing', 'exchange'] as const;
+export type Renewable = (typeof renewable)[number];
+
+/** A new key with its certificate, which ends with the root at the latest. `hosts` are of the server. */
+export async function issue(
+  name: Renewable,
+  root: KeyPair,
+  hosts: readonly string[],
+  now: number,
+): Promise<KeyPair> {
+  const more: Record<Renewable, Extra> = {
+    server: { keyUsage: [keyUsageBits.digitalSignature], serverAuth: true, hosts },
+    signing: { keyUsage: [keyUsageBits.digitalSignature] },
+    exchange: { keyUsage: [keyUsageBits.keyAgreement] },
+  };
+  const commonName = name === 'server' ? (hosts[0] ?? 'localhost') : `EVC ${name}`;
+  const left = Math.floor((Date.parse(root.certificate.validTo) - now) / day);
+  const key = newKey();
+  const der = await certify(
+    { commonName, organization },
+    { commonName: 'EVC root', organization },
+    key,
+    root.key,
+    now,
+    Math.min(lives[name], left),
+    more[name],
+  );
+  return { key, certificate: new X509Certificate(der) };
 }
 
 /** A key that a device registers with, and its certificate; both in PEM. Nobody but the device needs the key. */

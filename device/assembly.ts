@@ -5,6 +5,7 @@ import type { Component } from '../machines/device-steps.ts';
 import type { Location } from '../machines/flow.ts';
 import type { OsSlots } from './baseos/os-slots.ts';
 import { type DeviceIdentity, deviceIdentity } from './identity.ts';
+import { storeCertificates } from './link/certificates.ts';
 import { login } from './link/dial.ts';
 import { Evc } from './link/evc.ts';
 import { Outbox } from './link/outbox.ts';
@@ -51,6 +52,7 @@ export function assemble(options: AssemblyOptions): Assembly {
   let device = '';
   let uplink: Uplink | null = null;
   let closed = false;
+  const ending = new AbortController();
 
   const identity = once<DeviceIdentity>(async () => {
     const found = await deviceIdentity(config, persist, tpm, clock);
@@ -66,13 +68,13 @@ export function assemble(options: AssemblyOptions): Assembly {
       login: (channel) => login(known, channel, (payload) => tpm.sign(payload), clock),
       clock,
       onPush: (topic, frame) => {
-        void evc().then(
-          (reader) => {
+        void evc()
+          .then(async (reader) => {
+            await reader.learnSigner(frame.container, ending.signal);
             const [components, event] = news[reader.readPush(topic, frame)] ?? [];
             if (components && event) tell(components, event);
-          },
-          () => undefined,
-        );
+          })
+          .catch(() => undefined);
       },
       onLink: (up, why) => {
         onLink?.(up, why);
@@ -93,6 +95,7 @@ export function assemble(options: AssemblyOptions): Assembly {
       root: rootCertificate(config).certificate,
       signer: { certificate: known.certificate, sign: (payload) => tpm.sign(payload) },
       certificates: () => controllerCertificates(node),
+      renewed: (certificates) => storeCertificates(persist, certificates),
     });
   });
   const vault = new DeviceVault({
@@ -122,6 +125,7 @@ export function assemble(options: AssemblyOptions): Assembly {
     node,
     async close() {
       closed = true;
+      ending.abort(new Error('the node was closed'));
       await uplink?.close();
       vault.lock();
     },

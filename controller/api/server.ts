@@ -1,10 +1,12 @@
 // EVC's HTTPS server: the operator API under /api/v1 for those with a token, and image files for devices.
+import type { Server } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import { Ajv2020 } from 'ajv/dist/2020.js';
 import Fastify, { type FastifyInstance } from 'fastify';
 import type { Evc } from '../evc.ts';
 import type { Caller } from '../tokens.ts';
 import { type BrokerLogin, serveBrokerLogin } from './broker-login.ts';
+import { serveHealth } from './health.ts';
 import { Idempotency } from './idempotency.ts';
 import { serveImages } from './images.ts';
 import { Api, type Operation, usualBody } from './operation.ts';
@@ -31,6 +33,8 @@ export interface ApiOptions {
   brokerLogin?: BrokerLogin;
   /** Most connections at once; those beyond are closed before they have said anything. */
   connections?: number;
+  /** Whether devices reach EVC through its broker; without it they do. */
+  brokerReady?(): boolean;
   /** Facts of this EVC, for `evc status`. */
   service(): ServiceView;
 }
@@ -41,6 +45,8 @@ export interface ApiServer {
   operations: readonly Operation[];
   /** Every route, those of the API and the others, as `METHOD /path`. */
   routes: readonly string[];
+  /** Shows another certificate from the next handshake on. */
+  renew(key: string, certificate: string): void;
   close(): Promise<void>;
 }
 
@@ -98,6 +104,12 @@ export async function startApi(options: ApiOptions): Promise<ApiServer> {
   const { stream, uploads, service } = options;
   addOperations(api, { evc, stream, guests, uploads, service });
   if (options.brokerLogin) serveBrokerLogin(app, options.brokerLogin);
+  serveHealth(app, {
+    store: () => store.nextTimer(),
+    broker: options.brokerReady ?? (() => true),
+    stopping: () => evc.stopping,
+    now: () => clock.now(),
+  });
   serveImages(app, (sha256) => evc.catalogue.file(sha256));
   const name = options.service().hosts[0] ?? 'EVC';
   servePage(app, guests, { name, caller: callerOf, runner, recorder, find, now: Date.now });
@@ -111,7 +123,9 @@ export async function startApi(options: ApiOptions): Promise<ApiServer> {
     throw listenError(error as NodeJS.ErrnoException, host, port);
   }
   const { port: taken } = app.server.address() as AddressInfo;
-  return { port: taken, operations: api.all, routes, close: () => app.close() };
+  const renew = (key: string, cert: string) =>
+    (app.server as unknown as Server).setSecureContext({ key, cert, minVersion: 'TLSv1.2' });
+  return { port: taken, operations: api.all, routes, renew, close: () => app.close() };
 }
 
 /** What comes in is checked by its schema; in an address everything is text, and a number is taken from it. */

@@ -80,11 +80,22 @@ function certificates(data: DataFolder, now: number): Finding[] {
       const { validTo } = new X509Certificate(readFileSync(data.file(`pki/${name}.cert.pem`)));
       const left = Date.parse(validTo) - now;
       if (left < 0)
-        return bad(what, `ran out ${ageOf(-left)} ago`, 'devices and people are turned away: make another');
+        return bad(
+          what,
+          `ran out ${ageOf(-left)} ago`,
+          'devices and people are turned away: evc certificates renew',
+        );
       const text = `good for ${ageOf(left)}`;
-      return left < soon ? warning(what, text, 'make another before it runs out') : good(what, text);
+      return left < soon ? warning(what, text, hintOf(name)) : good(what, text);
     }),
   );
+}
+
+/** A running EVC renews by itself, where it has the root's key. */
+function hintOf(name: string): string {
+  return name === 'root'
+    ? 'devices are installed with it: make a new EVC with evc init, and install them with its root'
+    : 'evc certificates renew, with pki/root.key.pem in its place; EVC does so by itself where it runs';
 }
 
 function store(data: DataFolder): Finding {

@@ -3,11 +3,13 @@ import { createHash } from 'node:crypto';
 import { availableParallelism } from 'node:os';
 import { Broker } from '../../broker/broker.ts';
 import { LoginCheck } from '../../broker/login.ts';
-import { RemoteBroker } from '../../broker/remote.ts';
+import type { RemoteBroker } from '../../broker/remote.ts';
+import { ServiceManager } from '../../broker/service-manager.ts';
 import type { Shed } from '../admission.ts';
 import { type BrokerLogin, controllerUser } from '../api/broker-login.ts';
 import { type ApiServer, startApi } from '../api/server.ts';
 import { StepStream, stepView } from '../api/stream.ts';
+import { CertificateKeeper } from '../certificate-keeper.ts';
 import { systemClock } from '../clock.ts';
 import { Evc } from '../evc.ts';
 import { DataFolder, defaultPorts, portOf, withFirstAccount } from '../options.ts';
@@ -15,6 +17,7 @@ import { openStore } from '../store/open.ts';
 import { openThreaded } from '../store/threaded.ts';
 import { announcement, readerOf } from '../webhook/announce.ts';
 import { sourceOf } from '../webhook/webhooks.ts';
+import { exitCodes } from './failure.ts';
 
 export interface ServeOptions {
   data?: string;
@@ -28,8 +31,11 @@ export interface ServeOptions {
   withParent?: boolean;
 }
 
-/** Resolves when it was ended in order, and everything is stored. */
-export async function serve(options: ServeOptions): Promise<void> {
+/** How long EVC finishes what is under way when it is told to stop, ms. */
+const finishing = 20_000;
+
+/** Resolves with the exit code when it was ended in order, and everything is stored. */
+export async function serve(options: ServeOptions): Promise<number> {
   const data = new DataFolder(options.data);
   const pki = data.pki();
   const hosts = data.hosts();
@@ -42,8 +48,10 @@ export async function serve(options: ServeOptions): Promise<void> {
     process.stdout.write(`${typeof line === 'string' ? line : JSON.stringify(line)}\n`);
   const stream = new StepStream();
   const closing: (() => Promise<unknown>)[] = [];
+  const manager = new ServiceManager();
+  let renewListener: (key: string, certificate: string) => void = () => {};
   try {
-    const { evc, listen, connect } = await openEvc();
+    const { evc, listen, connect, linked } = await openEvc();
     const key = pki.server.key.export({ type: 'pkcs8', format: 'pem' }).toString();
     const certificate = pki.server.certificate.toString();
     const mqttPort = await listen(key, certificate);
@@ -59,11 +67,32 @@ export async function serve(options: ServeOptions): Promise<void> {
       key,
       certificate,
       ...(options.broker === undefined ? {} : { brokerLogin: brokerLogin() }),
+      brokerReady: linked,
       service: () => ({ mqttPort, httpsPort: api?.port ?? 0, hosts, since }),
     });
     closing.push(() => api.close());
     ports.https = api.port;
     await connect();
+    const keeper = new CertificateKeeper({
+      folder: data.file('pki'),
+      pki,
+      live: evc.pki,
+      hosts,
+      now: () => systemClock.now(),
+      onRenewed: (names) => {
+        const { key: next, certificate: shown } = evc.pki.server;
+        const pem = next.export({ type: 'pkcs8', format: 'pem' }).toString();
+        renewListener(pem, shown.toString());
+        api?.renew(pem, shown.toString());
+        if (options.json) print({ kind: 'certificates', at: Date.now(), renewed: names });
+        else print(`EVC goes on with new certificates: ${names.join(', ')}`);
+      },
+      onFailed: (code, text) => {
+        if (options.json) print({ kind: 'certificates', at: Date.now(), code, text });
+        else print(`EVC’s certificates end soon and are not renewed: ${text}  [${code}]`);
+      },
+    });
+    closing.push(async () => keeper.close());
     data.announce({ pid: process.pid, mqttPort, httpsPort: api.port, host: options.host });
     closing.push(async () => data.withdraw());
     print(
@@ -71,13 +100,22 @@ export async function serve(options: ServeOptions): Promise<void> {
         ? { kind: 'serving', mqttPort, httpsPort: api.port, data: data.path }
         : `EVC serves devices at ${options.broker ?? `mqtts://${hosts[0]}:${mqttPort}`} and people at https://${hosts[0]}:${api.port}`,
     );
+    manager.ready('serves devices and people', () => evc.store.nextTimer());
     await ended;
+    manager.stopping('finishes what is under way');
     if (!options.json) print('EVC stops; what is under way is finished and stored first');
+    const { finished, effects } = await evc.finish(finishing);
+    if (options.json) print({ kind: 'stopped', at: Date.now(), finished, effects });
+    else print(stoppedText(finished, effects));
+    // What does not end now would keep the rest from ending; what was stored is safe.
+    if (!finished) process.exit(exitCodes.failed);
+    return exitCodes.done;
   } finally {
+    manager.close();
     for (const close of closing.reverse()) await close();
   }
 
-  async function openEvc(): Promise<{ evc: Evc } & Pick<Link, 'listen' | 'connect'>> {
+  async function openEvc(): Promise<{ evc: Evc } & Pick<Link, 'listen' | 'connect' | 'linked'>> {
     // Each needs the other: whatever arrives before EVC is open waits for it.
     let open: (evc: Evc) => void = () => {};
     const opened = new Promise<Evc>((resolve) => {
@@ -86,7 +124,7 @@ export async function serve(options: ServeOptions): Promise<void> {
     const onMessage = (topic: string, payload: Uint8Array) =>
       void opened.then((evc) => evc.receive(topic, payload));
     const source = sourceOf(pki);
-    const { publish, listen, connect, readers } = await (options.broker === undefined
+    const { publish, listen, connect, linked, readers } = await (options.broker === undefined
       ? ownBroker(onMessage, opened)
       : remoteBroker(options.broker, onMessage));
     const store = options.store ?? process.env.EVC_STORE;
@@ -114,7 +152,7 @@ export async function serve(options: ServeOptions): Promise<void> {
     });
     closing.push(() => evc.close());
     open(evc);
-    return { evc, listen, connect };
+    return { evc, listen, connect, linked };
   }
 
   async function ownBroker(onMessage: OnMessage, opened: Promise<Evc>): Promise<Link> {
@@ -134,14 +172,17 @@ export async function serve(options: ServeOptions): Promise<void> {
       listen: async (key, certificate) => {
         const listener = await broker.listen({ host: options.host, port: ports.mqtt }, key, certificate);
         closing.push(() => listener.close());
+        renewListener = listener.renew;
         return listener.port;
       },
       connect: async () => undefined,
+      linked: () => true,
     };
   }
 
   function remoteBroker(url: string, onMessage: OnMessage): Link {
     let broker: RemoteBroker | null = null;
+    let connectedNow = false;
     return {
       publish: async (topic, bytes) => {
         // What is to be sent stays stored until the broker is there.
@@ -152,19 +193,22 @@ export async function serve(options: ServeOptions): Promise<void> {
       readers: () => 0,
       listen: async () => Number(new URL(url).port || defaultPorts.mqtt),
       connect: async () => {
-        const connected = await RemoteBroker.connect({
+        const { RemoteBroker: Remote } = await import('../../broker/remote.ts');
+        const connected = await Remote.connect({
           url,
           ca: pki.root.toString(),
           username: controllerUser,
           password: data.brokerSecret(),
           onMessage,
           onState: (state) => {
+            connectedNow = state;
             if (options.json) print({ kind: 'broker', at: Date.now(), connected: state });
           },
         });
         broker = connected;
         closing.push(() => connected.close());
       },
+      linked: () => connectedNow,
     };
   }
 
@@ -189,6 +233,13 @@ function shedText({ putOff, dropped, byAccount }: Shed): string {
   return `more comes than EVC can do: ${putOff} requests put off, ${dropped} dropped (${of}); devices come back by themselves`;
 }
 
+function stoppedText(finished: boolean, effects: number): string {
+  if (!finished)
+    return `EVC ends with work under way that did not end in ${finishing / 1000} s; what was stored is safe, and the next start goes on`;
+  if (effects === 0) return 'EVC has stopped; nothing is left to do';
+  return `EVC has stopped; ${effects === 1 ? '1 answer or push is' : `${effects} answers and pushes are`} left, which the next start does`;
+}
+
 type OnMessage = (topic: string, payload: Uint8Array) => void;
 
 /** How messages come and go. */
@@ -200,6 +251,8 @@ interface Link {
   listen(key: string, certificate: string): Promise<number>;
   /** After the API is there, which a broker of somebody else's asks whether EVC may log in. */
   connect(): Promise<void>;
+  /** Whether devices reach EVC. */
+  linked(): boolean;
 }
 
 /** Resolves on SIGTERM, SIGINT, or, with a parent, when that is gone: its end of our standard input closes with it. */

@@ -1,7 +1,6 @@
 // `evc store`: where EVC's records live.
 import { Command } from 'commander';
 import { DataFolder } from '../options.ts';
-import { copyStore } from '../store/copy.ts';
 import { table } from './print.ts';
 
 export function storeCommand(): Command {
@@ -22,6 +21,7 @@ again, which brings over what has changed, and go on with evc serve --store URL.
       const folder = new DataFolder(data);
       folder.check();
       const progress = (name: string, rows: number) => process.stderr.write(`${name}: ${rows}\n`);
+      const { copyStore } = await import('../store/copy.ts');
       const { rows } = await copyStore(folder.file('evc.db'), to, json ? undefined : progress);
       const running = folder.service() !== null;
       if (json) process.stdout.write(`${JSON.stringify({ rows, running })}\n`);

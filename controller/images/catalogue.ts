@@ -1,6 +1,6 @@
 // The catalogue: which measurements a version of an image, or of a firmware, causes, and the file that devices fetch. Known
 // from the log of a reference boot in a place that is trusted, from the files alone (measure.ts), or from a signed manifest.
-import { createHash, randomUUID } from 'node:crypto';
+import { createHash, randomUUID, verify } from 'node:crypto';
 import { createReadStream, createWriteStream, mkdirSync, renameSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
@@ -69,10 +69,20 @@ export class Catalogue {
         rmSync(temporary, { force: true });
         throw error;
       }
-      added.signature = Buffer.from(signRaw(this.#pki.signing.key, imageManifest(added))).toString('base64');
+      added.signature = this.#signed(added);
     }
     await this.#store.put('image', image.version, added);
     return added;
+  }
+
+  #signed(image: CatalogueImage): string {
+    return Buffer.from(signRaw(this.#pki.signing.key, imageManifest(image))).toString('base64');
+  }
+
+  /** Whether its signature is of the key that EVC signs with now. */
+  #isOurs(image: CatalogueImage): boolean {
+    const key = { key: this.#pki.signing.certificate.publicKey, dsaEncoding: 'ieee-p1363' as const };
+    return verify('sha256', imageManifest(image), key, Buffer.from(image.signature, 'base64'));
   }
 
   async get(version: string): Promise<CatalogueImage | null> {
@@ -127,7 +137,10 @@ export class Catalogue {
         'image.no-file',
         `image ${version} has measurements and no file to fetch; add it with: evc image add ${version} --file …`,
       );
-    const { sha256, size, signature } = image;
+    const { sha256, size } = image;
+    const signature = this.#isOurs(image) ? image.signature : this.#signed(image);
+    // The same the next time: a device takes another signature for another wish.
+    if (signature !== image.signature) await this.#store.put('image', version, { ...image, signature });
     return { version, url: `${base}/images/${sha256}`, sha256, size, signature, testWindow, retryCounter };
   }
 }

@@ -63,7 +63,9 @@ export async function runInLargerHeap(countText: string): Promise<number | null>
   const child = spawn(process.execPath, [limit, ...process.execArgv, ...process.argv.slice(1)], {
     stdio: 'inherit',
   });
-  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => child.kill(signal));
+  process.on('SIGTERM', () => child.kill('SIGTERM'));
+  // A terminal tells the child as well, and who is told twice ends at once.
+  process.on('SIGINT', () => process.stdin.isTTY || child.kill('SIGINT'));
   return new Promise((resolve, reject) => {
     child.once('error', reject);
     child.once('close', (code) => resolve(code ?? exitCodes.failed));
@@ -135,7 +137,9 @@ export async function runFleet(countText: string, options: FleetCommandOptions):
     );
   } finally {
     progress?.end();
+    const left = standings(fleet);
     await fleet.close();
+    if (ended) sayStopped(left, options);
     if (options.state === undefined) rmSync(folder, { recursive: true, force: true });
   }
 }
@@ -184,6 +188,25 @@ function reportText(report: PhaseReport): string {
   return `${lines.join('\n')}\n`;
 }
 
+function standings(fleet: DeviceFleet): Record<string, number> {
+  const counts: Record<string, number> = {};
+  for (const { standing } of fleet.members) counts[standing] = (counts[standing] ?? 0) + 1;
+  return counts;
+}
+
+function countsText(counts: Record<string, number>): string {
+  return Object.entries(counts)
+    .map(([standing, many]) => `${many} ${standing}`)
+    .join(', ');
+}
+
+/** How the devices stood when the fleet was told to stop, and whether they come back. */
+function sayStopped(counts: Record<string, number>, { json, state }: FleetCommandOptions): void {
+  const kept = state !== undefined;
+  const text = `the fleet has stopped: ${countsText(counts)}; ${kept ? `they are kept in ${state}` : 'nothing of it is kept'}`;
+  process.stdout.write(`${json ? JSON.stringify({ kind: 'stopped', ...counts, kept }) : text}\n`);
+}
+
 /** One line of how many are where: over and over on a terminal, now and then in a file. */
 function showProgress(fleet: DeviceFleet): { clear(): void; end(): void } {
   const { isTTY } = process.stdout;
@@ -193,11 +216,7 @@ function showProgress(fleet: DeviceFleet): { clear(): void; end(): void } {
   let last = '';
   const timer = setInterval(
     () => {
-      const counts: Record<string, number> = {};
-      for (const { standing } of fleet.members) counts[standing] = (counts[standing] ?? 0) + 1;
-      const text = Object.entries(counts)
-        .map(([standing, many]) => `${many} ${standing}`)
-        .join(', ');
+      const text = countsText(standings(fleet));
       if (text === last) return;
       last = text;
       clear();

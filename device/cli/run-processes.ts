@@ -3,6 +3,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { Bus, type BusServer, startBus } from '../../broker/bus.ts';
+import { patienceOf, ServiceManager } from '../../broker/service-manager.ts';
 import { type Component, components } from '../../machines/device-steps.ts';
 import type { LogPart } from '../../machines/flow.ts';
 import { type Assembly, assemble } from '../assembly.ts';
@@ -31,6 +32,7 @@ import {
   printer,
   type RunOptions,
   rebootFailed,
+  sayLeft,
   startRecording,
   untilEnded,
 } from './run.ts';
@@ -39,6 +41,8 @@ const bootFile = 'boot.json';
 /** How long a component waits for the device to boot, ms. */
 const patience = 60_000;
 const bootPoll = 200;
+/** Signs of life that a component owes in the time after which it counts as hung. */
+const beats = 4;
 
 type Watch = (event: NodeEvent) => void;
 
@@ -60,11 +64,16 @@ export async function runDeviceSteps(options: RunOptions, spawns: boolean): Prom
     recording?.recorder,
   );
   const ended = untilEnded(options, () => void machine.requestReboot('asked for').catch(rebootFailed));
+  const manager = new ServiceManager();
   try {
     await machine.powerOn('power on');
+    manager.ready('runs');
     await ended;
+    manager.stopping('ends in order');
   } finally {
     await machine.powerOff();
+    manager.close();
+    sayLeft(folders, options.json ?? false);
     await recording?.close();
   }
 }
@@ -248,9 +257,13 @@ class Machine {
     ];
     const [, main = ''] = process.argv;
     const child = spawn(process.execPath, [...process.execArgv, main, ...args, ...more], {
-      stdio: ['pipe', 'inherit', 'inherit'],
+      stdio: ['pipe', 'inherit', 'inherit', 'ipc'],
+      // It lives for this process, and not for systemd.
+      env: { ...process.env, NOTIFY_SOCKET: undefined },
     });
     child.stdin?.on('error', () => undefined);
+    const unwatch = killWhenSilent(child);
+    child.once('exit', unwatch);
     this.#children.set(name, child);
     child.once('exit', (code, signal) => {
       if (this.#children.get(name) !== child) return;
@@ -266,6 +279,34 @@ class Machine {
     this.#turning = turn.catch(() => undefined);
     return turn;
   }
+}
+
+/**
+ * A component that hangs says nothing any more: it is killed, and device-steps starts it anew. Silences are counted and not
+ * measured, since a machine that sleeps makes all silent at once.
+ */
+function killWhenSilent(child: ChildProcess): () => void {
+  let silent = 0;
+  child.on('message', () => {
+    silent = 0;
+  });
+  const timer = setInterval(() => {
+    if (++silent > beats) child.kill('SIGKILL');
+  }, patienceOf() / beats);
+  timer.unref();
+  return () => clearInterval(timer);
+}
+
+/** Tells whoever started this process that it lives; the word waits where the event loop does. */
+function showLife(): () => void {
+  // Else it would keep this process from ending.
+  process.channel?.unref();
+  const timer = setInterval(
+    () => process.send?.('alive', undefined, {}, () => undefined),
+    patienceOf() / (2 * beats),
+  );
+  timer.unref();
+  return () => clearInterval(timer);
 }
 
 /** Runs one component, which joins a device that device-steps has booted, or boots soon. */
@@ -285,6 +326,8 @@ export async function runComponent(name: string, options: RunOptions): Promise<v
   const recording = startRecording(options, folders, component);
   const print = watching(printer(options.json ?? false), recording?.recorder);
   const ended = untilEnded(options);
+  const still = showLife();
+  const manager = new ServiceManager();
   const spec = boardSpecOf(options, folders);
   const boot = await waitForBoot(folders);
   const bus = await Bus.openSocket(sockets.bus);
@@ -324,9 +367,13 @@ export async function runComponent(name: string, options: RunOptions): Promise<v
   running = started;
   bus.listen((topic, body) => deliver(started, topic, body));
   catchUp(started, node);
+  manager.ready('runs');
   // With the bus, the boot that this component belongs to is over.
   await Promise.race([ended, bus.lost()]);
+  manager.stopping('ends in order');
   started.stop();
+  still();
+  manager.close();
   await close();
   await bus.close();
   await tpm.close();

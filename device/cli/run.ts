@@ -1,11 +1,13 @@
 // `eve run`: a device in this process, until somebody ends it.
 import { closeSync, existsSync, openSync } from 'node:fs';
 import { join, resolve } from 'node:path';
+import { ServiceManager } from '../../broker/service-manager.ts';
 import { SlotStore } from '../baseos/slots.ts';
 import { systemClock } from '../clock.ts';
 import { EdgeNode, type NodeEvent } from '../edge-node.ts';
 import { inspectPortOf, serveInspector } from '../inspect.ts';
 import { dialTls, readServer } from '../link/dial.ts';
+import { Outbox } from '../link/outbox.ts';
 import type { Dialled } from '../link/uplink.ts';
 import { rootCertificate, rootCertificateFile } from '../node.ts';
 import { type FolderOptions, foldersOf, locationOf, socketsOf, vaultChoiceOf } from '../options.ts';
@@ -68,14 +70,36 @@ export async function runDevice(options: RunOptions): Promise<void> {
     ...(recording ? { recorder: recording.recorder } : {}),
   });
   const ended = untilEnded(options, () => void node.requestReboot('asked for').catch(rebootFailed));
+  const manager = new ServiceManager();
   try {
     await node.powerOn();
+    manager.ready('runs');
     await ended;
+    manager.stopping('ends in order');
   } finally {
     await node.powerOff();
+    manager.close();
+    sayLeft(folders, options.json ?? false);
     await inspector?.close();
     await recording?.close();
   }
+}
+
+/** What the next start has to do, said at an end in order. */
+export function sayLeft(folders: Folders, json: boolean): void {
+  const persist = openPersist(folders.persist);
+  const reports = Object.keys(new Outbox(persist).load()).length;
+  const slots = new SlotStore(persist);
+  const trial = slots.installed && slots.read().trial !== null;
+  const left = [
+    ...(reports === 0 ? [] : [`${reports === 1 ? '1 report waits' : `${reports} reports wait`} for EVC`]),
+    ...(trial ? ['the image that runs is on trial'] : []),
+  ];
+  const text = left.length === 0 ? 'nothing is left to do' : `${left.join(', ')}; the next start goes on`;
+  const line = json
+    ? JSON.stringify({ kind: 'stopped', at: systemClock.now(), reports, trial })
+    : `the agent has stopped; ${text}`;
+  process.stdout.write(`${line}\n`);
 }
 
 /**

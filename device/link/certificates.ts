@@ -8,6 +8,8 @@ export interface ControllerCertificates {
   signing: X509Certificate;
   /** What EVC opens sealed boxes with. */
   exchange: X509Certificate;
+  /** What EVC signed with before: images that it announced then are still on their way. */
+  formerSigning: X509Certificate | null;
 }
 
 const file = 'checkpoint/controllercerts';
@@ -36,14 +38,35 @@ export function checkCertificates(
   return {
     signing: find(ZCertType.CERT_TYPE_CONTROLLER_SIGNING, 'signing'),
     exchange: find(ZCertType.CERT_TYPE_CONTROLLER_ECDH_EXCHANGE, 'key exchange'),
+    formerSigning: null,
   };
 }
 
 export function storeCertificates(state: StateFolder, certificates: ControllerCertificates): void {
+  const signing = certificates.signing.toString();
+  const before = restore(state);
+  const former = before?.signing === signing ? before.former : before?.signing;
   state.checkpoint(file, {
-    signing: certificates.signing.toString(),
+    signing,
     exchange: certificates.exchange.toString(),
-  });
+    ...(former === undefined ? {} : { former }),
+  } satisfies Stored);
+}
+
+interface Stored {
+  signing: string;
+  exchange: string;
+  former?: string;
+}
+
+/** What is damaged is fetched again. */
+function restore(state: StateFolder): Stored | null {
+  try {
+    return state.restore<Stored>(file);
+  } catch (error) {
+    if (error instanceof Refusal) return null;
+    throw error;
+  }
 }
 
 /** What was stored, checked again; null when there is nothing usable, so that it is fetched. */
@@ -53,13 +76,25 @@ export function loadCertificates(
   now: number,
 ): ControllerCertificates | null {
   try {
-    const stored = state.restore<{ signing: string; exchange: string }>(file);
+    const stored = restore(state);
     if (!stored) return null;
     const signing = chained(stored.signing, root, 'signing');
     const exchange = chained(stored.exchange, root, 'key exchange');
     checkValidity(signing, now, 'signing');
     checkValidity(exchange, now, 'key exchange');
-    return { signing, exchange };
+    return { signing, exchange, formerSigning: formerOf(stored, root, now) };
+  } catch (error) {
+    if (error instanceof Refusal) return null;
+    throw error;
+  }
+}
+
+function formerOf({ former }: Stored, root: X509Certificate, now: number): X509Certificate | null {
+  if (former === undefined) return null;
+  try {
+    const certificate = chained(former, root, 'former signing');
+    checkValidity(certificate, now, 'former signing');
+    return certificate;
   } catch (error) {
     if (error instanceof Refusal) return null;
     throw error;

@@ -50,10 +50,13 @@ export function dialTls(server: { host: string; port: number }, root: string): P
     );
     socket.once('error', (error: NodeJS.ErrnoException) => {
       clearTimeout(timer);
+      const untimely = error.code === 'CERT_NOT_YET_VALID' || error.code === 'CERT_HAS_EXPIRED';
       reject(
         error instanceof Refusal
           ? error
-          : new Refusal('link.down', dialFailure(error, server), { cause: error }),
+          : untimely
+            ? new Refusal('certs.expired', timeFailure(error, server), { cause: error })
+            : new Refusal('link.down', dialFailure(error, server), { cause: error }),
       );
     });
     socket.once('secureConnect', () => {
@@ -84,6 +87,14 @@ export async function login(
     identity.certificate,
   );
   return loginToken(input, await sign(Buffer.from(input)));
+}
+
+function timeFailure(
+  { code }: NodeJS.ErrnoException,
+  { host, port }: { host: string; port: number },
+): string {
+  const what = code === 'CERT_HAS_EXPIRED' ? 'has run out' : 'is not valid yet';
+  return `the certificate of the broker at ${host}:${port} ${what}, and the clock of this device says ${new Date().toISOString()}: set it, or renew the certificate`;
 }
 
 function dialFailure(error: NodeJS.ErrnoException, { host, port }: { host: string; port: number }): string {

@@ -50,6 +50,8 @@ export interface EvcOptions {
   /** Signs with the device key. */
   signer: Signer;
   certificates(): ControllerCertificates | null;
+  /** Keeps those that were fetched because EVC signs with others now. */
+  renewed(certificates: ControllerCertificates): void;
 }
 
 const sha256 = (bytes: Uint8Array) => createHash('sha256').update(bytes).digest();
@@ -63,6 +65,9 @@ const replyCodes: Record<number, QuoteReply['code']> = {
   [ZAttestResponseCode.ATTEST_RESPONSE_CODE_QUOTE_FAILED]: 'quoteFailed',
 };
 
+/** Signatures of nobody that is known make a device ask for certificates this often at most, ms. */
+const askedEvery = 10_000;
+
 /** Bytes of a packed log that goes with its quote, and of one piece of a larger one: brokers bound their packets. */
 const largestInline = 128 * 1024;
 const chunkSize = 64 * 1024;
@@ -71,6 +76,8 @@ export class Evc {
   readonly #options: EvcOptions;
   /** Of the token that was sealed last: for which key and token, as a hash. */
   #tokenBox: { of: string; box: Uint8Array } | null = null;
+  #asking: Promise<void> | null = null;
+  #askedAt = Number.NEGATIVE_INFINITY;
 
   constructor(options: EvcOptions) {
     this.#options = options;
@@ -320,6 +327,29 @@ export class Evc {
     this.#open(InfoResponseSchema, await this.#send('info', ZInfoMsgSchema, message, signal));
   }
 
+  /**
+   * Fetches EVC's certificates where a message names one as its signer that is not here: EVC has renewed them. What is fetched
+   * is checked against the root; what is not, is refused as ever when the message is opened.
+   */
+  async learnSigner(container: Uint8Array, signal: AbortSignal): Promise<void> {
+    const { certificates, clock, renewed } = this.#options;
+    const known = certificates();
+    if (!known) return;
+    const named = Buffer.from(openContainer(container).senderHash).toString('hex');
+    if (named === known.signing.fingerprint256.replaceAll(':', '').toLowerCase()) return;
+    const now = clock.now();
+    if (!this.#asking) {
+      if (Math.abs(now - this.#askedAt) < askedEvery) return;
+      this.#askedAt = now;
+      this.#asking = this.fetchCertificates(signal)
+        .then(renewed, () => undefined)
+        .finally(() => {
+          this.#asking = null;
+        });
+    }
+    await this.#asking;
+  }
+
   /** What EVC pushes; throws for what is not signed by it, so that nobody else can make a device busy. */
   readPush(topic: string, frame: Frame): string {
     return this.#open(PushSchema, { ...frame, topic }).what;
@@ -343,7 +373,7 @@ export class Evc {
     return certificates;
   }
 
-  #send<Desc extends DescMessage>(
+  async #send<Desc extends DescMessage>(
     endpoint: Endpoint,
     schema: Desc,
     message: MessageInitShape<Desc>,
@@ -351,7 +381,7 @@ export class Evc {
     onboarding?: Signer,
   ): Promise<Reply> {
     const { uplink, clock, signer } = this.#options;
-    return uplink.request(
+    const reply = await uplink.request(
       endpoint,
       (topic) =>
         encloseMessage(
@@ -364,6 +394,9 @@ export class Evc {
         ),
       signal,
     );
+    // That of the certificates brings its own proof.
+    if (endpoint !== 'certs') await this.learnSigner(reply.container, signal);
+    return reply;
   }
 
   #open<Desc extends DescMessage>(schema: Desc, reply: Reply): MessageShape<Desc> {

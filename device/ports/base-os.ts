@@ -20,11 +20,14 @@ export function baseOsPorts(node: Node): PortsOf<typeof baseOs> {
       const certificates = controllerCertificates(node);
       if (!certificates)
         throw new Refusal('certs.missing', 'EVC’s certificates are not here to check the image with');
-      const signed = verify(
-        'sha256',
-        imageManifest(baseOs),
-        { key: certificates.signing.publicKey, dsaEncoding: 'ieee-p1363' },
-        Buffer.from(baseOs.signature, 'base64'),
+      const { signing, formerSigning } = certificates;
+      const signed = [signing, ...(formerSigning ? [formerSigning] : [])].some(({ publicKey }) =>
+        verify(
+          'sha256',
+          imageManifest(baseOs),
+          { key: publicKey, dsaEncoding: 'ieee-p1363' },
+          Buffer.from(baseOs.signature, 'base64'),
+        ),
       );
       if (!signed) throw new Refusal('baseos.image-signature', 'the image is not signed by EVC');
       return null;

@@ -30,7 +30,9 @@ test('each component in a process of its own: attested, after the death of any o
     EVC_DATA: data,
   });
   await runToEnd('eve', ['image', 'create', join(folder, 'i'), '--version', '1.0.0']);
-  const eve = new Running('eve', ['run', '--processes', '--state', state, '--image', join(folder, 'i')]);
+  const eve = new Running('eve', ['run', '--processes', '--state', state, '--image', join(folder, 'i')], {
+    WATCHDOG_USEC: '8000000',
+  });
   try {
     await eve.line(complete);
     const [attestTask] = await processesWith(`run attest-task --config ${state}`);
@@ -39,6 +41,14 @@ test('each component in a process of its own: attested, after the death of any o
     process.kill(attestTask, 'SIGKILL');
     await eve.line(/attest-task +failed: attest-task ended with SIGKILL/, from);
     await eve.line(complete, from);
+
+    // One that hangs is noticed by its silence.
+    const [hung] = await processesWith(`run config-task --config ${state}`);
+    assert.ok(hung);
+    from = eve.lines.length;
+    process.kill(hung, 'SIGSTOP');
+    await eve.line(/config-task +failed: config-task ended with SIGKILL/, from);
+    await eve.line(/config-task +idle/, from);
 
     // Its key is in its memory alone: the next one unseals it anew.
     const [vault] = await processesWith(`run vault-manager --config ${state}`);
@@ -68,6 +78,7 @@ test('each component in a process of its own: attested, after the death of any o
     assert.match(replayed.stdout, /1 passed, 0 failed/);
   } finally {
     assert.is(await eve.stop(), 0);
+    assert.match(eve.lines.at(-1) ?? '', /^the agent has stopped; /);
     assert.equal(await processesWith(`--config ${state}`), []);
     assert.is(await evc.stop(), 0);
   }

@@ -39,6 +39,15 @@ test('a unit for the whole, and one for each component', () => {
   for (const name of components) assert.ok(target.includes(`eve@${name}.service`), name);
 });
 
+test('each unit says that it lives, and is started anew when it does not', () => {
+  for (const name of services) {
+    const text = readFileSync(join(units, name), 'utf8');
+    assert.match(text, /^WatchdogSec=60$/m, name);
+    assert.match(text, /^NotifyAccess=all$/m, name);
+    assert.match(text, /^Restart=always$/m, name);
+  }
+});
+
 test('no unit leaves a core dump with a key in it', () => {
   for (const name of services) assert.match(readFileSync(join(units, name), 'utf8'), /^LimitCORE=0$/m, name);
 });

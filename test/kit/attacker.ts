@@ -181,6 +181,7 @@ export class Attacker {
       root: rootCertificate(node.config).certificate,
       signer: { certificate: identity.certificate, sign },
       certificates: () => controllerCertificates(node),
+      renewed: () => undefined,
     });
   }
 }

@@ -87,6 +87,7 @@ export class Attester {
       root: fleet.root,
       signer: { certificate, sign },
       certificates: () => fleet.certificates,
+      renewed: () => undefined,
     });
   }
 

@@ -91,7 +91,11 @@ test('what was stored is checked again when it is used', () =>
   inFolder((folder) => {
     const state = new StateFolder(folder);
     assert.is(loadCertificates(state, pki.root, now), null);
-    storeCertificates(state, { signing: pki.signing.certificate, exchange: pki.exchange.certificate });
+    storeCertificates(state, {
+      signing: pki.signing.certificate,
+      exchange: pki.exchange.certificate,
+      formerSigning: null,
+    });
     assert.is(
       loadCertificates(state, pki.root, now)?.signing.fingerprint256,
       pki.signing.certificate.fingerprint256,
@@ -109,12 +113,24 @@ test('what was stored is checked again when it is used', () =>
 test('damaged certificates are fetched anew', () =>
   inFolder((folder) => {
     const state = new StateFolder(folder);
-    storeCertificates(state, { signing: pki.signing.certificate, exchange: pki.exchange.certificate });
-    storeCertificates(state, { signing: pki.signing.certificate, exchange: pki.exchange.certificate });
+    storeCertificates(state, {
+      signing: pki.signing.certificate,
+      exchange: pki.exchange.certificate,
+      formerSigning: null,
+    });
+    storeCertificates(state, {
+      signing: pki.signing.certificate,
+      exchange: pki.exchange.certificate,
+      formerSigning: null,
+    });
     const path = join(folder, 'checkpoint');
     for (const name of readdirSync(path)) writeFileSync(join(path, name), 'damaged');
     assert.is(loadCertificates(state, pki.root, now), null);
-    storeCertificates(state, { signing: pki.signing.certificate, exchange: pki.exchange.certificate });
+    storeCertificates(state, {
+      signing: pki.signing.certificate,
+      exchange: pki.exchange.certificate,
+      formerSigning: null,
+    });
     assert.ok(loadCertificates(state, pki.root, now));
   }));
 

@@ -1,0 +1,26 @@
+// deadline: 240 s
+// The soak in small: what stays flat is found flat, and a leak is found.
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { type SoakReport, soak } from './soak.ts';
+
+const bad = ({ trends }: SoakReport) => trends.filter(({ flat }) => !flat);
+
+test('a fleet with cut links and a killed EVC stays flat', async () => {
+  const report = await soak({ devices: 6, duration: 50_000, every: 2000 });
+  assert.is(report.trusted, 6);
+  assert.is(report.faults.kills, 1);
+  assert.equal(bad(report), []);
+  assert.ok(report.trends.length >= 10, 'each figure of both has a line');
+  console.log(
+    `FIGURES: soak: 6 devices, ${report.samples.length} samples, ${report.faults.cuts} cuts of links, EVC killed once; all ${report.trends.length} figures flat`,
+  );
+});
+
+test('a leak is found, by the name of its figure and process', async () => {
+  const report = await soak({ devices: 1, duration: 20_000, every: 1000, leak: 4 * 2 ** 20 });
+  const found = bad(report).map(({ process: name, figure }) => `${name}.${figure}`);
+  assert.ok(found.includes('evc.heapMb'), found.join(' '));
+});
+
+test.run();
