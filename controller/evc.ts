@@ -16,6 +16,9 @@ import { Catalogue } from './images/catalogue.ts';
 import { Curator } from './images/curator.ts';
 import { KnownLogs } from './known-logs.ts';
 import { Metrics } from './metrics.ts';
+import { Login } from './oidc/login.ts';
+import { Sessions } from './oidc/sessions.ts';
+import { OidcSettingsStore } from './oidc/settings.ts';
 import { Operator } from './operator.ts';
 import { loadPki, type Pki } from './pki.ts';
 import { performer } from './record/effects.ts';
@@ -25,7 +28,7 @@ import { runTimers } from './record/timers.ts';
 import { Rollouts } from './rollout/rollouts.ts';
 import { LibsqlStore } from './store/libsql.ts';
 import type { Store } from './store/store.ts';
-import { Tokens } from './tokens.ts';
+import { OpenStreams, Tokens } from './tokens.ts';
 import { Trials } from './trial/trials.ts';
 import { VerifierPool } from './verify/pool.ts';
 import { Webhooks } from './webhook/webhooks.ts';
@@ -65,7 +68,11 @@ export class Evc {
   readonly accounts: Accounts;
   readonly keys: OnboardingKeys;
   readonly endorsers: Endorsers;
+  readonly streams = new OpenStreams();
   readonly tokens: Tokens;
+  readonly sessions: Sessions;
+  readonly oidc: OidcSettingsStore;
+  readonly login: Login;
   readonly rollouts: Rollouts;
   readonly webhooks: Webhooks;
   readonly trials: Trials;
@@ -87,7 +94,12 @@ export class Evc {
     this.recorder = new RecordRecorder({ clock });
     this.ekRoots = new EkRoots(join(data, 'ek-roots'));
     this.keys = new OnboardingKeys({ store, clock });
-    this.tokens = new Tokens({ store, clock });
+    const { streams } = this;
+    const { secret } = this.pki;
+    this.tokens = new Tokens({ store, clock, streams });
+    this.sessions = new Sessions({ store, clock, streams });
+    this.oidc = new OidcSettingsStore(store, secret);
+    this.login = new Login({ settings: this.oidc, sessions: this.sessions, clock, secret });
     const logs = new KnownLogs(store);
     this.downlink = new Downlink({
       store,

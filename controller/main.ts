@@ -13,6 +13,7 @@ import { eventlogCommand } from './cli/eventlog.ts';
 import { exitCodes, explain } from './cli/failure.ts';
 import { keyCommands } from './cli/keys.ts';
 import { lookCommands, showCommand } from './cli/look.ts';
+import { oidcCommands, sessionCommands } from './cli/oidc.ts';
 import { quoteCommand } from './cli/quote.ts';
 import { type Common, dataOption, remote, say } from './cli/remote.ts';
 import { replayCommand } from './cli/replay.ts';
@@ -111,6 +112,8 @@ deviceCommands(device);
 accountCommands(program.command('account').description('Accounts: what their devices may do.'));
 keyCommands(program.command('key').description('Onboarding keys, and devices that wait to be let in.'));
 tokenCommands(program.command('token').description('Tokens: who may ask EVC for what.'));
+oidcCommands(program.command('oidc').description('Logins at a provider: who may do what.'));
+sessionCommands(program.command('session').description('Sessions: who is logged in at a provider.'));
 escrowCommands(
   program.command('escrow').description('The master keys of vaults that EVC keeps for devices.'),
 );

@@ -34,6 +34,7 @@ const table: Record<string, Rule> = {
       'libsql',
       'lru-cache',
       'mqtt',
+      'openid-client',
       'pg',
       'prom-client',
       'tar',
