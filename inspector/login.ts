@@ -17,7 +17,12 @@ export function askForToken(logins: boolean, done: (given: boolean) => void): vo
     logins && [
       el('h2', {}, 'Log in'),
       el('p.quiet', {}, 'With your account at the provider of this EVC, until the session runs out.'),
-      el('button.primary.log-in', { type: 'button', onclick: leave }, 'Log in'),
+      el('button.primary.log-in', { type: 'button', onclick: () => leave('oidc/login') }, 'Log in'),
+      el(
+        'button.log-in-other',
+        { type: 'button', onclick: () => leave('oidc/login?as=other') },
+        'As somebody else',
+      ),
     ],
     el('h2', {}, 'Token'),
     el(
@@ -48,7 +53,13 @@ export function askForToken(logins: boolean, done: (given: boolean) => void): vo
 export function cameBack(): void {
   const view = sessionStorage.getItem(viewKey);
   sessionStorage.removeItem(viewKey);
-  if (view !== null && location.hash.length <= 1) history.replaceState(null, '', view);
+  const now = new URLSearchParams(location.hash.slice(1));
+  const refused = now.get('refused');
+  now.delete('refused');
+  if (view === null || now.size > 0) return;
+  const then = new URLSearchParams(view.slice(1));
+  if (refused !== null) then.set('refused', refused);
+  history.replaceState(null, '', `#${then}`);
 }
 
 /** What a login was refused for, taken out of the address; null where it was not. */
@@ -77,7 +88,7 @@ export async function logOut(say: (text: string, weight?: 'refused' | 'trouble')
   location.reload();
 }
 
-function leave(): void {
+function leave(to: string): void {
   sessionStorage.setItem(viewKey, location.hash);
-  location.assign('oidc/login');
+  location.assign(to);
 }

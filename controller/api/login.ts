@@ -40,10 +40,11 @@ export function forgetSession(reply: FastifyReply): void {
 }
 
 export function serveLogin(app: FastifyInstance, { login, ownUrl }: LoginRoutes): void {
-  app.get('/oidc/login', async (request, reply) => {
+  // `?as=other`: whom the provider knows already is asked who they are all the same.
+  app.get<{ Querystring: { as?: unknown } }>('/oidc/login', async (request, reply) => {
     reply.headers(silent);
     try {
-      const { url, question: asked } = await login.begin(ownUrl());
+      const { url, question: asked } = await login.begin(ownUrl(), request.query.as === 'other');
       return reply.header('set-cookie', setCookie(question, asked, askedFor / 1000)).redirect(url, 302);
     } catch (error) {
       return refuse(request, reply, error);

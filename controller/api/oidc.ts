@@ -103,7 +103,7 @@ export function serveOidc(api: Operations, { oidc, login, sessions, ownUrl }: Oi
     answer: ref('Session'),
     run: async ({ caller, decision, request, reply }) => {
       if (request.headers.authorization !== undefined)
-        throw new RequestError('session.none', 409, 'this was asked with a token, which is no session');
+        throw new RequestError('session.none', 404, 'this was asked with a token, which is no session');
       const ended = await sessions.end(caller.id, decision);
       forgetSession(reply);
       return ended;

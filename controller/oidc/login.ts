@@ -71,13 +71,15 @@ export class Login {
   /**
    * Where the browser goes, and what it is to bring back. Nothing is kept here of it, so nobody fills anything by asking.
    * Throws OperatorError oidc.unset; RequestError oidc.unreachable, oidc.busy.
+   *
+   * @param anew the provider asks who somebody is, though it may know
    */
-  async begin(ownUrl: string): Promise<{ url: string; question: string }> {
+  async begin(ownUrl: string, anew = false): Promise<{ url: string; question: string }> {
     const settings = await this.#options.settings.read();
     if (!settings) throw unset();
     return this.#limited(async () => {
       const redirectUri = `${settings.publicUrl ?? ownUrl}${callbackPath}`;
-      const { url, asked } = await this.#provider.ask(settings, redirectUri);
+      const { url, asked } = await this.#provider.ask(settings, redirectUri, anew);
       const until = this.#options.clock.now() + askedFor;
       const question: Question = { ...asked, until, issuer: settings.issuer, redirectUri };
       return { url, question: seal(this.#options.secret, use, Buffer.from(JSON.stringify(question))) };

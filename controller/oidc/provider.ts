@@ -50,7 +50,11 @@ export class Provider {
   }
 
   /** Where the browser goes, and what the answer is held to. Throws RequestError oidc.unreachable. */
-  async ask(settings: OidcSettings, redirectUri: string): Promise<{ url: string; asked: Asked }> {
+  async ask(
+    settings: OidcSettings,
+    redirectUri: string,
+    anew: boolean,
+  ): Promise<{ url: string; asked: Asked }> {
     const library = await import('openid-client');
     const config = await this.#config(library, settings);
     const asked = {
@@ -65,6 +69,7 @@ export class Provider {
       nonce: asked.nonce,
       code_challenge: await library.calculatePKCECodeChallenge(asked.verifier),
       code_challenge_method: 'S256',
+      ...(anew ? { prompt: 'login' } : {}),
     });
     return { url: href, asked };
   }
@@ -176,6 +181,9 @@ function refusalOf(library: Library, error: unknown, otherwise = 'oidc.token'): 
       ? problem('oidc.code', 401, `the provider does not take the code: ${named(error.error)}`)
       : problem('oidc.denied', 403, `the provider did not log this person in: ${named(error.error)}`);
   }
+  // With a header that says how EVC should have said who it is [RFC 6749, 5.2].
+  if (error instanceof library.WWWAuthenticateChallengeError)
+    return problem('oidc.client', 502, 'the provider does not take EVC for its client');
   const { code = '' } = error as { code?: string };
   if (
     error instanceof TypeError ||
