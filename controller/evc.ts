@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { LRUCache } from 'lru-cache';
 import { readTopic } from '../formats/wire/topics.ts';
 import type { Clock } from '../machines/clock.ts';
+import type { Spans } from '../telemetry/spans.ts';
 import { Accounts } from './accounts.ts';
 import { Admission, type AdmissionLimits, type Shed } from './admission.ts';
 import { Downlink } from './downlink.ts';
@@ -29,6 +30,7 @@ import { Rollouts } from './rollout/rollouts.ts';
 import { LibsqlStore } from './store/libsql.ts';
 import type { Store } from './store/store.ts';
 import { OpenStreams, Tokens } from './tokens.ts';
+import { AttemptSpans } from './tracing.ts';
 import { Trials } from './trial/trials.ts';
 import { VerifierPool } from './verify/pool.ts';
 import { Webhooks } from './webhook/webhooks.ts';
@@ -50,6 +52,8 @@ export interface EvcOptions {
   /** More comes than EVC can do: what was put off, once a second while it lasts. */
   onShed?(shed: Shed): void;
   admission?: Partial<AdmissionLimits>;
+  /** Who is told how long attempts took. */
+  spans?: Spans;
 }
 
 /** Devices whose account is known without asking the store. */
@@ -81,6 +85,7 @@ export class Evc {
   readonly ekRoots: EkRoots;
   readonly admission: Admission;
   readonly #accounts = new LRUCache<string, string>({ max: accountsKnown });
+  readonly #spans: AttemptSpans | null;
   readonly #verifier: VerifierPool;
   readonly #stopping = new AbortController();
   readonly #working = new Set<Promise<unknown>>();
@@ -122,7 +127,9 @@ export class Evc {
     this.#verifier = new VerifierPool(options.verifierThreads ?? 0);
     const { catalogue, downlink } = this;
     const perform = performer({ store, clock, catalogue, downlink, logs, verifier: this.#verifier });
+    this.#spans = options.spans ? new AttemptSpans(options.spans) : null;
     this.runner = new RecordRunner({
+      ...(this.#spans ? { spans: this.#spans } : {}),
       store,
       clock,
       perform,
@@ -188,6 +195,7 @@ export class Evc {
   /** A message of a device. */
   receive(topic: string, payload: Uint8Array): void {
     this.recorder.message(topic, payload);
+    this.#spans?.message(topic);
     const asked = readTopic(topic);
     if (asked?.direction === 'up')
       this.admission.offer({ device: asked.device, endpoint: asked.endpoint, topic, payload });

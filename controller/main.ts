@@ -97,6 +97,12 @@ program
   .option('--mqtt-port <number>', 'for devices; 0 takes a free one (default: 8883)')
   .option('--https-port <number>', 'for people and images; 0 takes a free one (default: 8443)')
   .option('--json', 'prints every step of every record as lines of JSON')
+  .addOption(
+    new Option('--log <form>', 'json: a line of JSON for all that happens, with level, ids and reason code')
+      .choices(['text', 'json'])
+      .default('text')
+      .conflicts('json'),
+  )
   .addOption(withParent())
   .action(async (options) => (await import('./cli/serve.ts')).serve(options));
 

@@ -4,6 +4,7 @@ import { availableParallelism } from 'node:os';
 import { Broker } from '../../broker/broker.ts';
 import { LoginCheck } from '../../broker/login.ts';
 import { RemoteBroker } from '../../broker/remote.ts';
+import { openSpans } from '../../telemetry/otlp.ts';
 import type { Shed } from '../admission.ts';
 import { type BrokerLogin, controllerUser } from '../api/broker-login.ts';
 import { type ApiServer, startApi } from '../api/server.ts';
@@ -15,6 +16,7 @@ import { openStore } from '../store/open.ts';
 import { openThreaded } from '../store/threaded.ts';
 import { announcement, readerOf } from '../webhook/announce.ts';
 import { sourceOf } from '../webhook/webhooks.ts';
+import { type LogLine, lineOf, refusedLine, shedLine, stepLine } from './log.ts';
 
 export interface ServeOptions {
   data?: string;
@@ -25,6 +27,7 @@ export interface ServeOptions {
   mqttPort?: string;
   httpsPort?: string;
   json?: boolean;
+  log?: 'text' | 'json';
   withParent?: boolean;
 }
 
@@ -40,6 +43,14 @@ export async function serve(options: ServeOptions): Promise<void> {
   const ended = untilEnded(options.withParent ?? false);
   const print = (line: object | string) =>
     process.stdout.write(`${typeof line === 'string' ? line : JSON.stringify(line)}\n`);
+  const logs = options.log === 'json';
+  const log = (line: () => LogLine) => {
+    if (logs) print(line());
+  };
+  const refused = (what: string, code: string, text: string) => {
+    log(() => refusedLine(Date.now(), what, code, text));
+    if (options.json) print({ kind: 'refused', at: Date.now(), what, code, text });
+  };
   const stream = new StepStream();
   const closing: (() => Promise<unknown>)[] = [];
   try {
@@ -66,13 +77,17 @@ export async function serve(options: ServeOptions): Promise<void> {
     await connect();
     data.announce({ pid: process.pid, mqttPort, httpsPort: api.port, host: options.host });
     closing.push(async () => data.withdraw());
-    print(
-      options.json
-        ? { kind: 'serving', mqttPort, httpsPort: api.port, data: data.path }
-        : `EVC serves devices at ${options.broker ?? `mqtts://${hosts[0]}:${mqttPort}`} and people at https://${hosts[0]}:${api.port}`,
-    );
+    const url = `https://${hosts[0]}:${api.port}`;
+    log(() => lineOf(Date.now(), 'info', 'serving', { text: url }));
+    if (!logs)
+      print(
+        options.json
+          ? { kind: 'serving', mqttPort, httpsPort: api.port, data: data.path }
+          : `EVC serves devices at ${options.broker ?? `mqtts://${hosts[0]}:${mqttPort}`} and people at ${url}`,
+      );
     await ended;
-    if (!options.json) print('EVC stops; what is under way is finished and stored first');
+    log(() => lineOf(Date.now(), 'info', 'stopping'));
+    if (!options.json && !logs) print('EVC stops; what is under way is finished and stored first');
   } finally {
     for (const close of closing.reverse()) await close();
   }
@@ -90,7 +105,11 @@ export async function serve(options: ServeOptions): Promise<void> {
       ? ownBroker(onMessage, opened)
       : remoteBroker(options.broker, onMessage));
     const store = options.store ?? process.env.EVC_STORE;
+    const spans = await openSpans('evc', process.env);
+    // Last: what is told while EVC closes is sent, too.
+    if (spans) closing.unshift(() => spans.close());
     const evc = await Evc.open({
+      ...(spans ? { spans } : {}),
       data: data.path,
       clock: systemClock,
       publish,
@@ -105,12 +124,14 @@ export async function serve(options: ServeOptions): Promise<void> {
         const told = readers() > 0 ? announcement(step, source) : null;
         // Whoever is gone meanwhile is told nothing.
         if (told) publish(told.topic, told.payload).catch(() => undefined);
+        log(() => stepLine(step));
         if (options.json) print({ kind: 'step', ...stepView(step) });
       },
-      onRefused: (what, code, text) => {
-        if (options.json) print({ kind: 'refused', at: Date.now(), what, code, text });
+      onRefused: refused,
+      onShed: (shed) => {
+        if (logs) log(() => shedLine(Date.now(), shed));
+        else print(options.json ? { kind: 'shed', at: Date.now(), ...shed } : shedText(shed));
       },
-      onShed: (shed) => print(options.json ? { kind: 'shed', at: Date.now(), ...shed } : shedText(shed)),
     });
     closing.push(() => evc.close());
     open(evc);
@@ -123,9 +144,7 @@ export async function serve(options: ServeOptions): Promise<void> {
       onMessage,
       onLink: (device, online) => void opened.then((evc) => evc.link(device, online)),
       reader: async (user, token) => readerOf((await opened).tokens, systemClock, user, token),
-      onRefused: (what, reason) => {
-        if (options.json) print({ kind: 'refused', at: Date.now(), what, code: reason });
-      },
+      onRefused: (what, reason) => refused(what, reason, ''),
     });
     closing.push(() => broker.close());
     return {
@@ -159,6 +178,8 @@ export async function serve(options: ServeOptions): Promise<void> {
           password: data.brokerSecret(),
           onMessage,
           onState: (state) => {
+            const level = state ? 'info' : 'warn';
+            log(() => lineOf(Date.now(), level, 'broker', { text: state ? 'connected' : 'gone' }));
             if (options.json) print({ kind: 'broker', at: Date.now(), connected: state });
           },
         });
