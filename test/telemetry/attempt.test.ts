@@ -1,14 +1,14 @@
 // deadline: 120 s
 // An attempt as a trace: EVC and a device as processes, a collector between them, one trace with the spans of both, and EVC's log
 // with the same ids.
-import { readFileSync, rmSync, mkdtempSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { LogLine } from '../../controller/cli/log.ts';
 import { isTraced, openSpans } from '../../telemetry/otlp.ts';
-import { Collector, type CollectedSpan } from '../kit/collector.ts';
+import { type CollectedSpan, Collector } from '../kit/collector.ts';
 import { Running, runToEnd } from '../kit/process.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'eve-trace-'));
@@ -82,13 +82,17 @@ test('one trace has the spans of both sides, and the log of EVC names it', async
       assert.match(level, /^(debug|info|warn|error)$/);
     }
     const logged = (event: string, of = 'traced-1') =>
-      lines.find((line) => line.event === event && line.serial === of && (line.trace ?? root.traceId) === root.traceId);
+      lines.find(
+        (line) => line.event === event && line.serial === of && (line.trace ?? root.traceId) === root.traceId,
+      );
     const received = logged('quote.received');
     assert.equal(
       [received?.device, received?.request, received?.attempt, received?.trace],
       [device, valueOf(quote, 'evc.request'), valueOf(quote, 'evc.attempt'), root.traceId],
     );
-    const verdict = lines.find(({ event, attempt }) => event === 'verdict.given' && attempt === received?.attempt);
+    const verdict = lines.find(
+      ({ event, attempt }) => event === 'verdict.given' && attempt === received?.attempt,
+    );
     assert.equal([verdict?.level, verdict?.request], ['info', received?.request]);
     assert.is(lines.at(-1)?.event, 'stopping');
   } finally {
@@ -98,8 +102,14 @@ test('one trace has the spans of both sides, and the log of EVC names it', async
 
 test('without an endpoint nothing of it is loaded', async () => {
   assert.is(await openSpans('evc', {}), null);
-  assert.is(isTraced({ OTEL_EXPORTER_OTLP_ENDPOINT: 'http://127.0.0.1:1', OTEL_SDK_DISABLED: 'true' }), false);
-  assert.is(isTraced({ OTEL_EXPORTER_OTLP_ENDPOINT: 'http://127.0.0.1:1', OTEL_TRACES_EXPORTER: 'none' }), false);
+  assert.is(
+    isTraced({ OTEL_EXPORTER_OTLP_ENDPOINT: 'http://127.0.0.1:1', OTEL_SDK_DISABLED: 'true' }),
+    false,
+  );
+  assert.is(
+    isTraced({ OTEL_EXPORTER_OTLP_ENDPOINT: 'http://127.0.0.1:1', OTEL_TRACES_EXPORTER: 'none' }),
+    false,
+  );
   assert.is(isTraced({ OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: 'http://127.0.0.1:1/v1/traces' }), true);
 });
 
