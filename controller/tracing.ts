@@ -67,11 +67,11 @@ export class AttemptSpans {
     const { device, event, start } = work;
     const key = this.#requestOf(device, event, start);
     const open = key === null ? undefined : this.#open.get(key);
-    if (open) this.#child(open, 'evc commit', work, { 'evc.event': event.type });
+    if (open) this.#child(open, 'evc commit', work, { 'eve_attest.event': event.type });
     if (event.type !== 'verdict.given' || !open) return;
     const [finding] = event.verdict.findings;
-    open.attributes['evc.verdict'] = event.verdict.accepted ? 'accepted' : 'refused';
-    if (finding && !event.verdict.accepted) open.attributes['evc.reason'] = finding.code;
+    open.attributes['eve_attest.verdict'] = event.verdict.accepted ? 'accepted' : 'refused';
+    if (finding && !event.verdict.accepted) open.attributes['eve_attest.reason'] = finding.code;
   }
 
   /** The open request that an event is made of, or concludes; null for what belongs to no attempt. */
@@ -81,7 +81,7 @@ export class AttemptSpans {
         return this.#begin(device, event.request.id, names[event.type], traceOf(event.nonceHash), start);
       case 'quote.received': {
         const { id, nonceHash, request } = event.attempt;
-        const attempt = { 'evc.attempt': id };
+        const attempt = { 'eve_attest.attempt': id };
         const key = this.#begin(device, request.id, names[event.type], traceOf(nonceHash), start, attempt);
         this.#judged.set(id, key);
         return key;
@@ -107,7 +107,7 @@ export class AttemptSpans {
   ): string {
     const key = `${device} ${request}`;
     this.#last.set(device, ids);
-    const attributes = { 'evc.device': device, 'evc.request': request, ...more };
+    const attributes = { 'eve_attest.device': device, 'eve_attest.request': request, ...more };
     this.#open.set(key, { ids, id: spanId(), name, start: this.#came.get(key) ?? start, attributes });
     this.#came.delete(key);
     return key;
@@ -115,20 +115,20 @@ export class AttemptSpans {
 
   #verified(work: Work, { attempt }: { attempt: Attempt }): void {
     const open = this.#open.get(this.#judged.get(attempt.id) ?? '');
-    if (open) this.#child(open, 'evc verify', work, { 'evc.attempt': attempt.id });
+    if (open) this.#child(open, 'evc verify', work, { 'eve_attest.attempt': attempt.id });
   }
 
   #replied(work: Work, { request, status, body }: Reply): void {
     const key = `${work.device} ${request.id}`;
     const open = this.#open.get(key);
     if (!open) return;
-    this.#child(open, 'evc reply', work, { 'evc.status': status });
+    this.#child(open, 'evc reply', work, { 'eve_attest.status': status });
     this.#open.delete(key);
     const { ids, id, name, start, attributes } = open;
-    const reason = attributes['evc.reason'] ?? (body?.kind === 'refused' ? body.why.code : null);
+    const reason = attributes['eve_attest.reason'] ?? (body?.kind === 'refused' ? body.why.code : null);
     this.#spans.tell({
       ...{ ids, id, parent: ids.root, name, kind: 'server', start, end: work.end },
-      attributes: { ...attributes, 'evc.status': status },
+      attributes: { ...attributes, 'eve_attest.status': status },
       failed: reason,
     });
   }

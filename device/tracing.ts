@@ -78,7 +78,7 @@ export class DeviceSpans {
     for (const one of done) this.#spans.tell({ ...one, ids, id: spanId(), parent: ids.root, attributes: {} });
     this.#spans.tell({
       ...{ ids, id: ids.root, parent: null, name: 'eve attempt', kind: 'internal', start, end: this.#now() },
-      attributes: { 'eve.spans': done.length },
+      attributes: { 'eve_attest.spans': done.length },
       failed,
     });
   }

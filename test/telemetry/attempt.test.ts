@@ -64,14 +64,14 @@ test('one trace has the spans of both sides, and the log of EVC names it', async
     const below = trace.filter(({ parentSpanId }) => parentSpanId === quote.spanId).map(({ name }) => name);
     assert.equal([...new Set(below)].sort(), ['evc commit', 'evc reply', 'evc verify']);
     assert.is(below.filter((name) => name === 'evc commit').length, 2, 'the quote, and its verdict');
-    assert.is(textOf(quote, 'evc.verdict'), 'accepted');
+    assert.is(textOf(quote, 'eve_attest.verdict'), 'accepted');
     // On one machine the two sides have one clock: EVC answers while the device waits.
     const sent = named('eve attest-task sendQuote');
     assert.ok(BigInt(quote.startTimeUnixNano) >= BigInt(sent.startTimeUnixNano));
     assert.ok(BigInt(quote.startTimeUnixNano) <= BigInt(quote.endTimeUnixNano));
 
     // Ids alone: no token, no nonce, no key. A hash that is no id would stand there as 64 digits.
-    const device = textOf(quote, 'evc.device') ?? '';
+    const device = textOf(quote, 'eve_attest.device') ?? '';
     const long = [...collector.text.matchAll(/[0-9a-f]{40,}/g)].map(([text]) => text);
     assert.equal([...new Set(long)], [device]);
     assert.not.match(collector.text, readFileSync(join(data, 'token'), 'utf8').trim());
@@ -88,7 +88,7 @@ test('one trace has the spans of both sides, and the log of EVC names it', async
     const received = logged('quote.received');
     assert.equal(
       [received?.device, received?.request, received?.attempt, received?.trace],
-      [device, textOf(quote, 'evc.request'), textOf(quote, 'evc.attempt'), root.traceId],
+      [device, textOf(quote, 'eve_attest.request'), textOf(quote, 'eve_attest.attempt'), root.traceId],
     );
     const verdict = lines.find(
       ({ event, attempt }) => event === 'verdict.given' && attempt === received?.attempt,
