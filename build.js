@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url';
 
 const root = dirname(fileURLToPath(import.meta.url));
 const out = join(root, 'dist');
-const folders = ['machines', 'formats', 'wasm', 'broker', 'inspector', 'device', 'controller'];
+const folders = ['machines', 'formats', 'telemetry', 'wasm', 'broker', 'inspector', 'device', 'controller'];
 const assets = /\.(wasm|bin|proto|html|css|svg)$|^(LICENSE|NOTICE\.md|sources\.lock)/;
 const compiler = join(root, 'node_modules/typescript/bin/tsc');
 

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { LRUCache } from 'lru-cache';
 import { readTopic } from '../formats/wire/topics.ts';
 import type { Clock } from '../machines/clock.ts';
+import type { Spans } from '../telemetry/spans.ts';
 import { Accounts } from './accounts.ts';
 import { Admission, type AdmissionLimits, type Shed } from './admission.ts';
 import { certificateViews } from './certificates.ts';
@@ -17,6 +18,9 @@ import { Catalogue } from './images/catalogue.ts';
 import { Curator } from './images/curator.ts';
 import { KnownLogs } from './known-logs.ts';
 import { Metrics } from './metrics.ts';
+import { Login } from './oidc/login.ts';
+import { Sessions } from './oidc/sessions.ts';
+import { OidcSettingsStore } from './oidc/settings.ts';
 import { Operator } from './operator.ts';
 import { loadPki, type Pki } from './pki.ts';
 import { performer } from './record/effects.ts';
@@ -26,7 +30,8 @@ import { runTimers } from './record/timers.ts';
 import { Rollouts } from './rollout/rollouts.ts';
 import { LibsqlStore } from './store/libsql.ts';
 import type { Store } from './store/store.ts';
-import { Tokens } from './tokens.ts';
+import { OpenStreams, Tokens } from './tokens.ts';
+import { AttemptSpans } from './tracing.ts';
 import { Trials } from './trial/trials.ts';
 import { VerifierPool } from './verify/pool.ts';
 import { Webhooks } from './webhook/webhooks.ts';
@@ -48,6 +53,8 @@ export interface EvcOptions {
   /** More comes than EVC can do: what was put off, once a second while it lasts. */
   onShed?(shed: Shed): void;
   admission?: Partial<AdmissionLimits>;
+  /** Who is told how long attempts took. */
+  spans?: Spans;
 }
 
 /** Devices whose account is known without asking the store. */
@@ -68,7 +75,11 @@ export class Evc {
   readonly accounts: Accounts;
   readonly keys: OnboardingKeys;
   readonly endorsers: Endorsers;
+  readonly streams = new OpenStreams();
   readonly tokens: Tokens;
+  readonly sessions: Sessions;
+  readonly oidc: OidcSettingsStore;
+  readonly login: Login;
   readonly rollouts: Rollouts;
   readonly webhooks: Webhooks;
   readonly trials: Trials;
@@ -77,6 +88,7 @@ export class Evc {
   readonly ekRoots: EkRoots;
   readonly admission: Admission;
   readonly #accounts = new LRUCache<string, string>({ max: accountsKnown });
+  readonly #spans: AttemptSpans | null;
   readonly #verifier: VerifierPool;
   readonly #stopping = new AbortController();
   readonly #working = new Set<Promise<unknown>>();
@@ -91,7 +103,12 @@ export class Evc {
     this.recorder = new RecordRecorder({ clock });
     this.ekRoots = new EkRoots(join(data, 'ek-roots'));
     this.keys = new OnboardingKeys({ store, clock });
-    this.tokens = new Tokens({ store, clock });
+    const { streams } = this;
+    const { secret } = this.pki;
+    this.tokens = new Tokens({ store, clock, streams });
+    this.sessions = new Sessions({ store, clock, streams });
+    this.oidc = new OidcSettingsStore(store, secret);
+    this.login = new Login({ settings: this.oidc, sessions: this.sessions, clock, secret });
     const logs = new KnownLogs(store);
     this.downlink = new Downlink({
       store,
@@ -114,7 +131,9 @@ export class Evc {
     this.#verifier = new VerifierPool(options.verifierThreads ?? 0);
     const { catalogue, downlink } = this;
     const perform = performer({ store, clock, catalogue, downlink, logs, verifier: this.#verifier });
+    this.#spans = options.spans ? new AttemptSpans(options.spans) : null;
     this.runner = new RecordRunner({
+      ...(this.#spans ? { spans: this.#spans } : {}),
       store,
       clock,
       perform,
@@ -181,6 +200,7 @@ export class Evc {
   /** A message of a device. */
   receive(topic: string, payload: Uint8Array): void {
     this.recorder.message(topic, payload);
+    this.#spans?.message(topic);
     const asked = readTopic(topic);
     if (this.#stoppingNow) {
       if (asked?.direction === 'up') this.#track(this.downlink.putOff(topic, comeBack));

@@ -15,6 +15,7 @@ import { eventlogCommand } from './cli/eventlog.ts';
 import { exitCodes, explain } from './cli/failure.ts';
 import { keyCommands } from './cli/keys.ts';
 import { lookCommands, showCommand } from './cli/look.ts';
+import { oidcCommands, sessionCommands } from './cli/oidc.ts';
 import { quoteCommand } from './cli/quote.ts';
 import { type Common, dataOption, remote, say } from './cli/remote.ts';
 import { replayCommand } from './cli/replay.ts';
@@ -99,6 +100,12 @@ program
   .option('--mqtt-port <number>', 'for devices; 0 takes a free one (default: 8883)')
   .option('--https-port <number>', 'for people and images; 0 takes a free one (default: 8443)')
   .option('--json', 'prints every step of every record as lines of JSON')
+  .addOption(
+    new Option('--log <form>', 'json: a line of JSON for all that happens, with level, ids and reason code')
+      .choices(['text', 'json'])
+      .default('text')
+      .conflicts('json'),
+  )
   .addOption(withParent())
   .action(async (options) => {
     process.exitCode = await (await import('./cli/serve.ts')).serve(options);
@@ -116,6 +123,8 @@ deviceCommands(device);
 accountCommands(program.command('account').description('Accounts: what their devices may do.'));
 keyCommands(program.command('key').description('Onboarding keys, and devices that wait to be let in.'));
 tokenCommands(program.command('token').description('Tokens: who may ask EVC for what.'));
+oidcCommands(program.command('oidc').description('Logins at a provider: who may do what.'));
+sessionCommands(program.command('session').description('Sessions: who is logged in at a provider.'));
 escrowCommands(
   program.command('escrow').description('The master keys of vaults that EVC keeps for devices.'),
 );

@@ -45,12 +45,33 @@ export type Refused = 'auth.wrong' | 'auth.expired' | 'auth.revoked';
 const nobody = '0'.repeat(64);
 const mostTokens = 1000;
 
-export class Tokens {
+/** What has no end, and ends with the token or session that it was asked with. */
+export class OpenStreams {
   readonly #open = new Map<string, Set<() => void>>();
+
+  /** Calls back when this token or session is taken back here, unless the result is called before. */
+  until(id: string, end: () => void): () => void {
+    const open = this.#open.get(id) ?? new Set();
+    open.add(end);
+    this.#open.set(id, open);
+    return () => {
+      open.delete(end);
+      if (open.size === 0) this.#open.delete(id);
+    };
+  }
+
+  end(id: string): void {
+    for (const end of [...(this.#open.get(id) ?? [])]) end();
+  }
+}
+
+export class Tokens {
+  readonly #streams: OpenStreams;
   readonly #store: Store;
   readonly #clock: Clock;
 
-  constructor({ store, clock }: { store: Store; clock: Clock }) {
+  constructor({ store, clock, streams }: { store: Store; clock: Clock; streams: OpenStreams }) {
+    this.#streams = streams;
     this.#store = store;
     this.#clock = clock;
   }
@@ -119,13 +140,7 @@ export class Tokens {
 
   /** Calls back when this token is taken back here, unless the result is called before. */
   untilRevoked(id: string, end: () => void): () => void {
-    const open = this.#open.get(id) ?? new Set();
-    open.add(end);
-    this.#open.set(id, open);
-    return () => {
-      open.delete(end);
-      if (open.size === 0) this.#open.delete(id);
-    };
+    return this.#streams.until(id, end);
   }
 
   /** By name or id; from now on it lets nobody in. Throws OperatorError token.unknown. */
@@ -139,7 +154,7 @@ export class Tokens {
       return { ...found, revoked };
     });
     const after = viewOf(before.id, stored);
-    for (const end of [...(this.#open.get(before.id) ?? [])]) end();
+    this.#streams.end(before.id);
     await this.#audit(by, 'token.revoked', before, after, reason);
     return after;
   }

@@ -2,6 +2,7 @@
 import { el, put } from './element.ts';
 import { type Guest, receiveGuests } from './guests.ts';
 import { help } from './help.ts';
+import { askForToken, cameBack, logOut, refusedLogin } from './login.ts';
 import { Model, readLive, readTrack } from './model.ts';
 import { playbar } from './playbar.ts';
 import { denied, fileSource, guestsId, live, type Server, SourceError, token, whoServes } from './source.ts';
@@ -75,6 +76,11 @@ const theme = el(
   '◐',
 );
 const helpButton = el('button.tool', { title: 'keys (?)', 'aria-label': 'keys', onclick: openHelp }, '?');
+const leave = el(
+  'button.tool.leave',
+  { title: 'log out', 'aria-label': 'log out', hidden: true, onclick: () => void logOut(page.say) },
+  '⏏',
+);
 const notice = el('div.notice', { role: 'alert', hidden: true });
 const main = el('main');
 const bar = playbar(model);
@@ -166,6 +172,8 @@ function read(): void {
     address.delete('token');
     history.replaceState(null, '', `#${address}`);
   }
+  const refused = refusedLogin(address);
+  if (refused !== null) page.say(refused, 'refused');
   page.address = address;
   const usual: ViewName = server.by === 'evc' ? 'devices' : server.by === 'eve' ? 'charts' : 'recordings';
   const wanted = names.find((name) => name === address.get('view')) ?? usual;
@@ -261,44 +269,19 @@ async function keepWatching(device: string, signal: AbortSignal): Promise<void> 
   }
 }
 
-/** Asks once for the token, and goes on. */
-function askToken(): void {
-  if (document.querySelector('dialog.token')) return;
-  token.forget();
-  const input = el('input', { type: 'password', autocomplete: 'off', 'aria-label': 'token', required: true });
-  const form = el(
-    'form',
-    { method: 'dialog' },
-    el('h2', {}, 'Token'),
-    el(
-      'p.quiet',
-      {},
-      'EVC wants a token: the administrator’s, which evc init printed, or one of evc token add. This tab keeps it until it is closed.',
-    ),
-    input,
-    el('button.primary', {}, 'Go on'),
-  );
-  const dialog = el(
-    'dialog.token',
-    {
-      onclose: () => {
-        dialog.remove();
-        if (input.value.trim() === '')
-          return page.say(
-            'Without the token there is nothing to see but files that are dropped here.',
-            'trouble',
-          );
-        token.set(input.value.trim());
-        unwatch();
-        viewName = null;
-        page.say('');
-        read();
-      },
-    },
-    form,
-  );
-  document.body.append(dialog);
-  dialog.showModal();
+/** Asks once who somebody is, and goes on. */
+function askWho(): void {
+  askForToken(server.by === 'evc' && server.logins, (given) => {
+    if (!given)
+      return page.say(
+        'Without the token there is nothing to see but files that are dropped here.',
+        'trouble',
+      );
+    unwatch();
+    viewName = null;
+    page.say('');
+    return read();
+  });
 }
 
 function openHelp(): void {
@@ -425,6 +408,7 @@ async function start(): Promise<void> {
       search,
       theme,
       helpButton,
+      leave,
     ),
     notice,
     main,
@@ -432,8 +416,10 @@ async function start(): Promise<void> {
   );
   model.onChange(update);
   listen();
-  denied.ask = askToken;
+  denied.ask = askWho;
   server = await whoServes();
+  leave.hidden = server.by !== 'evc';
+  cameBack();
   read();
   receiveGuests(window, (guest: Guest) => {
     unwatch();

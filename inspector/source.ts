@@ -3,7 +3,7 @@ import type { AttemptRow } from './answers.ts';
 import type { Source } from './model.ts';
 
 /** What serves the page: `evc` wants a token, `eve` shows one device to this machine. */
-export type Server = { by: 'evc' | 'eve'; name: string } | { by: 'nobody' };
+export type Server = { by: 'evc' | 'eve'; name: string; logins: boolean } | { by: 'nobody' };
 
 /** An answer that is none: with what, where and what to do, for a person. */
 export class SourceError extends Error {
@@ -37,8 +37,10 @@ export async function whoServes(): Promise<Server> {
   if (!location.protocol.startsWith('http')) return { by: 'nobody' };
   try {
     const answer = await fetch('inspector.json');
-    const { by, name } = (await answer.json()) as { by?: unknown; name?: unknown };
-    return by === 'evc' || by === 'eve' ? { by, name: String(name ?? '') } : { by: 'nobody' };
+    const { by, name, logins } = (await answer.json()) as { by?: unknown; name?: unknown; logins?: unknown };
+    return by === 'evc' || by === 'eve'
+      ? { by, name: String(name ?? ''), logins: logins === true }
+      : { by: 'nobody' };
   } catch {
     return { by: 'nobody' };
   }
@@ -155,7 +157,11 @@ async function ask(
     answer = await fetch(path, {
       cache: 'no-store',
       ...init,
-      headers: { ...init.headers, ...(key === '' ? {} : { authorization: `Bearer ${key}` }) },
+      headers: {
+        ...init.headers,
+        // Without a token it is the session of a login that counts, which no script can read; another site cannot say this.
+        ...(key === '' ? { 'x-evc-page': '1' } : { authorization: `Bearer ${key}` }),
+      },
     });
   } catch (error) {
     if (init.signal?.aborted) throw error;

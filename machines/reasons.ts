@@ -6,6 +6,7 @@ import { deviceReasons } from './reasons/device.ts';
 import { evidenceReasons } from './reasons/evidence.ts';
 import { inputReasons } from './reasons/input.ts';
 import { linkReasons } from './reasons/link.ts';
+import { loginReasons } from './reasons/login.ts';
 import { operatorReasons } from './reasons/operator.ts';
 import { policyReasons } from './reasons/policy.ts';
 
@@ -54,6 +55,7 @@ export const reasons: Readonly<Record<string, Reason>> = {
   ...deviceReasons,
   ...linkReasons,
   ...controllerReasons,
+  ...loginReasons,
   ...operatorReasons,
   ...inputReasons,
 };

@@ -18,14 +18,24 @@ interface Rule {
 const table: Record<string, Rule> = {
   machines: { folders: ['types:formats'], packages: ['xstate'], node: false },
   formats: { folders: [], packages: ['@bufbuild/protobuf', 'xstate'], node: false },
+  telemetry: {
+    folders: [],
+    packages: [
+      '@opentelemetry/api',
+      '@opentelemetry/exporter-trace-otlp-http',
+      '@opentelemetry/resources',
+      '@opentelemetry/sdk-trace-base',
+    ],
+    node: false,
+  },
   broker: { folders: ['formats', 'types:machines'], packages: ['aedes', 'mqtt'], node: true },
   device: {
-    folders: ['machines', 'formats'],
+    folders: ['machines', 'formats', 'telemetry'],
     packages: ['@bufbuild/protobuf', 'commander', 'mqtt', 'tar', 'valibot', 'xstate'],
     node: true,
   },
   controller: {
-    folders: ['machines', 'formats'],
+    folders: ['machines', 'formats', 'telemetry'],
     packages: [
       '@bufbuild/protobuf',
       'ajv',
@@ -34,6 +44,7 @@ const table: Record<string, Rule> = {
       'libsql',
       'lru-cache',
       'mqtt',
+      'openid-client',
       'pg',
       'prom-client',
       'tar',

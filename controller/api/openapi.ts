@@ -10,7 +10,7 @@ const tags: Readonly<Record<string, string>> = {
   accounts: 'What the devices of an account may do',
   enrolment: 'Who may register a device, and whom EVC believes what a TPM is',
   catalogue: 'What versions of images and firmware measure, and who may say so',
-  access: 'Tokens, and what people did',
+  access: 'Tokens, logins at a provider, and what people did',
 };
 
 /** Of the API, and not of EVC: raised with what it takes and gives. */

@@ -1,5 +1,6 @@
 // One operation of the API: what it is called, who may ask for it, what comes in and goes out. Everything else follows from this:
 // the checks before it, and the document that describes it. What reaches `run` has been checked.
+import type { IncomingHttpHeaders } from 'node:http';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { Decision } from '../decision.ts';
 import { type Caller, mayAct, type Role } from '../tokens.ts';
@@ -60,12 +61,12 @@ export interface Operation<Params = unknown, Query = unknown, Body = unknown> {
 }
 
 export interface AccessOptions {
-  /** Whose token this is. */
-  caller(authorization: string | undefined): Promise<Caller>;
+  /** Whose token or session this is. */
+  caller(headers: IncomingHttpHeaders): Promise<Caller>;
   /** Id of the device that these words name to this caller. */
   find(words: string, accounts: readonly string[] | null): Promise<string>;
   idempotency: Idempotency;
-  /** Calls back when the token is taken back, unless the result is called before. */
+  /** Calls back when the token or session is taken back, unless the result is called before. */
   untilRevoked(id: string, end: () => void): () => void;
   now(): number;
 }
@@ -145,7 +146,7 @@ export class Api extends Operations {
     if (!operation && !request.url.startsWith('/api/')) return;
     let caller: Caller;
     try {
-      caller = await this.#options.caller(request.headers.authorization);
+      caller = await this.#options.caller(request.headers);
     } catch (error) {
       reply.header('www-authenticate', 'Bearer realm="evc"');
       throw error;

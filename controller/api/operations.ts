@@ -7,6 +7,7 @@ import { serveCatalogue } from './catalogue.ts';
 import { serveDevices } from './devices.ts';
 import { serveEnrolment } from './enrolment.ts';
 import { serveEscrow } from './escrow.ts';
+import { serveOidc } from './oidc.ts';
 import type { Operations } from './operation.ts';
 import type { Guests } from './page.ts';
 import { serveRecordings } from './recordings.ts';
@@ -23,10 +24,12 @@ export interface OperationsOptions {
   /** Where uploads wait until they become images. */
   uploads: string;
   service(): ServiceView;
+  /** Where browsers reach EVC, as far as it knows: `https://HOST:PORT`. */
+  ownUrl(): string;
 }
 
 export function addOperations(api: Operations, options: OperationsOptions): void {
-  const { evc, stream, guests, uploads, service } = options;
+  const { evc, stream, guests, uploads, service, ownUrl } = options;
   const {
     operator,
     store,
@@ -56,5 +59,6 @@ export function addOperations(api: Operations, options: OperationsOptions): void
   serveEscrow(api, { exporter: escrowExport, operator, store, runner });
   serveCatalogue(api, curator, uploads);
   serveWebhooks(api, webhooks);
+  serveOidc(api, { oidc: evc.oidc, login: evc.login, sessions: evc.sessions, ownUrl });
   serveAccess(api, { tokens, store, now, find });
 }

@@ -16,6 +16,8 @@ import { bearerOf } from './token.ts';
 export interface PageOptions {
   /** Shown in the page. */
   name: string;
+  /** Whether people can log in at a provider. */
+  logins(): Promise<boolean>;
   /** Whose token this is; rejects where it is nobody's. */
   caller(token: string): Promise<Caller>;
   runner: RecordRunner;
@@ -64,8 +66,8 @@ export class Guests {
 export function servePage(app: FastifyInstance, guests: Guests, options: PageOptions): void {
   for (const [path, { type, bytes }] of pageFiles())
     app.get(path, (_request, reply) => reply.headers(pageHeaders).type(type).send(bytes));
-  app.get('/inspector.json', (_request, reply) =>
-    reply.headers(pageHeaders).send({ by: 'evc', name: options.name }),
+  app.get('/inspector.json', async (_request, reply) =>
+    reply.headers(pageHeaders).send({ by: 'evc', name: options.name, logins: await options.logins() }),
   );
 
   const stately = new StatelyEndpoint({

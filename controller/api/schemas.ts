@@ -61,6 +61,13 @@ export const accountFields = {
   approval: { ...flag, description: 'a person lets each new device in' },
 } as const;
 
+/** What people with a value of the claim may do. */
+export const oidcRole = fields({
+  value: { ...text(500), description: 'of the claim, as the provider writes it' },
+  role: { enum: roles },
+  accounts: { ...names(64), type: ['array', 'null'], description: 'for these alone; null: for all' },
+});
+
 export const labels = { type: 'array', maxItems: 32, items: text(64) } as const;
 
 const location = fields({
@@ -303,6 +310,29 @@ export const components = {
     created: time,
     by: { type: 'string' },
     revoked: orNull(fields({ at: time, by: { type: 'string' } })),
+  }),
+  Oidc: fields({
+    issuer: { type: 'string' },
+    clientId: { type: 'string' },
+    confidential: { ...flag, description: 'it has a secret, which is not told' },
+    roleClaim: { type: 'string' },
+    roles: { type: 'array', items: oidcRole },
+    scopes: { type: 'array', items: { type: 'string' } },
+    hours: count,
+    publicUrl: { type: ['string', 'null'] },
+    redirectUri: { type: 'string', description: 'to be allowed at the provider' },
+    by: { type: 'string' },
+    at: time,
+  }),
+  Session: fields({
+    id: { type: 'string' },
+    issuer: { type: 'string' },
+    subject: { type: 'string' },
+    username: { type: 'string' },
+    role: { enum: roles },
+    accounts: { type: ['array', 'null'], items: { type: 'string' } },
+    began: time,
+    expires: time,
   }),
   AuditEntry: fields({
     seq: count,

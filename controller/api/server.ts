@@ -9,6 +9,7 @@ import { type BrokerLogin, serveBrokerLogin } from './broker-login.ts';
 import { serveHealth } from './health.ts';
 import { Idempotency } from './idempotency.ts';
 import { serveImages } from './images.ts';
+import { serveLogin, sessionOf } from './login.ts';
 import { Api, type Operation, usualBody } from './operation.ts';
 import { addOperations } from './operations.ts';
 import { Guests, servePage } from './page.ts';
@@ -91,18 +92,20 @@ export async function startApi(options: ApiOptions): Promise<ApiServer> {
     idempotency,
     find,
     now: () => clock.now(),
-    untilRevoked: (id, end) => evc.tokens.untilRevoked(id, end),
-    caller: async (authorization) => {
-      const token = bearerOf(authorization);
-      if (token === null)
-        throw new RequestError('auth.missing', 401, 'the API wants a token: Authorization: Bearer …');
-      return callerOf(token);
+    untilRevoked: (id, end) => evc.streams.until(id, end),
+    caller: async (headers) => {
+      const token = bearerOf(headers.authorization);
+      if (token !== null) return callerOf(token);
+      const session = sessionOf(headers);
+      if (session !== null) return evc.sessions.check(session);
+      throw new RequestError('auth.missing', 401, 'the API wants a token: Authorization: Bearer …');
     },
   });
   app.addContentTypeParser(binary, (_request, payload, done) => done(null, payload));
   const guests = new Guests();
   const { stream, uploads, service } = options;
-  addOperations(api, { evc, stream, guests, uploads, service });
+  const ownUrl = () => `https://${service().hosts[0] ?? 'localhost'}:${service().httpsPort}`;
+  addOperations(api, { evc, stream, guests, uploads, service, ownUrl });
   if (options.brokerLogin) serveBrokerLogin(app, options.brokerLogin);
   serveHealth(app, {
     store: () => store.nextTimer(),
@@ -110,10 +113,22 @@ export async function startApi(options: ApiOptions): Promise<ApiServer> {
     stopping: () => evc.stopping,
     now: () => clock.now(),
   });
+  serveLogin(app, { login: evc.login, ownUrl });
   serveImages(app, (sha256) => evc.catalogue.file(sha256));
   const name = options.service().hosts[0] ?? 'EVC';
-  servePage(app, guests, { name, caller: callerOf, runner, recorder, find, now: Date.now });
-  const sweep = setInterval(() => void idempotency.sweep().catch(() => undefined), sweeping).unref();
+  servePage(app, guests, {
+    name,
+    logins: async () => (await evc.oidc.show()) !== null,
+    caller: callerOf,
+    runner,
+    recorder,
+    find,
+    now: Date.now,
+  });
+  const sweep = setInterval(() => {
+    void idempotency.sweep().catch(() => undefined);
+    void evc.sessions.sweep().catch(() => undefined);
+  }, sweeping).unref();
   app.addHook('onClose', async () => clearInterval(sweep));
   app.server.maxConnections = options.connections ?? mostConnections;
   try {

@@ -5,6 +5,7 @@ import { Broker } from '../../broker/broker.ts';
 import { LoginCheck } from '../../broker/login.ts';
 import type { RemoteBroker } from '../../broker/remote.ts';
 import { ServiceManager } from '../../broker/service-manager.ts';
+import { openSpans } from '../../telemetry/otlp.ts';
 import type { Shed } from '../admission.ts';
 import { type BrokerLogin, controllerUser } from '../api/broker-login.ts';
 import { type ApiServer, startApi } from '../api/server.ts';
@@ -18,6 +19,7 @@ import { openThreaded } from '../store/threaded.ts';
 import { announcement, readerOf } from '../webhook/announce.ts';
 import { sourceOf } from '../webhook/webhooks.ts';
 import { exitCodes } from './failure.ts';
+import { type LogLine, lineOf, refusedLine, shedLine, stepLine } from './log.ts';
 
 export interface ServeOptions {
   data?: string;
@@ -28,6 +30,7 @@ export interface ServeOptions {
   mqttPort?: string;
   httpsPort?: string;
   json?: boolean;
+  log?: 'text' | 'json';
   withParent?: boolean;
 }
 
@@ -46,6 +49,14 @@ export async function serve(options: ServeOptions): Promise<number> {
   const ended = untilEnded(options.withParent ?? false);
   const print = (line: object | string) =>
     process.stdout.write(`${typeof line === 'string' ? line : JSON.stringify(line)}\n`);
+  const logs = options.log === 'json';
+  const log = (line: () => LogLine) => {
+    if (logs) print(line());
+  };
+  const refused = (what: string, code: string, text: string) => {
+    log(() => refusedLine(Date.now(), what, code, text));
+    if (options.json) print({ kind: 'refused', at: Date.now(), what, code, text });
+  };
   const stream = new StepStream();
   const closing: (() => Promise<unknown>)[] = [];
   const manager = new ServiceManager();
@@ -84,29 +95,38 @@ export async function serve(options: ServeOptions): Promise<number> {
         const pem = next.export({ type: 'pkcs8', format: 'pem' }).toString();
         renewListener(pem, shown.toString());
         api?.renew(pem, shown.toString());
+        log(() => lineOf(Date.now(), 'info', 'certificates', { text: `renewed: ${names.join(', ')}` }));
         if (options.json) print({ kind: 'certificates', at: Date.now(), renewed: names });
-        else print(`EVC goes on with new certificates: ${names.join(', ')}`);
+        else if (!logs) print(`EVC goes on with new certificates: ${names.join(', ')}`);
       },
       onFailed: (code, text) => {
+        log(() => lineOf(Date.now(), 'error', 'certificates', { code, text }));
         if (options.json) print({ kind: 'certificates', at: Date.now(), code, text });
-        else print(`EVC’s certificates end soon and are not renewed: ${text}  [${code}]`);
+        else if (!logs) print(`EVC’s certificates end soon and are not renewed: ${text}  [${code}]`);
       },
     });
     closing.push(async () => keeper.close());
     data.announce({ pid: process.pid, mqttPort, httpsPort: api.port, host: options.host });
     closing.push(async () => data.withdraw());
-    print(
-      options.json
-        ? { kind: 'serving', mqttPort, httpsPort: api.port, data: data.path }
-        : `EVC serves devices at ${options.broker ?? `mqtts://${hosts[0]}:${mqttPort}`} and people at https://${hosts[0]}:${api.port}`,
-    );
+    const url = `https://${hosts[0]}:${api.port}`;
+    log(() => lineOf(Date.now(), 'info', 'serving', { text: url }));
+    if (!logs)
+      print(
+        options.json
+          ? { kind: 'serving', mqttPort, httpsPort: api.port, data: data.path }
+          : `EVC serves devices at ${options.broker ?? `mqtts://${hosts[0]}:${mqttPort}`} and people at ${url}`,
+      );
     manager.ready('serves devices and people', () => evc.store.nextTimer());
     await ended;
     manager.stopping('finishes what is under way');
-    if (!options.json) print('EVC stops; what is under way is finished and stored first');
+    log(() => lineOf(Date.now(), 'info', 'stopping'));
+    if (!options.json && !logs) print('EVC stops; what is under way is finished and stored first');
     const { finished, effects } = await evc.finish(finishing);
+    log(() =>
+      lineOf(Date.now(), finished ? 'info' : 'warn', 'stopped', { text: stoppedText(finished, effects) }),
+    );
     if (options.json) print({ kind: 'stopped', at: Date.now(), finished, effects });
-    else print(stoppedText(finished, effects));
+    else if (!logs) print(stoppedText(finished, effects));
     // What does not end now would keep the rest from ending; what was stored is safe.
     if (!finished) process.exit(exitCodes.failed);
     return exitCodes.done;
@@ -128,7 +148,11 @@ export async function serve(options: ServeOptions): Promise<number> {
       ? ownBroker(onMessage, opened)
       : remoteBroker(options.broker, onMessage));
     const store = options.store ?? process.env.EVC_STORE;
+    const spans = await openSpans('evc', process.env);
+    // Last: what is told while EVC closes is sent, too.
+    if (spans) closing.unshift(() => spans.close());
     const evc = await Evc.open({
+      ...(spans ? { spans } : {}),
       data: data.path,
       clock: systemClock,
       publish,
@@ -143,12 +167,14 @@ export async function serve(options: ServeOptions): Promise<number> {
         const told = readers() > 0 ? announcement(step, source) : null;
         // Whoever is gone meanwhile is told nothing.
         if (told) publish(told.topic, told.payload).catch(() => undefined);
+        log(() => stepLine(step));
         if (options.json) print({ kind: 'step', ...stepView(step) });
       },
-      onRefused: (what, code, text) => {
-        if (options.json) print({ kind: 'refused', at: Date.now(), what, code, text });
+      onRefused: refused,
+      onShed: (shed) => {
+        if (logs) log(() => shedLine(Date.now(), shed));
+        else print(options.json ? { kind: 'shed', at: Date.now(), ...shed } : shedText(shed));
       },
-      onShed: (shed) => print(options.json ? { kind: 'shed', at: Date.now(), ...shed } : shedText(shed)),
     });
     closing.push(() => evc.close());
     open(evc);
@@ -161,9 +187,7 @@ export async function serve(options: ServeOptions): Promise<number> {
       onMessage,
       onLink: (device, online) => void opened.then((evc) => evc.link(device, online)),
       reader: async (user, token) => readerOf((await opened).tokens, systemClock, user, token),
-      onRefused: (what, reason) => {
-        if (options.json) print({ kind: 'refused', at: Date.now(), what, code: reason });
-      },
+      onRefused: (what, reason) => refused(what, reason, ''),
     });
     closing.push(() => broker.close());
     return {
@@ -202,6 +226,8 @@ export async function serve(options: ServeOptions): Promise<number> {
           onMessage,
           onState: (state) => {
             connectedNow = state;
+            const level = state ? 'info' : 'warn';
+            log(() => lineOf(Date.now(), level, 'broker', { text: state ? 'connected' : 'gone' }));
             if (options.json) print({ kind: 'broker', at: Date.now(), connected: state });
           },
         });

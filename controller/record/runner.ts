@@ -18,6 +18,7 @@ import {
   type Store,
   type TimerRow,
 } from '../store/store.ts';
+import type { AttemptSpans } from '../tracing.ts';
 import { factsOf, trustOf } from './facts.ts';
 import type { Judged, RecordRecorder } from './recorder.ts';
 import { type RecordChart, recordChart, restoreRecord, storedRecord } from './snapshot.ts';
@@ -62,6 +63,8 @@ export interface RunnerOptions {
   watch?(event: RunnerEvent): void;
   /** Keeps each attempt, and tells it to those who read along. */
   recorder?: RecordRecorder;
+  /** Told what was done, and how long it took. */
+  spans?: Pick<AttemptSpans, 'now' | 'work'>;
   /** Default: today's. */
   chart?: RecordChart;
 }
@@ -148,7 +151,7 @@ export class RecordRunner {
   }
 
   async #step(device: string, event: RecordEvent, extras: StepExtras): Promise<DeviceRecordSnapshot> {
-    const { store, clock, watch, recorder } = this.#options;
+    const { store, clock, watch, recorder, spans } = this.#options;
     const chart = this.#chart;
     for (let tries = 1; ; tries++) {
       const wanted = extras.decided?.ifRevision;
@@ -184,8 +187,10 @@ export class RecordRunner {
         ...(extras.decided ? { audit: auditOf(device, extras.decided, before, after, stamped.at) } : {}),
         ...(attempt ? { attempt } : {}),
       };
+      const start = spans?.now() ?? 0;
       try {
         await store.commit(step);
+        spans?.work({ device, what: 'commit', event, start, end: spans.now(), failed: null });
         this.#latest.set(device, { version: from + 1, snapshot: after });
       } catch (error) {
         this.#latest.delete(device);
@@ -217,8 +222,19 @@ export class RecordRunner {
   }
 
   #perform(effect: Effect): void {
-    const { perform, store } = this.#options;
+    const { perform, store, spans } = this.#options;
+    const { device } = effect;
+    const start = spans?.now() ?? 0;
+    const told = (failed: string | null) =>
+      spans?.work({ device, what: 'effect', effect, start, end: spans.now(), failed });
     const work = perform(effect, this)
+      .then(
+        () => told(null),
+        (error: unknown) => {
+          told('internal.error');
+          throw error;
+        },
+      )
       .then(() => store.done(effect.id))
       // What failed stays in the store, and is tried again when somebody recovers.
       .catch(() => undefined)

@@ -249,6 +249,7 @@ export type DocumentKind =
   | 'allow-rule'
   | 'setting'
   | 'token'
+  | 'session'
   | 'idempotency'
   | 'device-lock'
   | 'rollout'

@@ -2,6 +2,7 @@
 import { closeSync, existsSync, openSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { ServiceManager } from '../../broker/service-manager.ts';
+import { openSpans } from '../../telemetry/otlp.ts';
 import { SlotStore } from '../baseos/slots.ts';
 import { systemClock } from '../clock.ts';
 import { EdgeNode, type NodeEvent } from '../edge-node.ts';
@@ -16,6 +17,7 @@ import { DeviceRecorder } from '../recorder.ts';
 import { AttemptRing, RecordingFile } from '../recording-file.ts';
 import { Refusal } from '../refusal.ts';
 import { type Folders, StateFolder } from '../state.ts';
+import { DeviceSpans } from '../tracing.ts';
 import { type BoardOptions, type BoardSpec, boardSpecOf, openBoard } from './board.ts';
 import { exitCodes, Failure } from './failure.ts';
 import { installImage } from './image.ts';
@@ -58,6 +60,9 @@ export async function runDevice(options: RunOptions): Promise<void> {
         ? `${JSON.stringify({ kind: 'inspector', url: inspector.url })}\n`
         : `the charts of this device: ${inspector.url}\n`,
     );
+  const spans = await openSpans('eve', process.env);
+  const traced = spans && new DeviceSpans(spans);
+  const print = printer(options.json ?? false);
   const node = new EdgeNode({
     folders,
     clock: systemClock,
@@ -66,7 +71,10 @@ export async function runDevice(options: RunOptions): Promise<void> {
     dial: dialer(folders),
     busSocket: sockets.bus,
     ...(locate ? { locate } : {}),
-    watch: printer(options.json ?? false),
+    watch: (event) => {
+      traced?.event(event);
+      print(event);
+    },
     ...(recording ? { recorder: recording.recorder } : {}),
   });
   const ended = untilEnded(options, () => void node.requestReboot('asked for').catch(rebootFailed));
@@ -82,6 +90,7 @@ export async function runDevice(options: RunOptions): Promise<void> {
     sayLeft(folders, options.json ?? false);
     await inspector?.close();
     await recording?.close();
+    await spans?.close();
   }
 }
 

@@ -15,6 +15,7 @@ export function apiDocument(): string {
     guests: new Guests(),
     uploads: '',
     service: () => ({ mqttPort: 0, httpsPort: 0, hosts: [], since: 0 }),
+    ownUrl: () => '',
   });
   return `${JSON.stringify(openApi(operations.all), null, 1)}\n`;
 }

@@ -44,8 +44,9 @@ export class ApiBench {
     this.#agent = new https.Agent({ ca: this.root, keepAlive: true, maxSockets: 4 });
   }
 
-  static async open(): Promise<ApiBench> {
-    const bench = await EvcBench.open();
+  /** @param start of EVC's clock, ms since the epoch */
+  static async open(start?: number): Promise<ApiBench> {
+    const bench = await EvcBench.open(start);
     const { server } = bench.evc.pki;
     const { token, hash } = makeToken();
     const stream = new StepStream();

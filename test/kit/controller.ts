@@ -69,7 +69,7 @@ export interface Crooked {
 }
 
 export class EvcBench {
-  readonly clock = new SimulatedClock(Date.UTC(2026, 5, 1));
+  readonly clock: SimulatedClock;
   readonly folder = mkdtempSync(join(tmpdir(), 'eve-evc-'));
   readonly answers: Answer[] = [];
   readonly refused: string[] = [];
@@ -78,8 +78,13 @@ export class EvcBench {
   watch: (step: RunnerEvent) => void = () => undefined;
   #requests = 0;
 
-  static async open(): Promise<EvcBench> {
-    const bench = new EvcBench();
+  private constructor(start: number) {
+    this.clock = new SimulatedClock(start);
+  }
+
+  /** @param start ms since the epoch */
+  static async open(start = Date.UTC(2026, 5, 1)): Promise<EvcBench> {
+    const bench = new EvcBench(start);
     await createPki(join(bench.folder, 'pki'), ['localhost'], bench.clock.now());
     await bench.start();
     await bench.evc.accounts.add(account);

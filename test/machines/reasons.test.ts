@@ -63,6 +63,10 @@ const notReasons: Record<string, string> = {
   'tpm.nv': 'a file',
   'tpm.sock': 'a file',
   'token.hash': 'a file',
+  'session.began': 'in the audit log',
+  'session.ended': 'in the audit log',
+  'oidc.changed': 'in the audit log',
+  'oidc.removed': 'in the audit log',
 };
 
 /** Codes that are put together: the beginning, and where the rest is declared. */

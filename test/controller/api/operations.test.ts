@@ -140,6 +140,20 @@ const cases: Record<string, Case> = {
   },
   approveDevice: { at: { waiting: waiting[0]?.id ?? '' }, body: { reason }, others: 'enrolment.unknown' },
   refuseDevice: { at: { waiting: 'waits-1' }, body: { reason }, others: 'enrolment.unknown' },
+  setOidc: {
+    body: {
+      issuer: 'http://127.0.0.1:9',
+      clientId: 'evc',
+      clientSecret: 'a secret',
+      roles: [{ value: 'admins', role: 'admin', accounts: null }],
+    },
+    refused: 'oidc.unreachable',
+  },
+  showOidc: { refused: 'oidc.unset' },
+  removeOidc: { body: { reason }, refused: 'oidc.unset' },
+  listSessions: {},
+  endSession: { at: { session: 'ab' }, body: { reason }, refused: 'session.unknown' },
+  logOut: { refused: 'session.none', others: 'session.none' },
   listTokens: {},
   addToken: { body: { name: 'third', role: 'viewer', accounts: ['other'], days: 3 } },
   revokeToken: { at: { token: 'third' }, body: { reason } },
@@ -197,10 +211,11 @@ test('every operation has a case, and every case an operation', () => {
 test('what is no operation is known here, and open for a reason', () => {
   const api = new Set([...operations.values()].map(({ method, path }) => `${method} ${path}`));
   const others = bench.server.routes.filter((route) => !api.has(route) && !/^HEAD /.test(route));
-  // Images are signed and fetched by devices; the page shows nothing without a token; that EVC lives and is ready says nothing else.
+  // Images are signed and fetched by devices; the page shows nothing without a token; whoever logs in has none yet; that EVC
+  // lives and is ready says nothing else.
   assert.equal(
     others.filter((route) => !/^GET \/([a-z-]+\.(js|css|svg|json|html)(\.map)?)?$/.test(route)).sort(),
-    ['GET /healthz', 'GET /images/:sha256', 'GET /readyz'],
+    ['GET /healthz', 'GET /images/:sha256', 'GET /oidc/callback', 'GET /oidc/login', 'GET /readyz'],
   );
 });
 

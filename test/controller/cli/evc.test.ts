@@ -18,7 +18,7 @@ test('--help names every command, the exit codes and an example', async () => {
   const { code, stdout } = await runToEnd('evc', ['--help']);
   assert.is(code, 0);
   const commands =
-    'up init serve status device why journal events audit accept accept-place try retire reenrol upgrade rollout move rotate account key token webhook ek-root image firmware signer allow attempt record eventlog quote store backup restore escrow doctor broker replay completion';
+    'up init serve status device why journal events audit accept accept-place try retire reenrol upgrade rollout move rotate account key token oidc session webhook ek-root image firmware signer allow attempt record eventlog quote store backup restore escrow doctor broker replay completion';
   for (const command of commands.split(' ')) assert.match(stdout, new RegExp(`^  ${command}\\b`, 'm'));
   assert.match(stdout, 'Exit codes: 0 done, 1 failed, 2 wrong usage, 3 EVC is out of reach, 4 EVC refused');
 });
