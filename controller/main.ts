@@ -29,6 +29,8 @@ import { DataFolder } from './options.ts';
 const program = new Command('evc')
   .description('The controller of a fleet: which devices are trusted, and why not.')
   .version(version)
+  // Commands have a --version of their own, of an image.
+  .enablePositionalOptions()
   .showHelpAfterError('(evc --help shows what there is)')
   .exitOverride()
   .addHelpText(

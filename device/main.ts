@@ -9,6 +9,8 @@ import { locationForms, tpmForms } from './options.ts';
 const program = new Command('eve')
   .description('The agent of an edge node: measured boot, attestation, vault and upgrades.')
   .version(version)
+  // Commands have a --version of their own, of an image.
+  .enablePositionalOptions()
   .showHelpAfterError('(eve --help shows what there is)')
   .exitOverride()
   .addHelpText(
