@@ -15,6 +15,7 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import {
+  formerSigningFile,
   issue,
   type KeyPair,
   loadPair,
@@ -95,6 +96,7 @@ export async function renew(
       // A death in the middle of the one before: what counts is in its place first.
       settle(folder, name);
       if (name === 'exchange') keepFormer(folder, now);
+      if (name === 'signing') keepFormerSigning(folder);
       replace(folder, name, await issue(name, root, hosts, now));
     }
     return certificateViews(loadPki(folder));
@@ -144,6 +146,16 @@ function keepFormer(folder: string, now: number): void {
     .slice(0, mostFormer);
   // From the oldest on: a death on the way leaves one twice, and none missing.
   for (let i = kept.length; i > 0; i--) replace(folder, `exchange.${i}`, kept[i - 1] as KeyPair);
+}
+
+/** Its certificate alone: nothing is signed with the key any more. */
+function keepFormerSigning(folder: string): void {
+  const { signing, formerSigning } = loadPki(folder);
+  const others = formerSigning.filter((one) => one.fingerprint256 !== signing.certificate.fingerprint256);
+  const kept = [signing.certificate, ...others].slice(0, mostFormer);
+  const path = join(folder, formerSigningFile);
+  write(`${path}.new`, kept.join(''));
+  renameSync(`${path}.new`, path);
 }
 
 function write(path: string, text: string): void {

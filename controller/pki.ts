@@ -27,6 +27,8 @@ export interface Pki {
   exchange: KeyPair;
   /** Exchange keys from before renewals: devices that have not heard of a renewal seal for them. The newest first. */
   formerExchange: readonly KeyPair[];
+  /** Certificates of signing keys from before renewals, without their keys: what they signed is EVC's own. The newest first. */
+  formerSigning: readonly X509Certificate[];
   server: KeyPair;
   /** What nonces, challenges and tokens of stock devices are derived from, so that they stand nowhere. 32 bytes. */
   secret: Uint8Array;
@@ -36,6 +38,7 @@ export const organization = 'eve-attest';
 const day = 24 * 3600 * 1000;
 /** Exchange keys from before renewals that are kept: a device that was away for longer than four of them has to attest again. */
 export const mostFormer = 4;
+export const formerSigningFile = 'signing.former.pem';
 /** Validity of a certificate, days. */
 export const lives = { root: 20 * 365, signing: 5 * 365, exchange: 5 * 365, server: 397 } as const;
 
@@ -73,9 +76,19 @@ export function loadPki(folder: string): Pki {
     signing: loadPair(folder, 'signing'),
     exchange: loadPair(folder, 'exchange'),
     formerExchange,
+    formerSigning: certificatesIn(join(folder, formerSigningFile)),
     server: loadPair(folder, 'server'),
     secret: readFileSync(join(folder, 'secret')),
   };
+}
+
+/** One below the other; none where there is no such file. */
+function certificatesIn(path: string): X509Certificate[] {
+  if (!existsSync(path)) return [];
+  const text = readFileSync(path, 'utf8');
+  return (text.match(/-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g) ?? []).map(
+    (one) => new X509Certificate(one),
+  );
 }
 
 /** A key and its certificate. Between the two renames of a renewal, and after a death there, the certificate is beside its place. */

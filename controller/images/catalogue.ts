@@ -1,6 +1,6 @@
 // The catalogue: which measurements a version of an image, or of a firmware, causes, and the file that devices fetch. Known
 // from the log of a reference boot in a place that is trusted, from the files alone (measure.ts), or from a signed manifest.
-import { createHash, randomUUID, verify } from 'node:crypto';
+import { createHash, randomUUID, verify, type X509Certificate } from 'node:crypto';
 import { createReadStream, createWriteStream, mkdirSync, renameSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
@@ -79,10 +79,15 @@ export class Catalogue {
     return Buffer.from(signRaw(this.#pki.signing.key, imageManifest(image))).toString('base64');
   }
 
-  /** Whether its signature is of the key that EVC signs with now. */
-  #isOurs(image: CatalogueImage): boolean {
-    const key = { key: this.#pki.signing.certificate.publicKey, dsaEncoding: 'ieee-p1363' as const };
-    return verify('sha256', imageManifest(image), key, Buffer.from(image.signature, 'base64'));
+  /** Signed anew where a key that EVC had before signed it. What nobody of EVC signed stays as it is, and devices refuse it. */
+  #signature(image: CatalogueImage): string {
+    const { signing, formerSigning } = this.#pki;
+    const by = ({ publicKey }: X509Certificate) => {
+      const key = { key: publicKey, dsaEncoding: 'ieee-p1363' as const };
+      return verify('sha256', imageManifest(image), key, Buffer.from(image.signature, 'base64'));
+    };
+    if (by(signing.certificate) || !formerSigning.some(by)) return image.signature;
+    return this.#signed(image);
   }
 
   async get(version: string): Promise<CatalogueImage | null> {
@@ -138,7 +143,7 @@ export class Catalogue {
         `image ${version} has measurements and no file to fetch; add it with: evc image add ${version} --file …`,
       );
     const { sha256, size } = image;
-    const signature = this.#isOurs(image) ? image.signature : this.#signed(image);
+    const signature = this.#signature(image);
     // The same the next time: a device takes another signature for another wish.
     if (signature !== image.signature) await this.#store.put('image', version, { ...image, signature });
     return { version, url: `${base}/images/${sha256}`, sha256, size, signature, testWindow, retryCounter };

@@ -3,10 +3,11 @@ import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
+import { reload, renew } from '../../../controller/certificates.ts';
 import { Catalogue, type CatalogueImage } from '../../../controller/images/catalogue.ts';
 import { CatalogueError } from '../../../controller/images/error.ts';
 import { entriesOfLogs } from '../../../controller/images/reference.ts';
-import { createPki } from '../../../controller/pki.ts';
+import { createPki, type Pki } from '../../../controller/pki.ts';
 import { LibsqlStore } from '../../../controller/store/libsql.ts';
 import { createImage } from '../../../device/boot/image.ts';
 import { referenceBoot } from '../../../device/boot/reference.ts';
@@ -16,6 +17,7 @@ import { rejects } from '../../kit/rejects.ts';
 
 interface Bench {
   catalogue: Catalogue;
+  pki: Pki;
   store: LibsqlStore;
   folder: string;
   key: Parameters<typeof verify>[2];
@@ -38,6 +40,7 @@ function withCatalogue(work: (bench: Bench) => Promise<void>): Promise<void> {
     };
     try {
       await work({
+        pki,
         folder,
         store,
         catalogue,
@@ -150,6 +153,27 @@ test('the file of an image is kept under its hash, and signed', () =>
         Buffer.from(baseOs.signature, 'base64'),
       ),
     );
+  }));
+
+test('what EVC signed before its key was renewed is signed anew, and what it never signed is not', () =>
+  withCatalogue(async ({ catalogue, store, folder, pki, add }) => {
+    const path = join(folder, 'image.tar');
+    writeFileSync(path, 'image');
+    const { signature } = await add('1.0.0', 0, { path });
+    const forged = await add('2.0.0', 0, { path });
+    await store.put('image', '2.0.0', { ...forged, signature: signature.replace(/^.{8}/, 'AAAAAAAA') });
+    const names = ['signing'] as const;
+    for (let i = 0; i < 2; i++) await renew(join(folder, 'pki'), names, ['localhost'], Date.now());
+    assert.ok(reload(pki, join(folder, 'pki')));
+    const anew = await catalogue.baseOs('1.0.0', '', 0, 0);
+    const key = { key: pki.signing.certificate.publicKey, dsaEncoding: 'ieee-p1363' as const };
+    assert.ok(verify('sha256', imageManifest(anew), key, Buffer.from(anew.signature, 'base64')));
+    assert.is(
+      (await catalogue.baseOs('1.0.0', '', 0, 0)).signature,
+      anew.signature,
+      'and the same from then on',
+    );
+    assert.match((await catalogue.baseOs('2.0.0', '', 0, 0)).signature, /^AAAAAAAA/);
   }));
 
 test('new measurements leave the file of an image where it is', () =>
