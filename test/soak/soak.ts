@@ -44,6 +44,8 @@ const killAt = 0.3;
 class Soaked {
   readonly process: ChildProcess;
   readonly #lines = new Set<(line: string) => void>();
+  /** Its pipes are closed, too. */
+  readonly #ended: Promise<unknown>;
 
   constructor(program: 'controller' | 'device', args: readonly string[], env: Record<string, string> = {}) {
     const file = (path: string) => fileURLToPath(new URL(path, projectRoot));
@@ -52,6 +54,7 @@ class Soaked {
       stdio: ['pipe', 'pipe', 'inherit', 'ipc'],
       env: { ...process.env, ...env },
     });
+    this.#ended = new Promise((resolve) => this.process.once('close', resolve));
     if (this.process.stdout)
       createInterface({ input: this.process.stdout }).on('line', (line) => {
         for (const look of this.#lines) look(line);
@@ -76,13 +79,16 @@ class Soaked {
       this.process.once('message', (figures) => resolve(figures as Figures));
       this.process.send('figures', () => undefined);
     });
-    const said = await Promise.race([inside, pause(patience).then((): Figures => ({}))]);
+    const over = new AbortController();
+    const late = pause(patience, {}, { signal: over.signal }).catch(() => ({}));
+    const said = await Promise.race([inside, late]);
+    over.abort();
     return { ...said, ...procFigures(this.process.pid as number) };
   }
 
   async end(signal: NodeJS.Signals): Promise<void> {
-    const ended = new Promise((resolve) => this.process.once('exit', resolve));
-    if (this.process.exitCode === null && this.process.kill(signal)) await ended;
+    this.process.kill(signal);
+    await this.#ended;
   }
 }
 
