@@ -525,10 +525,9 @@ export function copyFolder(from: string, to: string): void {
   cpSync(from, to, { recursive: true });
 }
 
-/** What waits for the world outside; all else that is active is work on other threads. */
-const waits = /^(Immediate|Timeout|MessagePort|Worker|ProcessWrap|.*(Server|Socket|Pipe|TTY)Wrap)$/;
+/** Work on other threads: files, a file that is being closed, and what is compressed. A write that nobody reads is none. */
+const work = /^(FSReq|CloseReq$|Zlib$)/;
 
-/** Work on other threads: files, closing them too, and what is compressed. */
 export function threadsBusy(): boolean {
-  return process.getActiveResourcesInfo().some((name) => !waits.test(name));
+  return process.getActiveResourcesInfo().some((name) => work.test(name));
 }
