@@ -94,7 +94,7 @@ test('one trace has the spans of both sides, and the log of EVC names it', async
       ({ event, attempt }) => event === 'verdict.given' && attempt === received?.attempt,
     );
     assert.equal([verdict?.level, verdict?.request], ['info', received?.request]);
-    assert.is(lines.at(-1)?.event, 'stopping');
+    assert.is(lines.at(-1)?.event, 'stopped');
   } finally {
     await collector.close();
   }
