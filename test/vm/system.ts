@@ -17,7 +17,8 @@ const modules = [
 ];
 /** What is EVC's alone; all else that is compiled, and that it needs, goes with the agent. */
 const foldersOfEvc = ['controller', 'test'];
-const packagesOfEvc = ['fastify', 'libsql', 'lru-cache', 'pg'];
+/** What a device that tells no traces loads nothing of is left out, too. */
+const notLoaded = /^(fastify|libsql|lru-cache|openid-client|pg|@opentelemetry\/.*)$/;
 /** The suite of transports, for the TPM of the guest, and what it imports. */
 const suite = '.eve-attest/vm/tests';
 export const suiteFile = 'tests/test/device/tpm/transports/every.test.js';
@@ -127,12 +128,14 @@ function agentFiles(): ArchiveFile[] {
     for (const path of filesBelow(join(root, folder)))
       files.push({ path: `opt/eve/${place}/${path}`, content: { file: join(root, folder, path) } });
   };
-  const compiled = readdirSync(join(root, 'dist')).filter((name) => !foldersOfEvc.includes(name));
+  const compiled = readdirSync(join(root, 'dist'), { withFileTypes: true })
+    .filter((entry) => entry.isDirectory() && !foldersOfEvc.includes(entry.name))
+    .map(({ name }) => name);
   for (const name of compiled) below(`dist/${name}`, `dist/${name}`);
   const { dependencies } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as {
     dependencies: Record<string, string>;
   };
-  const packages = Object.keys(dependencies).filter((name) => !packagesOfEvc.includes(name));
+  const packages = Object.keys(dependencies).filter((name) => !notLoaded.test(name));
   for (const name of closureOf([...packages, ...suitePackages]))
     below(`node_modules/${name}`, `node_modules/${name}`);
   below(suite, 'tests');
