@@ -10,7 +10,7 @@ export interface KeeperOptions {
   hosts: readonly string[];
   now(): number;
   onRenewed(names: readonly Renewable[]): void;
-  /** They end soon, and cannot be renewed. */
+  /** They cannot be taken over, or end soon and cannot be renewed. */
   onFailed(code: string, text: string): void;
   /** Between two looks at the folder, and between two at what ends, ms. */
   lookEvery?: number;
@@ -24,6 +24,8 @@ export class CertificateKeeper {
   readonly #options: KeeperOptions;
   readonly #timers: NodeJS.Timeout[];
   #stamp: string;
+  /** What was wrong at the last look. */
+  #told = '';
 
   constructor(options: KeeperOptions) {
     this.#options = options;
@@ -50,11 +52,14 @@ export class CertificateKeeper {
       reload(pki, folder);
       reload(live, folder);
       this.#stamp = stamp;
+      this.#told = '';
       const names = renewable.filter((name, i) => live[name].certificate.fingerprint256 !== before[i]);
       if (names.length > 0) onRenewed(names);
     } catch (error) {
-      // A renewal that is half done, or a folder that is not there: looked at again.
-      onFailed('certificates.unreadable', (error as Error).message);
+      // A renewal that is half done, or a folder that is not there: looked at again, and told once.
+      const { message } = error as Error;
+      if (message !== this.#told) onFailed('certificates.unreadable', message);
+      this.#told = message;
     }
   }
 

@@ -102,7 +102,7 @@ export async function serve(options: ServeOptions): Promise<number> {
       onFailed: (code, text) => {
         log(() => lineOf(Date.now(), 'error', 'certificates', { code, text }));
         if (options.json) print({ kind: 'certificates', at: Date.now(), code, text });
-        else if (!logs) print(`EVC’s certificates end soon and are not renewed: ${text}  [${code}]`);
+        else if (!logs) print(`EVC goes on with the certificates that it has: ${text}  [${code}]`);
       },
     });
     closing.push(async () => keeper.close());

@@ -73,8 +73,8 @@ export async function runDeviceSteps(options: RunOptions, spawns: boolean): Prom
   } finally {
     await machine.powerOff();
     manager.close();
-    sayLeft(folders, options.json ?? false);
     await recording?.close();
+    sayLeft(folders, options.json ?? false);
   }
 }
 

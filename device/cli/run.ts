@@ -87,10 +87,10 @@ export async function runDevice(options: RunOptions): Promise<void> {
   } finally {
     await node.powerOff();
     manager.close();
-    sayLeft(folders, options.json ?? false);
     await inspector?.close();
     await recording?.close();
     await spans?.close();
+    sayLeft(folders, options.json ?? false);
   }
 }
 

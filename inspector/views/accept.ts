@@ -8,13 +8,13 @@ import type { Changes, Versions } from '../answers.ts';
 import { facts, findingList } from '../details.ts';
 import { el, put } from '../element.ts';
 import { changes as changesOf, decide } from '../evc.ts';
+import { reasonBox } from '../reason-box.ts';
 import { clockTime, shortHash } from '../text.ts';
 import type { Page } from '../view.ts';
 import { showRefusal } from './refused.ts';
 
 /** Which PCRs differ stands above the findings; there stands what moved them. */
 const counted = new Set(['policy.pcr.unexpected', 'policy.software.unknown']);
-const longestReason = 500;
 
 export interface AcceptPanel {
   element: HTMLElement;
@@ -39,18 +39,10 @@ export function acceptPanel(page: Page, device: string, kind: AcceptanceKind, do
   const shown = el('div.changes', {}, el('p.quiet', {}, 'asks EVC what would change …'));
   const note = el('p.warn', { role: 'status', hidden: true });
   const refusal = el('div.refusal', { role: 'alert' });
-  const why = el('textarea.why-box', {
-    rows: 2,
-    maxlength: longestReason,
-    'aria-label': 'reason',
+  const why = reasonBox({
     placeholder: 'why this is right; it is kept in the audit log',
-    oninput: buttons,
-    onkeydown: (event: KeyboardEvent) => {
-      if (event.key === 'Enter' && (event.ctrlKey || event.metaKey)) void send();
-      else if (event.key === 'Escape') why.blur();
-      else return;
-      event.preventDefault();
-    },
+    typed: () => buttons(),
+    send: () => void send(),
   });
   const onward = el(
     'button.primary.onward',

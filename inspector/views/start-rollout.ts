@@ -5,6 +5,7 @@ import type { Caller, DeviceRow, Image } from '../answers.ts';
 import { el, put } from '../element.ts';
 import { caller as callerOf, devicesOf, images as listImages, startRollout } from '../evc.ts';
 import { readFilter } from '../filter-words.ts';
+import { reasonBox } from '../reason-box.ts';
 import { meantBy, mostDevices, planText, readPlan, type WishText, wishFields } from '../rollout-wish.ts';
 import { Rows } from '../rows.ts';
 import { shorten, shortHash } from '../text.ts';
@@ -15,7 +16,6 @@ import { showRefusal } from './refused.ts';
 
 /** ms that the filter stands still before EVC is asked. */
 const calm = 300;
-const longestReason = 500;
 /** What this panel has in the address. */
 const fields = ['version', ...Object.keys(wishFields)] as (keyof WishText)[];
 export const closed: Readonly<Record<string, null>> = Object.fromEntries(
@@ -96,18 +96,10 @@ export function startPanel(page: Page): StartPanel {
   const note = el('p.meant', { role: 'status' });
   const rows = new Rows({ height: 28, label: 'devices that are meant', row });
   const way = el('p.way', {});
-  const why = el('textarea.why-box', {
-    rows: 2,
-    maxlength: longestReason,
-    'aria-label': 'reason',
+  const why = reasonBox({
     placeholder: 'why this image goes out now; it is kept in the audit log',
-    oninput: buttons,
-    onkeydown: (event: KeyboardEvent) => {
-      if (event.key === 'Enter' && (event.ctrlKey || event.metaKey)) void send();
-      else if (event.key === 'Escape') why.blur();
-      else return;
-      event.preventDefault();
-    },
+    typed: () => buttons(),
+    send: () => void send(),
   });
   const form = el('div.why-form', { hidden: true }, el('label.quiet', {}, 'Reason'), why);
   const refusal = el('div.refusal', { role: 'alert' });

@@ -3,10 +3,9 @@ import { keyring, mayNot } from '../acceptance.ts';
 import type { Caller, Rollout } from '../answers.ts';
 import { el, put } from '../element.ts';
 import { caller as callerOf, type RolloutTurn, turnRollout } from '../evc.ts';
+import { reasonBox } from '../reason-box.ts';
 import type { Page } from '../view.ts';
 import { showRefusal } from './refused.ts';
-
-const longestReason = 500;
 
 const turns: Readonly<
   Record<RolloutTurn, { from: readonly Rollout['state'][]; name: string; what: string }>
@@ -39,19 +38,11 @@ export function turnPanel(page: Page, done: () => void): TurnPanel {
   let drawn = '';
   const actions = el('div.actions');
   const what = el('p.quiet');
-  const why = el('textarea.why-box', {
-    rows: 2,
-    maxlength: longestReason,
-    'aria-label': 'reason',
+  const why = reasonBox({
     placeholder: 'why; it is kept in the audit log',
-    oninput: buttons,
-    onkeydown: (event: KeyboardEvent) => {
-      if (event.key === 'Enter' && (event.ctrlKey || event.metaKey)) void send();
-      else if (event.key === 'Escape') page.go({ turn: null });
-      else return;
-      event.preventDefault();
-      event.stopPropagation();
-    },
+    typed: () => buttons(),
+    send: () => void send(),
+    away: () => page.go({ turn: null }),
   });
   const confirm = el('button.primary.confirm', { onclick: () => void send() });
   const back = el('button', { onclick: () => page.go({ turn: null }) }, 'Back');

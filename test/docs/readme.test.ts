@@ -2,6 +2,7 @@
 // The README, walked: the commands of its `console` blocks, in order, in one shell, and what they print beside what it shows.
 // What differs from run to run is told apart by sight: see `plainOf`. A line of `…` alone stands for any number of lines.
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdtempSync, readFileSync, realpathSync, rmSync, symlinkSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -105,11 +106,18 @@ class Shell {
     this.#process.stdin?.write(`${text}\n`);
   }
 
+  /** Looks whenever something was printed, until the shell ends or patience does. */
   async #until(holds: () => boolean): Promise<void> {
-    const late = performance.now() + patience;
-    while (!holds() && performance.now() < late && this.#process.exitCode === null) {
-      const printed = new Promise((resolve) => this.#process.stdout?.once('data', resolve));
-      await Promise.race([printed, new Promise((resolve) => setTimeout(resolve, 500))]);
+    const { stdout } = this.#process;
+    if (!stdout) return;
+    const over = AbortSignal.timeout(patience);
+    const ended = this.#process.exitCode === null ? once(this.#process, 'close', { signal: over }) : null;
+    while (!holds() && ended !== null) {
+      const printed = once(stdout, 'data', { signal: over });
+      // Whichever comes later is nobody's matter.
+      for (const one of [printed, ended]) one.catch(() => undefined);
+      const more = await Promise.race([printed.then(() => true), ended.then(() => false)]).catch(() => false);
+      if (!more) return;
     }
   }
 }

@@ -2,7 +2,7 @@
 import { setImmediate } from 'node:timers/promises';
 import { parseTopic } from '../../formats/wire/topics.ts';
 import { Between } from '../kit/between.ts';
-import { threadsBusy } from '../kit/world.ts';
+import { threadsBusy } from '../kit/threads.ts';
 import { chance } from './dice.ts';
 import type { Fault } from './plan.ts';
 import { type SeededClock, SettableClock } from './time.ts';

@@ -2,6 +2,7 @@
 import { type Store, StoreError } from '../../controller/store/store.ts';
 import type { SimulatedClock } from '../kit/clock.ts';
 import { Killed } from '../kit/crash.ts';
+import { throughCalls } from '../kit/store-calls.ts';
 import type { StoreKeeper } from '../kit/world.ts';
 
 /** Methods that need room. */
@@ -20,14 +21,7 @@ export class FaultyStore implements StoreKeeper {
   }
 
   wrap(store: Store): Store {
-    return new Proxy(store, {
-      get: (target, name: keyof Store & string) => {
-        const method = target[name] as unknown;
-        if (typeof method !== 'function') return method;
-        if (name === 'close') return method.bind(target);
-        return (...values: unknown[]) => this.#call(name, () => method.apply(target, values));
-      },
-    });
+    return throughCalls(store, (name, call) => this.#call(name, call));
   }
 
   async #call(name: string, call: () => Promise<unknown>): Promise<unknown> {

@@ -1,9 +1,10 @@
 // The process is killed at a write: of a file of a device, or of EVC's store. Which calls write is found by looking at the disk
 // before and after each of them in a first run: nobody keeps a list.
 import fs, { type BigIntStats } from 'node:fs';
-import { syncBuiltinESMExports } from 'node:module';
-import { join, relative } from 'node:path';
+import { join } from 'node:path';
 import type { Store } from '../../controller/store/store.ts';
+import { type FileCall, failed, interposeFiles, isBelow } from './file-calls.ts';
+import { throughCalls } from './store-calls.ts';
 
 export class Killed extends Error {
   constructor() {
@@ -11,8 +12,6 @@ export class Killed extends Error {
     this.name = 'Killed';
   }
 }
-
-type Functions = Record<string, (...args: unknown[]) => unknown>;
 
 /** What is under way, and where it is to be killed. */
 interface Plan {
@@ -63,62 +62,39 @@ abstract class Crashing<AtWrite extends Plan> {
 export class CrashingFiles extends Crashing<Plan> {
   /** Calls with a path below it count, and no others; none without it. */
   root: string | null = null;
-  readonly #paths = new Map<number, string>();
-  readonly #restore: (() => void)[] = [];
+  /** Gives the file system back. */
+  readonly end: () => void;
   #looking = false;
 
   constructor() {
     super();
-    for (const functions of [fs, fs.promises] as unknown as Functions[]) {
-      for (const [name, original] of Object.entries(functions)) {
-        if (typeof original !== 'function' || /^[A-Z_]/.test(name)) continue;
-        functions[name] = (...args) => this.#call(name, original, args);
-        this.#restore.push(() => {
-          functions[name] = original;
-        });
-      }
-    }
-    syncBuiltinESMExports();
+    this.end = interposeFiles((call) => this.#call(call));
   }
 
-  /** Gives the file system back. */
-  end(): void {
-    for (const undo of this.#restore) undo();
-    syncBuiltinESMExports();
-  }
-
-  #call(name: string, original: Functions[string], args: unknown[]): unknown {
-    const path = typeof args[0] === 'number' ? this.#paths.get(args[0]) : args[0];
-    // The number is somebody else's after this.
-    if (name.startsWith('close') && typeof args[0] === 'number') this.#paths.delete(args[0]);
-    const { root } = this;
-    const elsewhere = root === null || typeof path !== 'string' || relative(root, path).startsWith('..');
+  #call(call: FileCall): unknown {
+    const { name, path, args, run } = call;
     // Functions of node:fs call each other.
-    if (elsewhere || this.#looking) return original(...args);
-    if (this.gone) return gone(args);
+    if (!isBelow(this.root, path) || this.#looking) return run();
+    if (this.gone) return failed(args, new Killed());
     const key = typeof args[1] === 'string' && name.startsWith('open') ? `${name} ${args[1]}` : name;
-    if (this.learning) return this.#learn(root, key, path, () => original(...args));
+    if (this.learning) return this.#learn(this.root as string, key, run);
     if (this.writers.has(key)) {
       this.counted++;
       if (this.counted === this.plan?.at) {
         this.gone = true;
         this.plan.onKill();
-        return gone(args);
+        // No call of a process that is gone comes back; here it fails, so that whoever waits for it ends.
+        return failed(args, new Killed());
       }
     }
-    return this.#opened(path, original(...args));
+    return run();
   }
 
-  #opened<Result>(path: string, result: Result): Result {
-    if (typeof result === 'number') this.#paths.set(result, path);
-    return result;
-  }
-
-  #learn(root: string, key: string, path: string, call: () => unknown): unknown {
+  #learn(root: string, key: string, run: () => unknown): unknown {
     this.#looking = true;
     const before = fingerprint(root);
     this.#looking = false;
-    const result = this.#opened(path, call());
+    const result = run();
     const compare = () => {
       this.#looking = true;
       if (fingerprint(root) !== before) this.writers.add(key);
@@ -129,13 +105,6 @@ export class CrashingFiles extends Crashing<Plan> {
     this.counted++;
     return result;
   }
-}
-
-/** No call of a process that is gone comes back; here it fails, so that whoever waits for it ends. */
-function gone(args: unknown[]): undefined {
-  const last = args.at(-1);
-  if (typeof last !== 'function') throw new Killed();
-  process.nextTick(() => last(new Killed()));
 }
 
 /** Names, places on the disk, sizes and times of change of all that is below a folder. */
@@ -172,14 +141,7 @@ export class CrashingStore extends Crashing<Plan & { when: StoreKill }> {
   }
 
   wrap(store: Store): Store {
-    return new Proxy(store, {
-      get: (target, name: keyof Store & string) => {
-        const method = target[name] as unknown;
-        if (typeof method !== 'function') return method;
-        if (name === 'close') return method.bind(target);
-        return (...values: unknown[]) => this.#call(name, () => method.apply(target, values));
-      },
-    });
+    return throughCalls(store, (name, call) => this.#call(name, call));
   }
 
   async #call(name: string, call: () => Promise<unknown>): Promise<unknown> {

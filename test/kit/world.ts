@@ -1,9 +1,7 @@
 // EVC, its broker and devices in one process, real in every part but time and the network's wires.
-import { cpSync, createReadStream, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import https from 'node:https';
-import type { AddressInfo } from 'node:net';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import { type Duplex, duplexPair } from 'node:stream';
 import { setImmediate } from 'node:timers/promises';
 import { create as createTar } from 'tar';
@@ -34,8 +32,11 @@ import type { Account } from '../../machines/device-record.ts';
 import type { Location } from '../../machines/flow.ts';
 import { Between } from './between.ts';
 import { describeWorld } from './describe.ts';
+import { ImageServer } from './image-server.ts';
 import { emptyDatabase } from './postgres.ts';
 import { WorldRecordings } from './recorded.ts';
+import { throughCalls } from './store-calls.ts';
+import { threadsBusy } from './threads.ts';
 
 /** Ports that do real work for a while: simulated time waits for them. */
 const realWork = new Set(['fetchImage', 'verifyImage', 'writeSlot']);
@@ -89,8 +90,7 @@ export class World {
   onStep?: (step: RunnerEvent) => void;
   evc!: Evc;
   broker!: Broker;
-  #images: https.Server | null = null;
-  #imagePort = 0;
+  #images: ImageServer | null = null;
   #progress = 0;
   #working = 0;
   #pki!: Awaited<ReturnType<typeof createPki>>;
@@ -155,7 +155,7 @@ export class World {
           if (this.#keeper?.dead) throw new Error('EVC is gone');
           await this.broker.publish(topic, delivered);
         }),
-      imageBase: () => `https://localhost:${this.#imagePort}`,
+      imageBase: () => `https://localhost:${this.#images?.port ?? 0}`,
       watch: (step) => {
         this.#progress++;
         this.steps.push(step);
@@ -174,21 +174,14 @@ export class World {
 
   /** Simulated time waits for a database. */
   #watched(store: Store): Store {
-    return new Proxy(store, {
-      get: (target, name) => {
-        const method = target[name as keyof Store] as unknown;
-        if (typeof method !== 'function') return method;
-        return (...values: unknown[]) => {
-          const answer = method.apply(target, values) as Promise<unknown>;
-          this.#asking++;
-          const over = () => {
-            this.#asking--;
-            this.#progress++;
-          };
-          answer.then(over, over);
-          return answer;
-        };
-      },
+    return throughCalls(store, async (_, call) => {
+      this.#asking++;
+      try {
+        return await call();
+      } finally {
+        this.#asking--;
+        this.#progress++;
+      }
     });
   }
 
@@ -310,7 +303,7 @@ export class World {
     extra: Record<string, string | Uint8Array> = {},
     how: { keepEntries?: boolean; measured?: boolean } = {},
   ): Promise<void> {
-    await this.#serveImages();
+    this.#images ??= await ImageServer.start(this.#pki.server, (sha256) => this.evc.catalogue.file(sha256));
     const folder = join(this.folder, 'images', options.version);
     await createImage(folder, options);
     for (const [name, content] of Object.entries(extra)) writeFileSync(join(folder, name), content);
@@ -362,20 +355,6 @@ export class World {
     await createImage(device.slots.directory(device.slots.read().current.label), options);
   }
 
-  async #serveImages(): Promise<void> {
-    if (this.#images) return;
-    const { key, certificate } = this.#pki.server;
-    const pem = key.export({ type: 'pkcs8', format: 'pem' });
-    const server = https.createServer({ key: pem, cert: certificate.toString() }, (request, response) => {
-      createReadStream(this.evc.catalogue.file((request.url ?? '').slice('/images/'.length)))
-        .on('error', () => response.writeHead(404).end())
-        .pipe(response);
-    });
-    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-    this.#imagePort = (server.address() as AddressInfo).port;
-    this.#images = server;
-  }
-
   /** Boots an image on a board of the laboratory and returns its logs. */
   async referenceBoot(image: string): Promise<{ logs: Uint8Array[] }> {
     const config = join(this.folder, 'reference-config');
@@ -385,7 +364,6 @@ export class World {
 
   async stop(): Promise<void> {
     for (const { node } of this.devices) await node.powerOff();
-    this.#images?.closeAllConnections();
     this.#images?.close();
     await this.stopEvc();
     rmSync(this.folder, { recursive: true, force: true });
@@ -518,16 +496,4 @@ export function contextOf<Context>(
 export function configOf(device: WorldDevice) {
   const { node } = device.node;
   return node ? appliedConfig(node) : null;
-}
-
-export function copyFolder(from: string, to: string): void {
-  mkdirSync(dirname(to), { recursive: true });
-  cpSync(from, to, { recursive: true });
-}
-
-/** Work on other threads: files, a file that is being closed, and what is compressed. A write that nobody reads is none. */
-const work = /^(FSReq|CloseReq$|Zlib$)/;
-
-export function threadsBusy(): boolean {
-  return process.getActiveResourcesInfo().some((name) => work.test(name));
 }
