@@ -49,6 +49,8 @@ const day = 86_400_000;
 /** EVC renews by itself what ends sooner, ms; what `warned` finds was not renewed, and a person has to look. */
 export const renewedBefore = 60 * day;
 export const warnedBefore = 30 * day;
+/** Nothing is worth making that would end with the root so soon, ms. */
+const atRootEnd = 2 * day;
 /** A renewal takes a moment: a lock that is older is of one that died, ms. */
 const staleLock = 60_000;
 
@@ -62,11 +64,13 @@ export function certificateViews(pki: Pki): CertificateView[] {
   return [view('root', pki.root), ...renewable.map((name) => view(name, pki[name].certificate))];
 }
 
-/** Those that end within `ms`, or are not valid yet. */
+/** Those that end within `ms`, or are not valid yet; without those that end with the root, which no renewal makes last longer. */
 export function endingWithin(pki: Pki, ms: number, now: number): Renewable[] {
+  const last = Date.parse(pki.root.validTo) - atRootEnd;
   return renewable.filter((name) => {
     const { validFrom, validTo } = pki[name].certificate;
-    return Date.parse(validTo) - now < ms || Date.parse(validFrom) > now;
+    const end = Date.parse(validTo);
+    return (end - now < ms && end < last) || Date.parse(validFrom) > now;
   });
 }
 
@@ -87,7 +91,7 @@ export async function renew(
     );
   return locked(folder, async () => {
     const root = loadPair(folder, 'root');
-    if (Date.parse(root.certificate.validTo) - now < 2 * day)
+    if (Date.parse(root.certificate.validTo) - now < atRootEnd)
       throw new CertificateError(
         'certificates.root-ends',
         'the root itself ends: make a new EVC with evc init, and install the devices with its root',

@@ -9,9 +9,9 @@ import type { Store } from './store/store.ts';
 export interface MetricsOptions {
   store: Store;
   rollouts: Rollouts;
-  /** Messages that wait, and that are worked at. */
   /** When each certificate ends, ms since the epoch. */
   certificates(): readonly { name: string; until: number }[];
+  /** Messages that wait, and that are worked at. */
   load(): { queued: number; atWork: number };
   now(): number;
 }

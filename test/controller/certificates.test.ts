@@ -103,6 +103,17 @@ test('a death between key and certificate leaves a pair that fits, and the next 
     assert.throws(() => loadPki(folder));
   }));
 
+test('what ends with the root is renewed once, and not again and again', () =>
+  inFolder(async (folder) => {
+    const pki = await createPki(folder, ['localhost'], start);
+    const now = Date.parse(pki.root.validTo) - 50 * day;
+    assert.equal(endingWithin(pki, renewedBefore, now), ['server', 'signing', 'exchange']);
+    await renew(folder, ['server', 'signing', 'exchange'], ['localhost'], now);
+    const renewed = loadPki(folder);
+    assert.equal(endingWithin(renewed, renewedBefore, now), []);
+    assert.equal(endingWithin(renewed, renewedBefore, now + 45 * day), []);
+  }));
+
 test('a running EVC renews by itself, once and in time, and takes over what the command made', () =>
   inFolder(async (folder) => {
     const pki = await createPki(folder, ['localhost'], start);
