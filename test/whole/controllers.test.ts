@@ -38,6 +38,8 @@ if (await needDebian(['postgresql-15', ...mosquittoPackages], [])) {
   keepLocal(config);
   const broker = await Mosquitto.start(config, port);
   const database = new pg.Pool({ connectionString: store, max: 2 });
+  // An ended pool does not wait for its sockets, so the server's last word can come after it.
+  database.on('error', () => undefined);
 
   /** Starts a controller, on the same port whenever it is started anew. */
   async function controller(index: number): Promise<Running> {
