@@ -112,7 +112,7 @@ export class RecordingReader {
     const parts = (this.#rest + piece).split('\n');
     this.#rest = parts.pop() ?? '';
     for (const part of parts) this.#take(part, lines);
-    if (this.#rest.length > limits.line) throw this.#oversize();
+    if (this.#rest.length > limits.line) throw this.#oversize(this.#count + 1);
     return lines;
   }
 
@@ -133,7 +133,7 @@ export class RecordingReader {
 
   #take(part: string, into: Line[]): void {
     this.#count++;
-    if (part.length > limits.line) throw this.#oversize();
+    if (part.length > limits.line) throw this.#oversize(this.#count);
     if (part === '' || part === '\r') return;
     if (this.#count > limits.lines)
       throw new RecordingError('oversize', this.#count, `a recording has ${limits.lines} lines at most`);
@@ -174,9 +174,8 @@ export class RecordingReader {
     );
   }
 
-  #oversize(): RecordingError {
-    const text = `line ${this.#count} is longer than ${limits.line} characters`;
-    return new RecordingError('oversize', this.#count, text);
+  #oversize(line: number): RecordingError {
+    return new RecordingError('oversize', line, `line ${line} is longer than ${limits.line} characters`);
   }
 }
 

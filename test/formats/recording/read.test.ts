@@ -10,9 +10,12 @@ const whole = lampRecording();
 const [header = '', ...rest] = whole.split('\n');
 
 /** The code and the text with which a recording is refused. */
-function refusal(text: string): [code: string, line: number, text: string] {
+/** @param size characters of each piece that is read */
+function refusal(text: string, size = text.length + 1): [code: string, line: number, text: string] {
   try {
-    readRecording(text);
+    const reader = new RecordingReader();
+    for (let i = 0; i < text.length; i += size) reader.push(text.slice(i, i + size));
+    reader.end();
   } catch (error) {
     if (error instanceof RecordingError) return [error.code, error.line, error.message];
     throw error;
@@ -105,7 +108,8 @@ const spoiled: [what: string, text: string, expected: [code: string, line: numbe
     ['malformed', 2, /proper transitions/],
   ],
   ['numbers that go back', `${header}\n${stop(3)}\n${stop(3)}\n`, ['malformed', 3, /number 3 comes after 3/]],
-  ['a line of 3 MB', `${header}\n${'x'.repeat(3e6)}`, ['oversize', 1, /longer than 2097152/]],
+  ['a line of 3 MB', `${header}\n${'x'.repeat(3e6)}`, ['oversize', 2, /longer than 2097152/]],
+  ['a first line of 3 MB', 'x'.repeat(3e6), ['oversize', 1, /longer than 2097152/]],
   ['a line of 3 MB, ended', `${header}\n${'x'.repeat(3e6)}\n`, ['oversize', 2, /longer than 2097152/]],
 ];
 
@@ -137,6 +141,7 @@ for (const [what, text, [code, where, message]] of spoiled) {
     const refused = refusal(text);
     assert.equal(refused.slice(0, 2), [code, where]);
     assert.match(refused[2], message);
+    assert.equal(refusal(text, 65_536), refused, 'as it arrives from a disk');
   });
 }
 
