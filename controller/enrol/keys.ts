@@ -2,7 +2,7 @@
 import type { Clock } from '../../machines/clock.ts';
 import { type Decision, evcItself, OperatorError } from '../decision.ts';
 import type { Document, Store } from '../store/store.ts';
-import { addOnboardingKey, type OnboardingKey, type WaitingDevice } from './onboarding.ts';
+import { addOnboardingKey, type OnboardingKey, usesOf, type WaitingDevice } from './onboarding.ts';
 
 export interface KeyWish {
   name: string;
@@ -132,7 +132,8 @@ export class OnboardingKeys {
 }
 
 function keyView({ id, body }: Document<OnboardingKey>, now: number): KeyView {
-  const { name, account, limit, expires, devices, approval = false } = body;
-  const state = expires <= now ? 'expired' : devices.length >= limit ? 'used-up' : 'good';
-  return { id, name, account, limit, used: devices.length, expires, approval, state };
+  const { name, account, limit, expires, approval = false } = body;
+  const used = usesOf(body);
+  const state = expires <= now ? 'expired' : used >= limit ? 'used-up' : 'good';
+  return { id, name, account, limit, used, expires, approval, state };
 }

@@ -10,8 +10,10 @@ export interface OnboardingKey {
   account: string;
   /** Devices that it may register. */
   limit: number;
-  /** Devices that it did, by id. */
+  /** The last devices that it did, by id, `lastUses` of them and one more. */
   devices: string[];
+  /** How many before them, each with an `onboarding-use` of its own. */
+  used?: number;
   /** ms since the epoch. */
   expires: number;
   /** A person lets each device in; absent: only where the account says so. */
@@ -19,6 +21,12 @@ export interface OnboardingKey {
   /** Devices that wait for that, by id. */
   waiting?: string[];
 }
+
+/** So that a key costs the same for its first device and for its millionth. */
+const lastUses = 64;
+
+/** Devices that a key let in. */
+export const usesOf = ({ used = 0, devices }: OnboardingKey): number => used + devices.length;
 
 /** A device that asks to be let in. */
 export interface WaitingDevice {
@@ -88,13 +96,15 @@ export async function admitDevice(
 ): Promise<Account> {
   const { device, serial } = request;
   const id = certificateId(request.key);
+  const found = await store.get<OnboardingKey>('onboarding-key', id);
+  const again = found !== null && (await store.get('onboarding-use', useId(id, device))) !== null;
   // Before the number is taken: who has no good key takes none.
-  const shown = spend(await store.get<OnboardingKey>('onboarding-key', id), device, now);
+  const shown = again ? found : spend(found, device, now);
   const owner = await store.get<Account>('account', shown.account);
   if (shown.approval || owner?.approval) await awaitApproval(store, now, shown.account, id, request);
   await takeSerial(store, serial, device);
-  const key = await store.update<OnboardingKey>('onboarding-key', id, (found) => spend(found, device, now));
-  const account = await store.get<Account>('account', key.account);
+  if (!again) await spendUse(store, id, device, now);
+  const account = await store.get<Account>('account', shown.account);
   if (!account)
     throw new EnrolmentRefused('account.unknown', 403, 'the account of this onboarding key is gone');
   await store.remove('enrolment', device);
@@ -112,16 +122,16 @@ async function awaitApproval(
   // What has registered once was let in.
   if (await store.get('device', device)) return;
   await store.update<OnboardingKey>('onboarding-key', key, (found) => {
-    const { waiting = [], devices, limit } = found as OnboardingKey;
-    if (waiting.includes(device)) return found as OnboardingKey;
-    const open = waiting.filter((one) => !devices.includes(one));
-    if (open.length >= limit)
+    const key = letIn(found as OnboardingKey);
+    const { waiting = [], limit } = key;
+    if (waiting.includes(device)) return key;
+    if (waiting.length >= limit)
       throw new EnrolmentRefused(
         'enrol.key-used-up',
         403,
         `as many devices wait with this onboarding key as it is good for (${limit})`,
       );
-    return { ...(found as OnboardingKey), waiting: [...open, device] };
+    return { ...key, waiting: [...waiting, device] };
   });
   const { state } = await store.update<WaitingDevice>(
     'enrolment',
@@ -138,19 +148,42 @@ async function awaitApproval(
     );
 }
 
+const useId = (key: string, device: string) => `${key}:${device}`;
+
+/** One document after the other, and none lets the count forget a device: a use leaves the list when it stands by itself. */
+async function spendUse(store: Store, id: string, device: string, now: number): Promise<void> {
+  const { devices } = await store.update<OnboardingKey>('onboarding-key', id, (found) =>
+    spend(found, device, now),
+  );
+  if (devices.length <= lastUses) return;
+  const older = devices.slice(0, -lastUses);
+  for (const one of older) await store.put('onboarding-use', useId(id, one), {});
+  await store.update<OnboardingKey>('onboarding-key', id, (found) => {
+    const key = letIn(found as OnboardingKey);
+    const left = key.devices.filter((one) => !older.includes(one));
+    return { ...key, devices: left, used: usesOf(key) - left.length };
+  });
+}
+
 function spend(key: OnboardingKey | null, device: string, now: number): OnboardingKey {
   if (!key) throw new EnrolmentRefused('enrol.unknown-key', 403, 'EVC does not know this onboarding key');
   if (key.devices.includes(device)) return key;
   if (key.expires <= now)
     throw new EnrolmentRefused('enrol.key-expired', 403, 'this onboarding key has expired');
-  if (key.devices.length >= key.limit) {
+  if (usesOf(key) >= key.limit) {
     throw new EnrolmentRefused(
       'enrol.key-used-up',
       403,
       `this onboarding key was good for ${key.limit} devices, and is used up`,
     );
   }
-  return { ...key, devices: [...key.devices, device] };
+  return letIn({ ...key, devices: [...key.devices, device] });
+}
+
+/** Who was let in waits no more; in a document of before it was still among them. */
+function letIn(key: OnboardingKey): OnboardingKey {
+  if (!key.waiting) return key;
+  return { ...key, waiting: key.waiting.filter((one) => !key.devices.includes(one)) };
 }
 
 interface SerialHolder {

@@ -239,6 +239,7 @@ export interface Document<Body> {
 export type DocumentKind =
   | 'account'
   | 'onboarding-key'
+  | 'onboarding-use'
   | 'device'
   | 'log-upload'
   | 'serial'

@@ -4,6 +4,7 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { OperatorError } from '../../../controller/decision.ts';
 import type { KeyWish } from '../../../controller/enrol/keys.ts';
+import { admitDevice, EnrolmentRefused, type OnboardingKey } from '../../../controller/enrol/onboarding.ts';
 import { account, EvcBench } from '../../kit/controller.ts';
 import { type SoftDevice, softDevice } from '../../kit/logins.ts';
 import { rejects } from '../../kit/rejects.ts';
@@ -95,6 +96,33 @@ test('no more devices wait with a key than it is good for', async () => {
   assert.is((await register(key)).code, 'enrol.key-used-up');
   assert.is((await register(key, first.device)).code, 'enrol.awaits-approval', 'who waits is not sent away');
   for (const { device } of await evc.keys.waiting()) await evc.keys.answer(device, 'refused', ann);
+});
+
+test('a key that let in many devices is as small as one that let in a few, and forgets none', async () => {
+  const key = await keyOf({ limit: 300 });
+  const admitted = (device: string) =>
+    admitDevice(evc.store, bench.clock.now(), { key: key.certificate, device, serial: device });
+  const stored = () => evc.store.get<OnboardingKey>('onboarding-key', key.id);
+  const used = async () => (await evc.keys.list()).find(({ id }) => id === key.id)?.used;
+  for (let i = 0; i < 200; i++) await admitted(`many-${i}`);
+  assert.is((await stored())?.devices.length, 64);
+  assert.is(await used(), 200);
+  for (const again of ['many-0', 'many-135', 'many-136', 'many-199']) await admitted(again);
+  assert.is(await used(), 200, 'the same device again costs nothing');
+
+  // As documents were before: all devices in one list, those that had waited as well.
+  const old = Array.from({ length: 299 }, (_, i) => `old-${i}`);
+  await evc.store.update<OnboardingKey>('onboarding-key', key.id, (found) => {
+    const { used: _, ...rest } = found as OnboardingKey;
+    return { ...rest, devices: old, waiting: ['old-3', 'still'] };
+  });
+  await admitted('old-0');
+  assert.is(await used(), 299);
+  await admitted('many-new');
+  assert.is(await used(), 300);
+  assert.equal((await stored())?.waiting, ['still']);
+  for (const again of ['old-0', 'old-298', 'many-new']) await admitted(again);
+  await rejects(admitted('one-more'), EnrolmentRefused, ({ code }) => code === 'enrol.key-used-up');
 });
 
 test('an account asks for approval whatever the key says, and what has registered is not asked again', async () => {
