@@ -1,9 +1,9 @@
 // EVC itself through the API: where it is, how it is asked, and files on their way in.
-import { createHash, randomUUID } from 'node:crypto';
-import { createWriteStream, mkdirSync, rmSync } from 'node:fs';
+import { randomUUID } from 'node:crypto';
+import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Readable } from 'node:stream';
-import { pipeline } from 'node:stream/promises';
+import { writeHashed } from '../images/file.ts';
 import type { Metrics } from '../metrics.ts';
 import { openApi } from './openapi.ts';
 import type { Operations } from './operation.ts';
@@ -95,26 +95,14 @@ async function take(
 ): Promise<{ upload: string; size: number; sha256: string }> {
   mkdirSync(folder, { recursive: true, mode: 0o700 });
   const upload = randomUUID();
-  const path = join(folder, upload);
-  const digest = createHash('sha256');
-  let size = 0;
-  try {
-    await pipeline(
-      body,
-      async function* (source: AsyncIterable<Buffer>) {
-        for await (const chunk of source) {
-          size += chunk.length;
-          if (size > largestUpload)
-            throw new RequestError('request.too-large', 413, 'an image has 4 GiB at most');
-          digest.update(chunk);
-          yield chunk;
-        }
-      },
-      createWriteStream(path, { mode: 0o600 }),
-    );
-  } catch (error) {
-    rmSync(path, { force: true });
-    throw error;
-  }
-  return { upload, size, sha256: digest.digest('hex') };
+  const limited = async function* () {
+    let size = 0;
+    for await (const chunk of body as AsyncIterable<Buffer>) {
+      size += chunk.length;
+      if (size > largestUpload)
+        throw new RequestError('request.too-large', 413, 'an image has 4 GiB at most');
+      yield chunk;
+    }
+  };
+  return { upload, ...(await writeHashed(join(folder, upload), 0o600, limited())) };
 }

@@ -1,15 +1,15 @@
 // The catalogue: which measurements a version of an image, or of a firmware, causes, and the file that devices fetch. Known
 // from the log of a reference boot in a place that is trusted, from the files alone (measure.ts), or from a signed manifest.
-import { createHash, randomUUID, verify, type X509Certificate } from 'node:crypto';
-import { createReadStream, createWriteStream, mkdirSync, renameSync, rmSync } from 'node:fs';
+import { randomUUID, verify, type X509Certificate } from 'node:crypto';
+import { createReadStream, mkdirSync, renameSync } from 'node:fs';
 import { join } from 'node:path';
-import { pipeline } from 'node:stream/promises';
 import { imageManifest } from '../../formats/wire/image-manifest.ts';
 import type { BaseOsConfig } from '../../machines/flow.ts';
 import { type Pki, signRaw } from '../pki.ts';
 import type { Store } from '../store/store.ts';
 import type { KnownEntry } from '../verify/entries.ts';
 import { CatalogueError } from './error.ts';
+import { writeHashed } from './file.ts';
 
 /** Where measurements are known from. */
 export type Source =
@@ -62,13 +62,8 @@ export class Catalogue {
     const added: CatalogueImage = { ...image, sha256, size, signature };
     if (file) {
       const temporary = join(this.#folder, `.incoming-${randomUUID()}`);
-      try {
-        Object.assign(added, await copy(file.path, temporary));
-        renameSync(temporary, this.file(added.sha256));
-      } catch (error) {
-        rmSync(temporary, { force: true });
-        throw error;
-      }
+      Object.assign(added, await writeHashed(temporary, 0o644, createReadStream(file.path)));
+      renameSync(temporary, this.file(added.sha256));
       added.signature = this.#signed(added);
     }
     await this.#store.put('image', image.version, added);
@@ -159,19 +154,4 @@ function upgraded(image: CatalogueImage): CatalogueImage {
     return { pcr: Number(pcr), type: '', subject: '', text, digests: { sha256 } };
   });
   return { ...image, entries, source: { kind: 'log' } };
-}
-
-/** Copies a file, on the disk before it resolves, and hashes what it copied. */
-async function copy(from: string, to: string): Promise<{ sha256: string; size: number }> {
-  const digest = createHash('sha256');
-  let size = 0;
-  const counted = async function* (source: AsyncIterable<Buffer>) {
-    for await (const chunk of source) {
-      digest.update(chunk);
-      size += chunk.length;
-      yield chunk;
-    }
-  };
-  await pipeline(createReadStream(from), counted, createWriteStream(to, { mode: 0o644, flush: true }));
-  return { sha256: digest.digest('hex'), size };
 }

@@ -1,7 +1,8 @@
 // Files of images, read as they are hashed: never whole in memory, however large they are.
 import { createHash } from 'node:crypto';
-import { createReadStream } from 'node:fs';
+import { createReadStream, createWriteStream, rmSync } from 'node:fs';
 import { open, stat } from 'node:fs/promises';
+import { pipeline } from 'node:stream/promises';
 import type { BankDigests } from '../../formats/eventlog/eve-boot.ts';
 import { FormatError } from '../../formats/format-error.ts';
 import type { Range } from '../../formats/image/authenticode.ts';
@@ -47,6 +48,33 @@ export async function hashFile(
       throw new CatalogueError('image.file', `${path} became shorter while it was read`);
   }
   return Object.fromEntries(hashes.map(([bank, hash]) => [bank, hash.digest()]));
+}
+
+/** Writes a file as it hashes it, on the disk before it resolves (SHA-256 in hex, bytes); where that fails, none is left. */
+export async function writeHashed(
+  path: string,
+  mode: number,
+  source: AsyncIterable<Buffer>,
+): Promise<{ sha256: string; size: number }> {
+  const digest = createHash('sha256');
+  let size = 0;
+  const counted = async function* (chunks: AsyncIterable<Buffer>) {
+    for await (const chunk of chunks) {
+      digest.update(chunk);
+      size += chunk.length;
+      yield chunk;
+    }
+  };
+  const file = createWriteStream(path, { mode, flush: true });
+  try {
+    await pipeline(source, counted, file);
+  } catch (error) {
+    // A source may fail while the file is being opened, which goes on and makes it.
+    if (!file.closed) await new Promise<void>((resolve) => file.once('close', resolve));
+    rmSync(path, { force: true });
+    throw error;
+  }
+  return { sha256: digest.digest('hex'), size };
 }
 
 /** A file that is there and is a file; throws CatalogueError image.file. */
