@@ -478,6 +478,18 @@ test('what was seen and what is allowed is said, where there is something to say
   assert.is(refusal({ attest, signature: none, pcrs })?.seen, '0x0010');
 });
 
+test('a quote that covers no bank of the policy is told with the banks that it does cover', () => {
+  const banksOf = (selections: TPML_PCR_SELECTION) => {
+    const { attest, signature, pcrs } = made({ selections, digest: createHash('sha256').digest() });
+    const check = verifyQuote({ attest, signature, pcrs }, expected);
+    return check.ok ? undefined : check.refusals.find(({ code }) => code === 'evidence.quote.bank');
+  };
+  const sm3 = { ...pcrSelection('sha256', policy), hash: TPM_ALG.SM3_256 };
+  const several = banksOf([pcrSelection('sha1', policy), sm3]);
+  assert.equal([several?.seen, several?.allowed], ['sha1, 0x0012', 'sha256, sha384, sha512']);
+  assert.is(banksOf([])?.seen, 'none');
+});
+
 test('a key without a scheme takes those of its kind, and no others', () => {
   const { attest, pcrs } = made();
   const bare = { ...expected, key: bareKey(pair.publicKey) };
