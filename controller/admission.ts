@@ -46,6 +46,8 @@ export interface Offered {
   endpoint: string;
   topic: string;
   payload: Uint8Array;
+  /** When it came, ms since the epoch. */
+  arrived: number;
 }
 
 export interface Shed {

@@ -28,7 +28,11 @@ import {
 
 /** Why nothing was renewed; the message says what to do. */
 export class CertificateError extends Error {
-  readonly code: 'certificates.no-root-key' | 'certificates.root-ends' | 'certificates.busy';
+  readonly code:
+    | 'certificates.no-root-key'
+    | 'certificates.root-ends'
+    | 'certificates.clock'
+    | 'certificates.busy';
   constructor(code: CertificateError['code'], message: string) {
     super(message);
     this.name = 'CertificateError';
@@ -91,6 +95,12 @@ export async function renew(
     );
   return locked(folder, async () => {
     const root = loadPair(folder, 'root');
+    // What is made now would have run out when the clock is set, and each renewal drops an exchange key that is still in use.
+    if (Date.parse(root.certificate.validFrom) > now)
+      throw new CertificateError(
+        'certificates.clock',
+        `the root is valid from ${root.certificate.validFrom}, and the clock of this machine says ${new Date(now).toISOString()}: set it`,
+      );
     if (Date.parse(root.certificate.validTo) - now < atRootEnd)
       throw new CertificateError(
         'certificates.root-ends',

@@ -91,8 +91,12 @@ export class Downlink {
     this.#uploads = new LogUploads(options.store);
   }
 
-  /** Takes one message of a device. Never throws: what is wrong with it is answered, or dropped with a reason. */
-  async receive(text: string, payload: Uint8Array): Promise<void> {
+  /**
+   * Takes one message of a device. Never throws: what is wrong with it is answered, or dropped with a reason.
+   *
+   * @param arrived when EVC had it, ms since the epoch: how long it has waited here says EVC's clock, and never that of the device
+   */
+  async receive(text: string, payload: Uint8Array, arrived: number): Promise<void> {
     let topic: Topic;
     try {
       topic = parseTopic(text);
@@ -105,7 +109,7 @@ export class Downlink {
       const frame = decodeFrame(payload);
       if (frame.kind !== 'request') throw new WireError('wire.frame', 'a device sends requests');
       // Nobody waits for this answer any more, and the work would be for nothing.
-      if (frame.deadline > 0 && frame.deadline < this.#options.clock.now()) return;
+      if (frame.patience > 0 && this.#options.clock.now() - arrived > frame.patience) return;
       await this.#handle(topic, text, openContainer(frame.container));
     } catch (error) {
       await this.#answerError(topic, text, error);
@@ -397,7 +401,7 @@ export class Downlink {
       signerOf(pki.signing),
       sha256,
     );
-    await publish(topic, encodeFrame({ ...frame, deadline: 0, container }));
+    await publish(topic, encodeFrame({ ...frame, patience: 0, container }));
   }
 }
 

@@ -147,7 +147,7 @@ export class Evc {
     });
     this.admission = new Admission({
       clock,
-      handle: ({ topic, payload }) => downlink.receive(topic, payload),
+      handle: ({ topic, payload, arrived }) => downlink.receive(topic, payload, arrived),
       putOff: ({ topic }, retryAfter) => downlink.putOff(topic, retryAfter),
       accountOf: (device) => this.#accountOf(device),
       signal: this.#stopping.signal,
@@ -202,14 +202,15 @@ export class Evc {
     this.recorder.message(topic, payload);
     this.#spans?.message(topic);
     const asked = readTopic(topic);
+    const arrived = this.clock.now();
     if (this.#stoppingNow) {
       if (asked?.direction === 'up') this.#track(this.downlink.putOff(topic, comeBack));
       return;
     }
     if (asked?.direction === 'up')
-      this.admission.offer({ device: asked.device, endpoint: asked.endpoint, topic, payload });
+      this.admission.offer({ device: asked.device, endpoint: asked.endpoint, topic, payload, arrived });
     // It says what is wrong with the topic.
-    else this.#track(this.downlink.receive(topic, payload));
+    else this.#track(this.downlink.receive(topic, payload, arrived));
   }
 
   /** A device connected, or its last connection ended. */

@@ -1,6 +1,7 @@
 // EVC's data folder: what is in it, how it is made, and how the command line finds a running EVC through it.
 import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
+import { earliest } from '../machines/clock.ts';
 import type { Account } from '../machines/device-record.ts';
 import { makeToken } from './api/token.ts';
 import { exitCodes, Failure } from './cli/failure.ts';
@@ -53,11 +54,12 @@ export class DataFolder {
     );
   }
 
-  /** Makes what is missing; what is there stays. Returns the administrator's token if it was made now. */
+  /** Makes what is missing; what is there stays. Returns the administrator's token if it was made now. Throws Failure clock.unset. */
   async init(
     hosts: readonly string[],
     now: number,
   ): Promise<{ token: string | null; hosts: readonly string[] }> {
+    this.checkClock(now);
     mkdirSync(this.path, { recursive: true, mode: 0o700 });
     if (!pkiExists(this.file('pki'))) {
       await createPki(this.file('pki'), hosts, now);
@@ -99,6 +101,21 @@ export class DataFolder {
         cause,
       });
     }
+  }
+
+  /**
+   * Throws Failure clock.unset where the clock of this machine stands before all that EVC does: what is made by it would have run out
+   * when it is set, and what has run out, such as a key, a token or trust, would be good again until then.
+   */
+  checkClock(now: number): void {
+    const root = pkiExists(this.file('pki')) ? Date.parse(this.pki().root.validFrom) : earliest;
+    const least = Math.max(root, earliest);
+    if (now >= least) return;
+    const since = root > earliest ? 'its own root was made' : 'this program was made';
+    throw new Failure(
+      `the clock of this machine says ${new Date(now).toISOString()}, and ${since} after that, on ${new Date(least).toISOString().slice(0, 10)}`,
+      { hint: 'set it, and keep it set: apt-get install systemd-timesyncd, or chrony', code: 'clock.unset' },
+    );
   }
 
   /** Names and addresses under which devices reach this EVC; the first is in what they are told. */

@@ -1,7 +1,7 @@
 // Who a device is: the certificate of its device key, and the serial number that it was installed with.
 import { createHash, randomBytes, X509Certificate } from 'node:crypto';
 import { buildCertificate, keyUsageBits, pem } from '../formats/x509/certificate.ts';
-import type { Clock } from '../machines/clock.ts';
+import { type Clock, earliest } from '../machines/clock.ts';
 import type { StateFolder } from './state.ts';
 import type { DeviceTpm } from './tpm/device-tpm.ts';
 
@@ -50,20 +50,24 @@ export async function deviceIdentity(
   };
 }
 
-/** A certificate for a key of this TPM, signed by the device key. `publicKey` is SPKI in DER; returns DER. */
+/**
+ * A certificate for a key of this TPM, signed by the device key. `publicKey` is SPKI in DER; returns DER. It is made once, so where
+ * the clock was not set yet it begins when this program was made: from 1970 on it would be over before the device first ran.
+ */
 export function keyCertificate(
   tpm: DeviceTpm,
   subject: { commonName: string; organization: string },
   publicKey: Uint8Array,
   now: number,
 ): Promise<Uint8Array> {
+  const from = Math.max(now, earliest);
   return buildCertificate(
     {
       serial: Uint8Array.of(1, ...randomBytes(15)),
       issuer: name,
       subject,
-      notBefore: new Date(now - day),
-      notAfter: new Date(now + 20 * 365 * day),
+      notBefore: new Date(from - day),
+      notAfter: new Date(from + 20 * 365 * day),
       publicKey,
       keyUsage: [keyUsageBits.digitalSignature],
     },

@@ -11,6 +11,9 @@ export interface Clock {
   sleepUntil(at: number, signal?: AbortSignal): Promise<void>;
 }
 
+/** A clock that stands before this was never set: a time before this program was made, ms since the epoch. */
+export const earliest = Date.UTC(2026, 0, 1);
+
 /** What a machine has of time. */
 export interface TimeSource {
   /** Time of day, ms since the epoch: somebody may set it. */

@@ -41,6 +41,7 @@ const finishing = 20_000;
 export async function serve(options: ServeOptions): Promise<number> {
   const data = new DataFolder(options.data);
   const pki = data.pki();
+  data.checkClock(Date.now());
   const hosts = data.hosts();
   const ports = {
     mqtt: portOf(options.mqttPort, defaultPorts.mqtt, '--mqtt-port'),

@@ -6,6 +6,7 @@ import { access, constants, readFile, statfs } from 'node:fs/promises';
 import { release } from 'node:os';
 import { dirname, join } from 'node:path';
 import { parseLog } from '../../formats/eventlog/parse.ts';
+import { earliest } from '../../machines/clock.ts';
 import { SlotStore } from '../baseos/slots.ts';
 import type { BoardKind } from '../board.ts';
 import { missingLog } from '../board-real.ts';
@@ -233,14 +234,12 @@ async function firmwareLog() {
   }
 }
 
-/** Before this, a clock was never set: ms of this version's making. */
-const notBefore = Date.UTC(2026, 0, 1);
 const synchronized = ['/run/systemd/timesync/synchronized', '/run/chrony/chronyd.pid', '/run/ntpd.pid'];
 
 async function clock() {
   const now = new Date().toISOString();
   const next = 'apt-get install systemd-timesyncd, or chrony';
-  if (Date.now() < notBefore)
+  if (Date.now() < earliest)
     return [bad(`it is not ${now}: certificates would not be valid yet`, `set it; ${next}`)];
   if (synchronized.some((path) => existsSync(path))) return [good(`${now}, kept in time`)];
   return [limited(`${now}; nothing here says that it is kept in time`, next)];

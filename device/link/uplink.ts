@@ -77,7 +77,13 @@ export class Uplink {
     const id = randomBytes(12).toString('base64url');
     const topic = formatTopic({ device, direction: 'up', endpoint, request: id });
     const container = await enclose(topic);
-    const bytes = encodeFrame({ kind: 'request', status: 0, retryAfter: 0, deadline, container });
+    const bytes = encodeFrame({
+      kind: 'request',
+      status: 0,
+      retryAfter: 0,
+      patience: requestDeadline,
+      container,
+    });
     const over = new AbortController();
     const stop = () => over.abort(signal?.reason);
     if (signal?.aborted) stop();

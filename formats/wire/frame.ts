@@ -1,15 +1,17 @@
-// The frame around a container: MQTT 3.1.1 has no properties, so status, deadline and retry-after travel here.
-// 16 bytes, big-endian: version u8 · kind u8 · status u16 · retry-after u32 (ms) · deadline u64 (ms since the epoch)
+// The frame around a container: MQTT 3.1.1 has no properties, so status, patience and retry-after travel here.
+// 16 bytes, big-endian: version u8 · kind u8 · status u16 · wait u32 (ms: patience of a request, retry-after of a reply) · 8 zeros
+// A peer whose clock is not ours has no time of day to tell us, so there is none in it. Earlier programs wrote one into the last
+// eight bytes, which nobody reads any more.
 import { WireError } from './wire-error.ts';
 
 export interface Frame {
   kind: 'request' | 'reply' | 'push';
   /** HTTP's numbers, as EVE's API gives them; 0 but in a reply. */
   status: number;
-  /** ms; 0 when the peer has no wish. */
+  /** ms; 0 when the peer has no wish, and in a request. */
   retryAfter: number;
-  /** After this time nobody waits for the answer any more, ms since the epoch; 0 for none. */
-  deadline: number;
+  /** How long somebody waits for the answer to a request, ms; 0 where that is not said, and but in a request. */
+  patience: number;
   /** AuthContainer. */
   container: Uint8Array;
 }
@@ -33,8 +35,8 @@ export function encodeFrame(frame: Frame): Uint8Array {
   view.setUint8(0, version);
   view.setUint8(1, kinds.indexOf(frame.kind));
   view.setUint16(2, frame.status);
-  view.setUint32(4, Math.min(Math.max(0, Math.round(frame.retryAfter)), 0xffffffff));
-  view.setBigUint64(8, BigInt(Math.max(0, Math.round(frame.deadline))));
+  const wait = frame.kind === 'request' ? frame.patience : frame.retryAfter;
+  view.setUint32(4, Math.min(Math.max(0, Math.round(wait)), 0xffffffff));
   bytes.set(frame.container, headerSize);
   return bytes;
 }
@@ -59,14 +61,12 @@ export function decodeFrame(bytes: Uint8Array): Frame {
   }
   const kind = kinds[view.getUint8(1)];
   if (!kind) throw new WireError('wire.frame', `frame kind ${view.getUint8(1)} does not exist`);
-  const deadline = Number(view.getBigUint64(8));
-  if (!Number.isSafeInteger(deadline))
-    throw new WireError('wire.frame', 'the deadline of a frame is no time');
+  const wait = view.getUint32(4);
   return {
     kind,
     status: view.getUint16(2),
-    retryAfter: view.getUint32(4),
-    deadline,
+    retryAfter: kind === 'request' ? 0 : wait,
+    patience: kind === 'request' ? wait : 0,
     container: bytes.subarray(headerSize),
   };
 }

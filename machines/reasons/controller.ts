@@ -72,6 +72,20 @@ export const controllerReasons = {
     text: 'What is made below a root ends with it, and devices know EVC by it.',
     remedy: 'Make a new EVC with evc init, and install the devices with its root.',
   },
+  'certificates.clock': {
+    kind: 'controller',
+    severity: 'error',
+    title: 'The clock stands before the root',
+    text: 'EVC makes no certificates by a clock that says a time before its root was made: they would run out when it is set.',
+    remedy: 'Set the clock of the machine that EVC runs on.',
+  },
+  'clock.unset': {
+    kind: 'controller',
+    severity: 'error',
+    title: 'The clock is not set',
+    text: 'The clock of the machine that EVC runs on says a time before EVC was made.',
+    remedy: 'Set it, and start EVC again; as a service it is started again by itself.',
+  },
   'certificates.unreadable': {
     kind: 'controller',
     severity: 'error',

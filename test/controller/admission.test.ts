@@ -9,6 +9,7 @@ const ask = (device: string, endpoint = 'attest', size = 100): Offered => ({
   endpoint,
   topic: `${device} ${endpoint}`,
   payload: new Uint8Array(size),
+  arrived: 0,
 });
 
 /** Devices are called `account/number`. What is worked at ends when the test says so. */

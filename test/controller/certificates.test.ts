@@ -66,6 +66,39 @@ test('what ends is found in time, and no certificate outlives the root', () =>
     await rejects(renew(folder, ['server'], [], start + 20 * 365 * day), 'certificates.root-ends');
   }));
 
+test('by a clock that was not set nothing is made, and nothing that devices seal for is dropped', () =>
+  inFolder(async (folder) => {
+    const pki = await createPki(folder, ['localhost'], start);
+    const live = loadPki(folder);
+    const before = prints(live);
+    const told: string[] = [];
+    let now = start;
+    const keeper = new CertificateKeeper({
+      folder,
+      pki,
+      live,
+      hosts: ['localhost'],
+      now: () => now,
+      onRenewed: (names) => told.push(names.join(' ')),
+      onFailed: (code) => told.push(code),
+    });
+    try {
+      now = 0;
+      await keeper.renewEnding();
+      now = start - 2 * day;
+      await keeper.renewEnding();
+      assert.equal(told, ['certificates.clock', 'certificates.clock']);
+      assert.equal(prints(loadPki(folder)), before);
+      assert.equal(loadPki(folder).formerExchange, []);
+      told.length = 0;
+      now = start + 340 * day;
+      await keeper.renewEnding();
+      assert.equal(told, ['server']);
+    } finally {
+      keeper.close();
+    }
+  }));
+
 test('without the key of the root, and beside another renewal, nothing is renewed', () =>
   inFolder(async (folder) => {
     const before = prints(await createPki(folder, ['localhost'], start));

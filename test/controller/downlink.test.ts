@@ -127,7 +127,7 @@ test('a frame that is none', () =>
 test('a container that is none', () =>
   undisturbed(async () => {
     const sent = async (container: Uint8Array) => {
-      const frame = encodeFrame({ kind: 'request', status: 0, retryAfter: 0, deadline: 0, container });
+      const frame = encodeFrame({ kind: 'request', status: 0, retryAfter: 0, patience: 0, container });
       return (await bench.receive(bench.topic(witness, 'uuid'), frame)).map(saidOf);
     };
     assert.equal(await sent(new Uint8Array()), ['422 wire.malformed']);
@@ -200,15 +200,22 @@ test('a record that a newer controller has is left to it, and the device asks ag
   assert.equal((await bench.evc.store.load(device.id))?.version, version + 1);
 });
 
-test('a request whose deadline has passed is not worked on', () =>
+test('a request that lay here for longer than somebody waits for its answer is not worked on', () =>
   undisturbed(async () => {
-    const now = bench.clock.now();
-    const send = async (deadline: number) => {
+    const said = async (patience: number, waited: number) => {
       const topic = bench.topic(witness, 'uuid');
-      return bench.receive(topic, await bench.frame(witness, topic, UuidRequestSchema, {}, { deadline }));
+      const frame = await bench.frame(witness, topic, UuidRequestSchema, {}, { patience });
+      const before = bench.answers.length;
+      bench.evc.receive(topic, frame);
+      bench.clock.pass(waited);
+      await bench.evc.settled();
+      return bench.answers.slice(before).map(saidOf);
     };
-    assert.equal((await send(now - 1)).length, 0);
-    assert.equal((await send(now)).map(saidOf), ['200']);
+    assert.equal(await said(10_000, 10_001), []);
+    assert.equal(await said(10_000, 10_000), ['200']);
+    assert.equal(await said(0, 10_001), ['200']);
+    // EVC's clock was set back meanwhile.
+    assert.equal(await said(10_000, -3_600_000), ['200']);
   }));
 
 test('EVC’s certificates are for everybody, known or not', async () => {

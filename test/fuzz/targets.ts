@@ -221,7 +221,7 @@ const wires: Target = {
         signatureHash: new Uint8Array(64),
       }),
     );
-    const frame = encodeFrame({ kind: 'request', status: 0, deadline: 0, retryAfter: 0, container });
+    const frame = encodeFrame({ kind: 'request', status: 0, patience: 0, retryAfter: 0, container });
     const tagged = (index: number, bytes: Uint8Array) => Buffer.concat([Buffer.of(index), bytes]);
     const quote = create(wire.ZAttestQuoteSchema, { nonce: new Uint8Array(32), claims: new Uint8Array(8) });
     const topic = `eve/v2/${'ab'.repeat(32)}/up/attest/00aa11bb22cc`;

@@ -62,7 +62,7 @@ export interface Crooked {
   boundTo?: string;
   status?: number;
   withCertificate?: boolean;
-  deadline?: number;
+  patience?: number;
   /** Changes the bytes of the container. */
   change?(container: Uint8Array): Uint8Array;
   kind?: Frame['kind'];
@@ -151,7 +151,7 @@ export class EvcBench {
       boundTo = topic,
       status = 0,
       withCertificate = false,
-      deadline = 0,
+      patience = 0,
       kind = 'request',
     } = crooked;
     const container = await encloseMessage(
@@ -166,7 +166,7 @@ export class EvcBench {
       kind,
       status: 0,
       retryAfter: 0,
-      deadline,
+      patience,
       container: crooked.change?.(container) ?? container,
     });
   }

@@ -347,7 +347,7 @@ test('a device that publishes on another device’s topic is cut, and the other 
       kind: 'request',
       status: 0,
       retryAfter: 0,
-      deadline: 0,
+      patience: 0,
       container: randomBytes(100),
     });
     await attacker.publishRaw(topic, frame);

@@ -12,7 +12,7 @@ const answer = encodeFrame({
   kind: 'reply',
   status: 200,
   retryAfter: 0,
-  deadline: 0,
+  patience: 0,
   container: new Uint8Array(400),
 });
 let publish: (topic: string, bytes: Uint8Array) => Promise<void> = () => Promise.resolve();

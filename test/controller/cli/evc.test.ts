@@ -1,5 +1,5 @@
 // deadline: 240 s
-import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import net from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -79,6 +79,28 @@ test('no data folder: what is missing, and how it is made', async () => {
       /no data folder of EVC {2}\[data\.missing\]\nhint: set one up with: evc init --data/,
     );
   }
+});
+
+test('a clock that is not set: EVC is neither made nor run by it, and runs once it is', async () => {
+  const path = join(folder, 'unset');
+  // The clock as a program sees it; nothing else of the machine knows.
+  const at = (ms: number) => ({
+    NODE_OPTIONS: `--import data:text/javascript,const{now}=Date;const%20began=now();Date.now=()=>${ms}+now()-began`,
+  });
+  const init = await runToEnd('evc', ['init', '--data', path], at(0));
+  assert.is(init.code, 1);
+  assert.match(init.stderr, /the clock of this machine says 1970-01-01T.*\[clock\.unset\]\nhint: set it/);
+  assert.not(existsSync(path));
+  await runToEnd('evc', ['init', '--data', path]);
+  const serve = ['serve', '--data', path, '--mqtt-port', '0', '--https-port', '0'];
+  for (const unset of [0, Date.now() - 2 * 86_400_000]) {
+    const { code, stderr } = await runToEnd('evc', serve, at(unset));
+    assert.is(code, 1);
+    assert.match(stderr, /its own root was made after that.*\[clock\.unset\]/);
+  }
+  const renewal = await runToEnd('evc', ['certificates', 'renew', '--data', path], at(0));
+  assert.is(renewal.code, 1);
+  assert.match(renewal.stderr, /\[certificates\.clock\]/);
 });
 
 test('a port in use is named, with the option that chooses another', async () => {
