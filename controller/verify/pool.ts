@@ -17,21 +17,33 @@ interface Waiting extends Case {
   resolve(verdict: Verdict): void;
 }
 
+/** One thread, one batch at a time. */
+export interface Judge {
+  /** Rejects when the thread ended before it answered. */
+  judge(cases: readonly Case[]): Promise<Verdict[]>;
+  end(): Promise<void>;
+}
+
 /** Up to this many are judged here. */
 const few = 3;
 const largestBatch = 64;
 
 export class VerifierPool {
   readonly #threads: number;
+  readonly #start: () => Judge;
   readonly #idle: Judge[] = [];
   readonly #all = new Set<Judge>();
   #waiting: Waiting[] = [];
-  #scheduled = false;
+  #sharing: NodeJS.Immediate | null = null;
   #closed = false;
 
-  /** @param threads workers at the most, started when they are first needed; 0 judges everything on this thread. */
-  constructor(threads: number) {
+  /**
+   * @param threads workers at the most, started when they are first needed; 0 judges everything on this thread
+   * @param start starts one
+   */
+  constructor(threads: number, start: () => Judge = () => new Thread()) {
     this.#threads = threads;
+    this.#start = start;
   }
 
   /** As `verify`, and like it never rejects. */
@@ -40,11 +52,9 @@ export class VerifierPool {
     if (here) return Promise.resolve(verify(evidence, basis, now));
     return new Promise((resolve) => {
       this.#waiting.push({ evidence, basis, now, resolve });
-      if (this.#scheduled) return;
-      this.#scheduled = true;
       // What comes in the same turn of the event loop makes one batch.
-      setImmediate(() => {
-        this.#scheduled = false;
+      this.#sharing ??= setImmediate(() => {
+        this.#sharing = null;
         this.#share();
       });
     });
@@ -71,7 +81,7 @@ export class VerifierPool {
   #free(): Judge | undefined {
     const judge = this.#idle.pop();
     if (judge || this.#all.size >= this.#threads) return judge;
-    const made = new Judge();
+    const made = this.#start();
     this.#all.add(made);
     return made;
   }
@@ -97,8 +107,7 @@ function judgeHere({ evidence, basis, now, resolve }: Waiting): void {
   resolve(verify(evidence, basis, now));
 }
 
-/** One thread, one batch at a time. */
-class Judge {
+class Thread implements Judge {
   readonly #worker = startThread(new URL('./worker', import.meta.url));
 
   judge(cases: readonly Case[]): Promise<Verdict[]> {
