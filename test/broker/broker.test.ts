@@ -611,6 +611,29 @@ test('a device says why it does not trust a broker, and why it does not reach on
     }),
   ));
 
+for (const [made, says] of [
+  [30, /is not valid yet, and the clock of this device says \d{4}-.*: set it/],
+  [-400, /has run out, and the clock of this device says \d{4}-.*renew the certificate/],
+] as const)
+  test(`a device whose clock is ${Math.abs(made)} days ${made < 0 ? 'after' : 'before'} EVC’s set-up says that it is about time`, () =>
+    withBroker((bench) =>
+      inFolder(async (folder) => {
+        const { server, root } = await createPki(folder, ['localhost'], Date.now() + made * 86_400_000);
+        const key = server.key.export({ type: 'pkcs8', format: 'pem' }).toString();
+        const listener = await bench.broker.listen(
+          { host: '127.0.0.1', port: 0 },
+          key,
+          server.certificate.toString(),
+        );
+        const dialled = dialTls({ host: 'localhost', port: listener.port }, root.toString());
+        await rejects(
+          dialled,
+          Refusal,
+          ({ code, message }) => code === 'certs.expired' && says.test(message),
+        ).finally(() => listener.close());
+      }),
+    ));
+
 test('a peer that speaks no TLS ends alone', () =>
   overTls(async ({ port, dial }) => {
     const socket = net.connect(port, '127.0.0.1');
