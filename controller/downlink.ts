@@ -263,13 +263,13 @@ export class Downlink {
         }
         const [key] = keys;
         if (!key || keys.length > 1) throw new WireError('wire.malformed', 'one key is escrowed at a time');
-        const box = this.#openBox(key.key, 'vault key in transit', device);
         const keyId = key.keyId.slice(0, 64);
         const { escrow = [] } = (await runner.read(device))?.context ?? {};
-        // The same key again, after a reboot or a lost receipt, keeps its version.
+        // The same key again, after a reboot or a lost receipt, keeps its version, and what EVC has of it.
         const held = escrow[0]?.keyId === keyId ? escrow[0].version : 0;
         const version = held || (await store.lastEscrow(device)) + 1;
-        const row = { device, version, keyId, box, at: clock.now() };
+        const opened = () => this.#openBox(key.key, 'vault key in transit', device);
+        const stored = held ? {} : { escrow: { device, version, keyId, box: opened(), at: clock.now() } };
         await runner.send(
           device,
           {
@@ -279,7 +279,7 @@ export class Downlink {
             keyId,
             version,
           },
-          held ? {} : { escrow: row },
+          stored,
         );
         return;
       }
