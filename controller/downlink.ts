@@ -319,10 +319,13 @@ export class Downlink {
     return hash;
   }
 
-  /** A log that this device sent in pieces takes its place in the quote, which then holds all that it is judged by. */
+  /** A log that EVC has only from this device, in pieces, takes its place in the quote. */
   async #insertUploads(device: string, quote: ZAttestQuote): Promise<void> {
-    const of = async (hash: Uint8Array) =>
-      hash.length === 32 ? await this.#uploads.complete(device, hash) : null;
+    const { logs } = this.#options;
+    const of = async (hash: Uint8Array) => {
+      if (hash.length !== 32 || (await logs.find(Buffer.from(hash).toString('hex')))) return null;
+      return this.#uploads.complete(device, hash);
+    };
     const bios = await of(quote.tpmBinaryEventLogHash);
     if (bios) Object.assign(quote, { tpmBinaryEventLog: bios, tpmBinaryEventLogHash: new Uint8Array() });
     const config = await of(quote.configEventLogHash);

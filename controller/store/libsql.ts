@@ -181,8 +181,9 @@ export class LibsqlStore implements Store {
       );
   }
 
-  async done(effect: string): Promise<void> {
-    await this.#db.change('delete from effects where id = ?', effect);
+  async done(effects: readonly string[]): Promise<void> {
+    const sql = 'delete from effects where id in (select value from json_each(?))';
+    await this.#db.change(sql, JSON.stringify(effects));
   }
 
   async pending(limit: number): Promise<Effect[]> {

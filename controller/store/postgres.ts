@@ -136,8 +136,8 @@ export class PostgresStore implements Store {
     ];
   }
 
-  async done(effect: string): Promise<void> {
-    await this.#rows('delete from effects where id = $1', [effect]);
+  async done(effects: readonly string[]): Promise<void> {
+    await this.#rows('delete from effects where id = any($1::text[])', [effects]);
   }
 
   async pending(limit: number): Promise<Effect[]> {

@@ -290,7 +290,7 @@ export interface Store {
   /** Throws StepConflict, TimerTaken. */
   commit(step: Step): Promise<void>;
   /** An effect that was carried out. */
-  done(effect: string): Promise<void>;
+  done(effects: readonly string[]): Promise<void>;
   /**
    * Effects that were stored and not reported done, oldest first. Where controllers share the store: those that nobody has
    * worked at for a while, and from now on the caller does.

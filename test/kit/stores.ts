@@ -69,7 +69,7 @@ export function storeSuite(
         throw new TypeError('not like this');
       }),
       store.commit(stepOf('c', 0)),
-      store.done('nothing'),
+      store.done(['nothing']),
     ]);
     assert.equal(
       settled.map(({ status }) => status),
@@ -235,8 +235,8 @@ export function storeSuite(
     const effect = (id: string) => ({ id, device: 'd', type: 'push', params: {} });
     await store.commit(stepOf('d', 0, { effects: [effect('b'), effect('a')] }));
     await store.commit(stepOf('d', 1, { effects: [effect('c')] }));
-    await store.done('a');
-    await store.done('unknown');
+    await store.done(['a', 'unknown']);
+    await store.done([]);
     assert.equal(
       (await store.pending(10)).map(({ id }) => id),
       ['b', 'c'],
@@ -497,7 +497,7 @@ export function storeSuite(
     const closed = ({ code }: StoreError) => code === 'closed';
     await rejects(store.load('d'), StoreError, closed);
     await rejects(store.commit(stepOf('d', 0)), StoreError, closed);
-    await rejects(store.done('e'), StoreError, closed);
+    await rejects(store.done(['e']), StoreError, closed);
     await rejects(store.put('account', 'a', {}), StoreError, closed);
     await store.close();
   });
