@@ -118,6 +118,8 @@ export class RecordRunner {
 
   /** The record as it stands; null for a device that nobody has seen. */
   async read(device: string): Promise<DeviceRecordSnapshot | null> {
+    const latest = this.#latest.get(device);
+    if (latest && latest.version === (await this.#options.store.version(device))) return latest.snapshot;
     return (await this.#load(device))?.snapshot ?? null;
   }
 

@@ -95,6 +95,11 @@ export class PostgresStore implements Store {
       : null;
   }
 
+  async version(device: string): Promise<number> {
+    const [row] = await this.#rows('select version from records where device = $1', [device]);
+    return Number(row?.version ?? 0);
+  }
+
   async commit(step: Step): Promise<void> {
     const { device, timer } = step;
     const [row] = await this.#rows(commitStatement, this.#values(step));

@@ -287,6 +287,8 @@ export interface Store {
   /** What a store does for itself, at the start and once a day. */
   maintain(now: number): Promise<void>;
   load(device: string): Promise<RecordRow | null>;
+  /** Of its record, without reading it; 0 where there is none. */
+  version(device: string): Promise<number>;
   /** Throws StepConflict, TimerTaken. */
   commit(step: Step): Promise<void>;
   /** An effect that was carried out. */

@@ -202,6 +202,7 @@ export function storeSuite(
       );
       await other.commit(stepOf('d', 1));
       assert.is((await store.load('d'))?.version, 2);
+      assert.equal([await store.version('d'), await store.version('nobody')], [2, 0]);
     },
   );
 
@@ -496,6 +497,7 @@ export function storeSuite(
     await store.close();
     const closed = ({ code }: StoreError) => code === 'closed';
     await rejects(store.load('d'), StoreError, closed);
+    await rejects(store.version('d'), StoreError, closed);
     await rejects(store.commit(stepOf('d', 0)), StoreError, closed);
     await rejects(store.done(['e']), StoreError, closed);
     await rejects(store.put('account', 'a', {}), StoreError, closed);
