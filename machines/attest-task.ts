@@ -4,7 +4,7 @@
 // escrowed again, and trust has a time to live.
 import { assign, type SnapshotFrom, setup } from 'xstate';
 import { elapsed, failureOf, type Publications, port, type Stamp, sleepUntil, stampOf } from './port.ts';
-import { deadline, minute, pause, retry, second, type Waiting, type Why } from './waiting.ts';
+import { deadline, hour, minute, pause, retry, second, type Waiting, type Why } from './waiting.ts';
 
 export type AttestTaskEvent = Stamp &
   (
@@ -78,8 +78,9 @@ const certDeadline = 60 * second;
 const tpmDeadline = 60 * second;
 const escrowDeadline = 60 * second;
 const keyDeadline = 10 * minute;
-/** What trust lasts at least, whatever the clocks say. */
+/** What trust lasts at least and at most, whatever the clocks say. EVC gives a day. */
 const shortestTrust = 10 * minute;
+const longestTrust = 24 * hour;
 const restartBackoff = { base: 15 * second, cap: 5 * minute };
 
 export const attestTask = setup({
@@ -183,8 +184,9 @@ export const attestTask = setup({
     awaitExpiry: assign(({ event, context }) => {
       const stamp = stampOf(event);
       // Well before trust ends, at a moment of its own, so that a fleet that booted together spreads.
-      // EVC's clock says when that is: one that is far from ours must not make us attest without a pause.
-      const left = Math.max(shortestTrust, (context.trusted?.until ?? 0) - stamp.at);
+      // EVC's clock says when that is: one that is far from ours must not make us attest without a pause, or when trust is over.
+      const told = (context.trusted?.until ?? 0) - stamp.at;
+      const left = Math.min(longestTrust, Math.max(shortestTrust, told));
       return {
         waiting: deadline('the next attestation', stamp, Math.round(left * (0.5 + 0.4 * stamp.dice))),
       };

@@ -519,6 +519,17 @@ test('F7: attests again by itself before trust ends, each device at a time of it
   assert.is(times.size, 3);
 });
 
+test('a clock far behind EVC’s does not make it attest when trust is over', async () => {
+  const run = await at('attestWait');
+  await run.send({ type: 'key.published', keyId: 'k1' });
+  await run.answer('sendQuote', reply('success', { until: start + 30 * day }));
+  await run.send({ type: 'escrow.recorded', keyId: 'k1', version: 1 });
+  await run.elapse();
+  assert.is(run.state, 'nonceWait.requesting');
+  assert.ok(run.clock.now() < start + day);
+  run.stop();
+});
+
 test('a clock far ahead of EVC’s does not make it attest without a pause', async () => {
   const run = await at('attestWait');
   await run.send({ type: 'key.published', keyId: 'k1' });
