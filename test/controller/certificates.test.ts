@@ -30,6 +30,22 @@ const rejects = (promise: Promise<unknown>, code: string) =>
 const start = Date.UTC(2026, 5, 1);
 const prints = (pki: Pki) => renewable.map((name) => pki[name].certificate.fingerprint256);
 
+/** A keeper whose time a test sets, and what it said: names that were renewed, or the code of why not. */
+function keeping(folder: string, pki: Pki, live: Pki) {
+  const told: string[] = [];
+  const time = { now: start };
+  const keeper = new CertificateKeeper({
+    folder,
+    pki,
+    live,
+    hosts: ['localhost'],
+    now: () => time.now,
+    onRenewed: (names) => told.push(names.join(' ')),
+    onFailed: (code) => told.push(code),
+  });
+  return { keeper, told, time };
+}
+
 test('new keys below the same root; the exchange key from before is kept, four at most', () =>
   inFolder(async (folder) => {
     const first = await createPki(folder, ['localhost', '127.0.0.1'], start);
@@ -71,27 +87,17 @@ test('by a clock that was not set nothing is made, and nothing that devices seal
     const pki = await createPki(folder, ['localhost'], start);
     const live = loadPki(folder);
     const before = prints(live);
-    const told: string[] = [];
-    let now = start;
-    const keeper = new CertificateKeeper({
-      folder,
-      pki,
-      live,
-      hosts: ['localhost'],
-      now: () => now,
-      onRenewed: (names) => told.push(names.join(' ')),
-      onFailed: (code) => told.push(code),
-    });
+    const { keeper, told, time } = keeping(folder, pki, live);
     try {
-      now = 0;
+      time.now = 0;
       await keeper.renewEnding();
-      now = start - 2 * day;
+      time.now = start - 2 * day;
       await keeper.renewEnding();
       assert.equal(told, ['certificates.clock', 'certificates.clock']);
       assert.equal(prints(loadPki(folder)), before);
       assert.equal(loadPki(folder).formerExchange, []);
       told.length = 0;
-      now = start + 340 * day;
+      time.now = start + 340 * day;
       await keeper.renewEnding();
       assert.equal(told, ['server']);
     } finally {
@@ -151,30 +157,20 @@ test('a running EVC renews by itself, once and in time, and takes over what the 
   inFolder(async (folder) => {
     const pki = await createPki(folder, ['localhost'], start);
     const live = loadPki(folder);
-    const told: string[] = [];
-    let now = start;
-    const keeper = new CertificateKeeper({
-      folder,
-      pki,
-      live,
-      hosts: ['localhost'],
-      now: () => now,
-      onRenewed: (names) => told.push(names.join(' ')),
-      onFailed: (code) => told.push(code),
-    });
+    const { keeper, told, time } = keeping(folder, pki, live);
     try {
-      for (; now < start + 3 * 365 * day; now += 10 * day) await keeper.renewEnding();
+      for (; time.now < start + 3 * 365 * day; time.now += 10 * day) await keeper.renewEnding();
       // 397 days less 60, three times.
       assert.equal(told, ['server', 'server', 'server']);
-      assert.is(endingWithin(live, renewedBefore - 10 * day, now).length, 0);
-      await renew(folder, ['signing', 'exchange'], ['localhost'], now);
+      assert.is(endingWithin(live, renewedBefore - 10 * day, time.now).length, 0);
+      await renew(folder, ['signing', 'exchange'], ['localhost'], time.now);
       keeper.look();
       keeper.look();
       assert.equal(told.slice(3), ['signing exchange']);
       assert.equal(prints(live), prints(loadPki(folder)));
       assert.equal(prints(pki), prints(live));
       renameSync(join(folder, 'root.key.pem'), join(folder, 'away'));
-      now += 390 * day;
+      time.now += 390 * day;
       await keeper.renewEnding();
       assert.equal(told.slice(4), ['certificates.no-root-key']);
     } finally {
