@@ -21,7 +21,7 @@ interface SetOptions extends Common {
   publicUrl?: string;
 }
 
-type Shown = OidcView & { redirectUri: string };
+type Shown = OidcView & { redirectUri: string; logoutUri: string };
 
 const path = '/api/v1/oidc';
 const mostHours = 24;
@@ -104,11 +104,12 @@ export function sessionCommands(session: Command): void {
 }
 
 export function oidcText(view: Shown): string {
-  const { issuer, clientId, confidential, roleClaim, scopes, hours, redirectUri } = view;
+  const { issuer, clientId, confidential, roleClaim, scopes, hours, redirectUri, logoutUri } = view;
   return [
     `people log in at ${plain(issuer)} for ${hours} hours`,
     `EVC is ${plain(clientId)} there, ${confidential ? 'with a secret' : 'a public client'}; it asks for ${plain(['openid', ...scopes].join(' '))}`,
     `the provider has to allow ${plain(redirectUri)}`,
+    `and, where it logs people out, to lead back to ${plain(logoutUri)}`,
     '',
     table(
       [plain(roleClaim).toUpperCase(), 'ROLE', 'ACCOUNTS'],

@@ -1,6 +1,6 @@
 // EVC with a real provider of logins, and the people who log in there.
 import * as assert from 'uvu/assert';
-import { ApiBench } from './api.ts';
+import { type ApiAnswer, ApiBench } from './api.ts';
 import { clientId, clientSecret, LocalProvider, type ProviderOptions } from './provider.ts';
 
 const people = {
@@ -36,7 +36,8 @@ export class LoginBench {
     // The provider has the time of day, as providers do.
     const api = await ApiBench.open(Date.now());
     const redirectUris = [`${api.url}/oidc/callback`];
-    return new LoginBench(api, await LocalProvider.start({ redirectUris, people, ...options }));
+    const logoutUris = [`${api.url}/`];
+    return new LoginBench(api, await LocalProvider.start({ redirectUris, logoutUris, people, ...options }));
   }
 
   async close(): Promise<void> {
@@ -76,7 +77,11 @@ export class LoginBench {
 
   /** The cookie of a session. */
   async session(name: string): Promise<string> {
-    const answer = await this.person(name);
+    return this.sessionIn(await this.person(name));
+  }
+
+  /** The cookie that a finished login gave. */
+  sessionIn(answer: ApiAnswer): string {
     assert.is(answer.status, 303, answer.body.toString());
     assert.is(answer.headers.location, '/');
     const cookies = [answer.headers['set-cookie']].flat().map(String);

@@ -123,6 +123,7 @@ test('a provider is set, and shown without its secret', async () => {
       `people log in at ${bench.provider.issuer} for 2 hours`,
       'EVC is evc there, with a secret; it asks for openid profile email',
       `the provider has to allow ${bench.api.url}/oidc/callback`,
+      `and, where it logs people out, to lead back to ${bench.api.url}/`,
       '',
       'GROUPS      ROLE      ACCOUNTS',
       'evc-admins  admin     all',
