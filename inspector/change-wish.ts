@@ -60,12 +60,13 @@ export interface Field {
 const place = {
   locationLock: {
     label: 'Location-Lock',
-    values: { off: 'off', on: 'on: each device stays where it was first seen' },
+    values: { off: 'off', on: 'on: locked to its place' },
   },
   radius: { label: 'Radius', more: 'metres that are still the same place' },
   moved: {
-    label: 'Where one has moved',
-    values: { report: 'report it', block: 'block it: no key of its vault' },
+    label: 'A moved device',
+    more: 'blocked: refused until its place is accepted',
+    values: { report: 'is reported', block: 'is blocked' },
   },
 } as const satisfies Record<keyof Lock, Field>;
 

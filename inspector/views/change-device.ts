@@ -26,6 +26,9 @@ interface Line {
   read(): SettingText;
 }
 
+/** Of a value that is there. */
+const mostRows = 6;
+
 export function settingsForm(device: string): ChangeForm {
   let looked: DeviceSettings | null = null;
   let lines: Line[] = [];
@@ -54,7 +57,7 @@ export function settingsForm(device: string): ChangeForm {
       oninput: () => hear(),
     });
     const box = el('textarea.setting-value', {
-      rows: 1,
+      rows: Math.min(mostRows, value.split('\n').length),
       'aria-label': 'its value',
       autocomplete: 'off',
       spellcheck: false,

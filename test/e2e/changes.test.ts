@@ -52,21 +52,14 @@ test('settings of a device are changed by what was looked at, and those of other
       mayComplain: /412/,
     });
     const { page } = watched;
-    const value = (name: string) =>
-      page
-        .locator('.setting-line', { has: page.locator(`input`) })
-        .filter({ hasText: '' })
-        .nth(
-          Object.keys({ ...before })
-            .sort()
-            .indexOf(name),
-        );
+    const line = (name: string) =>
+      page.locator('.setting-line').nth(Object.keys(before).sort().indexOf(name));
     try {
       await page.click('.to-change.settings');
       await seen(page, '.change .setting-line');
       assert.is(field(page, 'change'), 'settings');
       assert.is(await page.locator('.change .onward').isDisabled(), true, 'nothing is otherwise yet');
-      await value('debug').locator('.remove-setting').click();
+      await line('debug').locator('.remove-setting').click();
       await page.click('.add-setting');
       await page.keyboard.type('timer.config.interval');
       await page.locator('.setting-value').last().fill('60');
@@ -219,7 +212,7 @@ test('an account is changed by an administrator, and its devices follow', () =>
       assert.is((await world.evc.accounts.get(account)).approval ?? false, false);
 
       await page.click('.change .look-again');
-      await page.waitForFunction(`document.querySelector('.of-moved select')?.value === 'block'`);
+      await page.waitForSelector('.of-moved option[value=block]:checked', { state: 'attached' });
       await page.selectOption('.of-approval select', 'on');
       await page.selectOption('.of-locationLock select', 'on');
       await page.fill('.of-radius input', '250');
@@ -232,7 +225,7 @@ test('an account is changed by an administrator, and its devices follow', () =>
       assert.equal((await world.view(device)).lock, { locationLock: true, radius: 250, moved: 'block' });
       const [entry] = await world.evc.store.audits({ limit: 1, subject: account });
       assert.equal(entry?.what, 'account.changed');
-      await page.click('text=Its devices');
+      await page.click('.account-box >> text="Its devices"');
       await seen(page, '.device-row >> text=edge-13');
       assert.is(field(page, 'filter'), `account:${account}`);
       watched.check();
