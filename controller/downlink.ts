@@ -263,13 +263,13 @@ export class Downlink {
         }
         const [key] = keys;
         if (!key || keys.length > 1) throw new WireError('wire.malformed', 'one key is escrowed at a time');
-        const box = this.#openBox(key.key, 'vault key in transit', device);
         const keyId = key.keyId.slice(0, 64);
         const { escrow = [] } = (await runner.read(device))?.context ?? {};
-        // The same key again, after a reboot or a lost receipt, keeps its version.
+        // The same key again, after a reboot or a lost receipt, keeps its version, and what EVC has of it.
         const held = escrow[0]?.keyId === keyId ? escrow[0].version : 0;
         const version = held || (await store.lastEscrow(device)) + 1;
-        const row = { device, version, keyId, box, at: clock.now() };
+        const opened = () => this.#openBox(key.key, 'vault key in transit', device);
+        const stored = held ? {} : { escrow: { device, version, keyId, box: opened(), at: clock.now() } };
         await runner.send(
           device,
           {
@@ -279,7 +279,7 @@ export class Downlink {
             keyId,
             version,
           },
-          held ? {} : { escrow: row },
+          stored,
         );
         return;
       }
@@ -319,10 +319,13 @@ export class Downlink {
     return hash;
   }
 
-  /** A log that this device sent in pieces takes its place in the quote, which then holds all that it is judged by. */
+  /** A log that EVC has only from this device, in pieces, takes its place in the quote. */
   async #insertUploads(device: string, quote: ZAttestQuote): Promise<void> {
-    const of = async (hash: Uint8Array) =>
-      hash.length === 32 ? await this.#uploads.complete(device, hash) : null;
+    const { logs } = this.#options;
+    const of = async (hash: Uint8Array) => {
+      if (hash.length !== 32 || (await logs.find(Buffer.from(hash).toString('hex')))) return null;
+      return this.#uploads.complete(device, hash);
+    };
     const bios = await of(quote.tpmBinaryEventLogHash);
     if (bios) Object.assign(quote, { tpmBinaryEventLog: bios, tpmBinaryEventLogHash: new Uint8Array() });
     const config = await of(quote.configEventLogHash);

@@ -13,7 +13,7 @@ import { openEvidence } from '../evidence.ts';
 import { activeRules } from '../images/allow-rules.ts';
 import type { Catalogue } from '../images/catalogue.ts';
 import type { KnownLogs } from '../known-logs.ts';
-import type { Effect, Store } from '../store/store.ts';
+import type { Effect, Step, Store } from '../store/store.ts';
 import type { LogBytes } from '../verify/known-boots.ts';
 import type { VerifierPool } from '../verify/pool.ts';
 import type { Basis } from '../verify/verify.ts';
@@ -30,7 +30,7 @@ export interface EffectOptions {
 }
 
 export function performer({ store, clock, catalogue, downlink, logs, verifier }: EffectOptions) {
-  return async (effect: Effect, runner: RecordRunner): Promise<void> => {
+  return async (effect: Effect, runner: RecordRunner, stored?: Step['evidence']): Promise<void> => {
     const { device } = effect;
     switch (effect.type) {
       case 'reply':
@@ -38,19 +38,24 @@ export function performer({ store, clock, catalogue, downlink, logs, verifier }:
       case 'push':
         return downlink.push(device, (effect.params as { what: string }).what);
       case 'verify':
-        return judge(device, (effect.params as { attempt: Attempt }).attempt, runner);
+        return judge(device, (effect.params as { attempt: Attempt }).attempt, runner, stored);
       default:
         throw new TypeError(`no effect is called ${effect.type}`);
     }
   };
 
-  async function judge(device: string, attempt: Attempt, runner: RecordRunner): Promise<void> {
+  async function judge(
+    device: string,
+    attempt: Attempt,
+    runner: RecordRunner,
+    stored: Step['evidence'],
+  ): Promise<void> {
     const latest = await runner.latest(device);
     // What changed since the quote came raised the basis, and the record asks again.
     const snapshot = latest && waitsFor(latest, attempt) ? latest : await runner.read(device);
     // Another controller was faster, or the device began anew: nobody waits for this verdict any more.
     if (!snapshot || !waitsFor(snapshot, attempt)) return;
-    const bytes = await store.evidence(attempt.id);
+    const bytes = stored?.id === attempt.id ? stored.bytes : await store.evidence(attempt.id);
     if (!bytes) return;
     const { context } = snapshot;
     const judged = await judgeEvidence(bytes, attempt, context);

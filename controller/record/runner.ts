@@ -2,7 +2,7 @@
 // transaction, then carry the effects out. Nothing lives in memory that a `kill -9` may not take: what was committed and
 // not done is done at the next start.
 import { randomUUID } from 'node:crypto';
-import { setTimeout } from 'node:timers/promises';
+import { setImmediate, setTimeout } from 'node:timers/promises';
 import { LRUCache } from 'lru-cache';
 import { initialTransition } from 'xstate';
 import { takeStep } from '../../formats/recording/step.ts';
@@ -58,8 +58,12 @@ export class RevisionChanged extends Error {
 export interface RunnerOptions {
   store: Store;
   clock: Clock;
-  /** Carries out one effect. May be called again for the same one. */
-  perform(effect: Effect, runner: RecordRunner): Promise<void>;
+  /**
+   * Carries out one effect. May be called again for the same one.
+   *
+   * @param evidence that was stored together with it, at the first time
+   */
+  perform(effect: Effect, runner: RecordRunner, evidence?: Step['evidence']): Promise<void>;
   watch?(event: RunnerEvent): void;
   /** Keeps each attempt, and tells it to those who read along. */
   recorder?: RecordRecorder;
@@ -103,6 +107,9 @@ export class RecordRunner {
   });
   /** What is under way, by the id of its effect. */
   readonly #performing = new Map<string, Promise<void>>();
+  /** Effects that the store is told next, all at once. */
+  #done: string[] = [];
+  #telling: Promise<void> | null = null;
 
   constructor(options: RunnerOptions) {
     this.#options = options;
@@ -111,6 +118,8 @@ export class RecordRunner {
 
   /** The record as it stands; null for a device that nobody has seen. */
   async read(device: string): Promise<DeviceRecordSnapshot | null> {
+    const latest = this.#latest.get(device);
+    if (latest && latest.version === (await this.#options.store.version(device))) return latest.snapshot;
     return (await this.#load(device))?.snapshot ?? null;
   }
 
@@ -211,7 +220,7 @@ export class RecordRunner {
         effects,
         snapshot: after,
       });
-      for (const effect of effects) this.#perform(effect);
+      for (const effect of effects) this.#perform(effect, step.evidence);
       return after;
     }
   }
@@ -221,13 +230,13 @@ export class RecordRunner {
     return row && { version: row.version, snapshot: restoreRecord(row.snapshot, this.#chart) };
   }
 
-  #perform(effect: Effect): void {
-    const { perform, store, spans } = this.#options;
+  #perform(effect: Effect, evidence?: Step['evidence']): void {
+    const { perform, spans } = this.#options;
     const { device } = effect;
     const start = spans?.now() ?? 0;
     const told = (failed: string | null) =>
       spans?.work({ device, what: 'effect', effect, start, end: spans.now(), failed });
-    const work = perform(effect, this)
+    const work = perform(effect, this, evidence)
       .then(
         () => told(null),
         (error: unknown) => {
@@ -235,11 +244,20 @@ export class RecordRunner {
           throw error;
         },
       )
-      .then(() => store.done(effect.id))
+      .then(() => this.#tellDone(effect.id))
       // What failed stays in the store, and is tried again when somebody recovers.
       .catch(() => undefined)
       .finally(() => this.#performing.delete(effect.id));
     this.#performing.set(effect.id, work);
+  }
+
+  #tellDone(effect: string): Promise<void> {
+    this.#done.push(effect);
+    this.#telling ??= setImmediate().then(() => {
+      this.#telling = null;
+      return this.#options.store.done(this.#done.splice(0));
+    });
+    return this.#telling;
   }
 }
 

@@ -40,6 +40,8 @@ const evidenceKept = 20;
 const journalKept = 5000;
 const journalCut = 100;
 
+export type RecordText = Omit<RecordRow, 'snapshot'> & { snapshot: string };
+
 export class LibsqlStore implements Store {
   readonly #db: Sqlite;
 
@@ -53,10 +55,22 @@ export class LibsqlStore implements Store {
   }
 
   async load(device: string): Promise<RecordRow | null> {
+    const text = this.#record(device);
+    return text && { ...text, snapshot: JSON.parse(text.snapshot) as object };
+  }
+
+  /** A record with its snapshot as JSON. */
+  async recordText(device: string): Promise<RecordText | null> {
+    return this.#record(device);
+  }
+
+  #record(device: string): RecordText | null {
     const row = this.#db.get('select version, snapshot from records where device = ?', device);
-    return row
-      ? { device, version: Number(row.version), snapshot: JSON.parse(String(row.snapshot)) as object }
-      : null;
+    return row ? { device, version: Number(row.version), snapshot: String(row.snapshot) } : null;
+  }
+
+  async version(device: string): Promise<number> {
+    return Number(this.#db.get('select version from records where device = ?', device)?.version ?? 0);
   }
 
   commit(step: Step): Promise<void> {
@@ -181,8 +195,9 @@ export class LibsqlStore implements Store {
       );
   }
 
-  async done(effect: string): Promise<void> {
-    await this.#db.change('delete from effects where id = ?', effect);
+  async done(effects: readonly string[]): Promise<void> {
+    const sql = 'delete from effects where id in (select value from json_each(?))';
+    await this.#db.change(sql, JSON.stringify(effects));
   }
 
   async pending(limit: number): Promise<Effect[]> {

@@ -95,6 +95,11 @@ export class PostgresStore implements Store {
       : null;
   }
 
+  async version(device: string): Promise<number> {
+    const [row] = await this.#rows('select version from records where device = $1', [device]);
+    return Number(row?.version ?? 0);
+  }
+
   async commit(step: Step): Promise<void> {
     const { device, timer } = step;
     const [row] = await this.#rows(commitStatement, this.#values(step));
@@ -136,8 +141,8 @@ export class PostgresStore implements Store {
     ];
   }
 
-  async done(effect: string): Promise<void> {
-    await this.#rows('delete from effects where id = $1', [effect]);
+  async done(effects: readonly string[]): Promise<void> {
+    await this.#rows('delete from effects where id = any($1::text[])', [effects]);
   }
 
   async pending(limit: number): Promise<Effect[]> {

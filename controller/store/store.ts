@@ -287,10 +287,12 @@ export interface Store {
   /** What a store does for itself, at the start and once a day. */
   maintain(now: number): Promise<void>;
   load(device: string): Promise<RecordRow | null>;
+  /** Of its record, without reading it; 0 where there is none. */
+  version(device: string): Promise<number>;
   /** Throws StepConflict, TimerTaken. */
   commit(step: Step): Promise<void>;
   /** An effect that was carried out. */
-  done(effect: string): Promise<void>;
+  done(effects: readonly string[]): Promise<void>;
   /**
    * Effects that were stored and not reported done, oldest first. Where controllers share the store: those that nobody has
    * worked at for a while, and from now on the caller does.

@@ -97,7 +97,7 @@ export class Uplink {
     });
     try {
       watch?.('up', topic, bytes);
-      client.publish(topic, Buffer.from(bytes), { qos: 1 });
+      client.publish(topic, Buffer.from(bytes), { qos: 0 });
       return await Promise.race([reply, late]);
     } finally {
       signal?.removeEventListener('abort', stop);

@@ -69,7 +69,7 @@ export function storeSuite(
         throw new TypeError('not like this');
       }),
       store.commit(stepOf('c', 0)),
-      store.done('nothing'),
+      store.done(['nothing']),
     ]);
     assert.equal(
       settled.map(({ status }) => status),
@@ -202,6 +202,7 @@ export function storeSuite(
       );
       await other.commit(stepOf('d', 1));
       assert.is((await store.load('d'))?.version, 2);
+      assert.equal([await store.version('d'), await store.version('nobody')], [2, 0]);
     },
   );
 
@@ -235,8 +236,8 @@ export function storeSuite(
     const effect = (id: string) => ({ id, device: 'd', type: 'push', params: {} });
     await store.commit(stepOf('d', 0, { effects: [effect('b'), effect('a')] }));
     await store.commit(stepOf('d', 1, { effects: [effect('c')] }));
-    await store.done('a');
-    await store.done('unknown');
+    await store.done(['a', 'unknown']);
+    await store.done([]);
     assert.equal(
       (await store.pending(10)).map(({ id }) => id),
       ['b', 'c'],
@@ -496,8 +497,9 @@ export function storeSuite(
     await store.close();
     const closed = ({ code }: StoreError) => code === 'closed';
     await rejects(store.load('d'), StoreError, closed);
+    await rejects(store.version('d'), StoreError, closed);
     await rejects(store.commit(stepOf('d', 0)), StoreError, closed);
-    await rejects(store.done('e'), StoreError, closed);
+    await rejects(store.done(['e']), StoreError, closed);
     await rejects(store.put('account', 'a', {}), StoreError, closed);
     await store.close();
   });

@@ -83,7 +83,7 @@ if (await needDebian(['postgresql-15'], [])) {
       );
       await file.commit(stepOf('d0', 1, { clearTimers: ['t'], snapshot: { late: true } }));
       await file.commit(stepOf('new', 0));
-      await file.done('e5');
+      await file.done(['e5']);
       await file.put('setting', 'x', { late: true });
       await copyStore(path, url);
       await same(database, file);
