@@ -2,6 +2,7 @@
 import { createHash } from 'node:crypto';
 import { preciseNow, type Spans, spanId, type TraceIds, traceOf } from '../telemetry/spans.ts';
 import type { NodeEvent } from './edge-node.ts';
+import { bodyOf } from './wiring.ts';
 
 type PortEvent = Extract<NodeEvent, { kind: 'port' }>;
 type StateEvent = Extract<NodeEvent, { kind: 'state' }>;
@@ -22,6 +23,15 @@ interface Done {
   failed: string | null;
 }
 
+/** Whether a component, where it is a process of its own, has spans to tell. */
+export function hasSpans(component: string): boolean {
+  return [...asking, ...working].some((name) => name.startsWith(`${component} `));
+}
+
+/**
+ * Of a whole device, or of one component that is a process of its own. The attest task knows its nonce, and tells the attempt; the
+ * others hear on the bus which attempt it is (`heard`), and tell what they did of it.
+ */
 export class DeviceSpans {
   readonly #spans: Spans;
   readonly #now: () => number;
@@ -41,6 +51,18 @@ export class DeviceSpans {
     else if (event.kind === 'state' && event.component === 'attest-task') this.#state(event);
     // What was under way went with the machine.
     else if (event.kind === 'power') this.#forget();
+  }
+
+  /** What was published on the bus, to a component other than the attest task. */
+  heard(topic: string, body: unknown): void {
+    if (topic === 'attest-task/AttestNonce') {
+      const nonce = bodyOf(topic, body)?.nonce;
+      if (nonce !== undefined) this.#ids = idsOf(nonce);
+    } else if (topic === 'attest-task/AttestStatus' && over.has(bodyOf(topic, body)?.state ?? '')) {
+      const [ids, done] = [this.#ids, this.#done];
+      this.#forget();
+      if (ids) this.#tell(ids, done);
+    }
   }
 
   #port({ component, port, phase, code }: PortEvent): void {
@@ -65,8 +87,7 @@ export class DeviceSpans {
       nonce?: string | null;
       error?: { code: string } | null;
     };
-    if (this.#start !== null && nonce !== null)
-      this.#ids = traceOf(createHash('sha256').update(Buffer.from(nonce, 'hex')).digest('hex'));
+    if (this.#start !== null && nonce !== null) this.#ids = idsOf(nonce);
     const stands = typeof state === 'string' ? state : (Object.keys(state as object)[0] ?? '');
     if (over.has(stands)) this.#end(stands === 'complete' ? null : (error?.code ?? 'internal.error'));
   }
@@ -75,12 +96,16 @@ export class DeviceSpans {
     const [ids, start, done] = [this.#ids, this.#start, this.#done];
     this.#forget();
     if (!ids || start === null) return;
-    for (const one of done) this.#spans.tell({ ...one, ids, id: spanId(), parent: ids.root, attributes: {} });
+    this.#tell(ids, done);
     this.#spans.tell({
       ...{ ids, id: ids.root, parent: null, name: 'eve attempt', kind: 'internal', start, end: this.#now() },
       attributes: { 'eve_attest.spans': done.length },
       failed,
     });
+  }
+
+  #tell(ids: TraceIds, done: readonly Done[]): void {
+    for (const one of done) this.#spans.tell({ ...one, ids, id: spanId(), parent: ids.root, attributes: {} });
   }
 
   #forget(): void {
@@ -89,4 +114,9 @@ export class DeviceSpans {
     this.#start = null;
     this.#ids = null;
   }
+}
+
+/** @param nonce hex */
+function idsOf(nonce: string): TraceIds {
+  return traceOf(createHash('sha256').update(Buffer.from(nonce, 'hex')).digest('hex'));
 }

@@ -1,17 +1,17 @@
 // What stands between a person and an acceptance: whether they may, whether what they looked at is still what the device shows, and
 // that a request which is sent twice is done once. Pure.
-import { type Caller, type Changes, roles } from './answers.ts';
+import { type Caller, type Changes, type Role, roles } from './answers.ts';
 
 /** `software`: what it shows becomes its baseline. `place`: it is locked to where it is. */
 export type AcceptanceKind = 'software' | 'place';
 
-/** Why whoever looks may decide nothing here; empty where they may. */
-export function mayNot(caller: Caller | null, framed: boolean): string {
+/** Why whoever looks may decide nothing here; empty where they may. @param needed the role that it takes */
+export function mayNot(caller: Caller | null, framed: boolean, needed: Role = 'operator'): string {
   if (!caller) return 'EVC has not said yet whose token this is.';
   // Another page could lay itself over the buttons.
   if (framed) return 'This page is shown inside another one, where nothing is decided: open it by itself.';
-  if (roles.indexOf(caller.role) >= roles.indexOf('operator')) return '';
-  return `This is for the role operator, and the token ${caller.name} is of ${caller.role}. Ask somebody with that role, or an administrator for another token.`;
+  if (roles.indexOf(caller.role) >= roles.indexOf(needed)) return '';
+  return `This is for the role ${needed}, and the token ${caller.name} is of ${caller.role}. Ask somebody with that role, or an administrator for another token.`;
 }
 
 export type Comparison =

@@ -33,7 +33,7 @@ export interface DeviceDetails extends DeviceRow {
     how: string;
     why: { code: string; text: string } | null;
   } | null;
-  lock: { locationLock: boolean; radius: number; moved: string };
+  lock: Lock;
   place: Place;
   escrow: { keyId: string; version: number; at: number }[];
   ekTrust: string;
@@ -41,6 +41,27 @@ export interface DeviceDetails extends DeviceRow {
   refusedEnrolment: { code: string; text: string; at: number; count: number } | null;
   config: number;
   online: boolean;
+}
+
+/** How far a device may be from where it was locked to, in metres, and what it meets then: `report` or `block`. */
+export interface Lock {
+  locationLock: boolean;
+  radius: number;
+  moved: string;
+}
+
+export interface AccountDetails extends Lock {
+  id: string;
+  kind: string;
+  requireEkCertificate?: boolean;
+  approval?: boolean;
+}
+
+export interface DeviceSettings {
+  device: string;
+  /** Version of the record. */
+  revision: number;
+  settings: Record<string, string>;
 }
 
 export interface Place {

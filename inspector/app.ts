@@ -9,6 +9,7 @@ import { denied, fileSource, guestsId, live, type Server, SourceError, token, wh
 import { shorten, shortHash } from './text.ts';
 import { Track } from './track.ts';
 import type { Page, View, ViewName } from './view.ts';
+import { accountsView } from './views/accounts.ts';
 import { auditView } from './views/audit.ts';
 import { chartsView } from './views/charts.ts';
 import { deviceView } from './views/device.ts';
@@ -32,6 +33,7 @@ const makers: Readonly<Record<ViewName, (page: Page) => View>> = {
   images: imagesView,
   audit: auditView,
   trials: trialsView,
+  accounts: accountsView,
   device: deviceView,
 };
 const names = Object.keys(makers) as ViewName[];
@@ -43,6 +45,7 @@ const ofFleet: ReadonlySet<ViewName> = new Set([
   'images',
   'audit',
   'trials',
+  'accounts',
 ]);
 /** Those below which nothing is played. */
 const still: ReadonlySet<ViewName> = new Set([...ofFleet, 'recordings']);
@@ -116,6 +119,7 @@ const page: Page = {
         evidence: null,
         chart: null,
         accept: null,
+        change: null,
         step: null,
       });
   },
@@ -333,6 +337,7 @@ function key(event: KeyboardEvent): void {
   if (server.by === 'evc') {
     actions.d = () => page.go({ view: 'device' });
     actions.a = () => page.go({ view: 'trials' });
+    actions.c = () => page.go({ view: 'accounts' });
   }
   const taken = view?.key?.(event) ?? false;
   if (!taken) {

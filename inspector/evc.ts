@@ -1,20 +1,23 @@
-// What is asked of EVC about a fleet: pages of devices, one of them whole, roll-outs, images, what people did; and the one thing
+// What is asked of EVC about a fleet: pages of devices, one of them whole, roll-outs, images, what people did; and the few things
 // that the page decides.
 import type { Decision } from './acceptance.ts';
 import type {
+  AccountDetails,
   AuditEntry,
   Caller,
   Changes,
   DeviceDetails,
   DeviceRow,
+  DeviceSettings,
   Image,
   JournalEntry,
+  Lock,
   Rollout,
   RolloutDevices,
   TrialPage,
 } from './answers.ts';
 import type { RolloutPlan } from './rollout-wish.ts';
-import { getJson, post, steps, token } from './source.ts';
+import { change, getJson, getTagged, post, steps, token } from './source.ts';
 import type { TrialWish } from './trial.ts';
 
 /** Rows of one page where all are wanted. */
@@ -95,6 +98,43 @@ export function tryPage(
   signal: AbortSignal,
 ): Promise<TrialPage> {
   return post('api/v1/trials', wish, {}, signal);
+}
+
+export async function accounts(): Promise<AccountDetails[]> {
+  return (await getJson<{ accounts: AccountDetails[] }>('api/v1/accounts')).accounts;
+}
+
+const accountPath = (id: string) => `api/v1/accounts/${encodeURIComponent(id)}`;
+
+/** `tag` is another one for each change of it. */
+export async function account(id: string): Promise<{ account: AccountDetails; tag: string }> {
+  const { value, tag } = await getTagged<AccountDetails>(accountPath(id));
+  return { account: value, tag };
+}
+
+/** Rejects with SourceError: precondition.failed where it is not what was looked at any more. */
+export function changeAccount(
+  id: string,
+  wish: Partial<AccountDetails>,
+  tag: string,
+): Promise<AccountDetails> {
+  return change('PATCH', accountPath(id), wish, tag);
+}
+
+export const settings = (id: string) => getJson<DeviceSettings>(pathOf(id, '/settings'));
+
+/** All of them. Rejects with SourceError, as `changeLock` does: precondition.failed where the record has moved on. */
+export function changeSettings(
+  id: string,
+  wish: Readonly<Record<string, string>>,
+  revision: number,
+): Promise<DeviceDetails> {
+  return change('PUT', pathOf(id, '/settings'), { settings: wish }, `"${revision}"`);
+}
+
+/** @param wish empty: as its account */
+export function changeLock(id: string, wish: Partial<Lock>, revision: number): Promise<DeviceDetails> {
+  return change('PUT', pathOf(id, '/lock'), wish, `"${revision}"`);
 }
 
 export async function images(): Promise<Image[]> {

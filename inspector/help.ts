@@ -17,6 +17,7 @@ const keys: readonly (readonly [string, string])[] = [
 const ofFleet: readonly (readonly [string, string])[] = [
   ['d', 'the device, and why it is trusted or not'],
   ['n', 'roll-outs: a new one'],
+  ['c', 'the accounts, and what their devices may do'],
   ['a', 'ask before: what a change would say of kept evidence'],
 ];
 
@@ -37,7 +38,7 @@ export function help(views: readonly string[]): HTMLDialogElement {
     el(
       'p.quiet',
       {},
-      'The address is the view: copy it to share what you look at. Recordings are only read, and nothing leaves this machine; what is accepted at EVC is asked for twice, and kept in its audit log.',
+      'The address is the view: copy it to share what you look at. Recordings are only read, and nothing leaves this machine; what is accepted or changed at EVC is asked for twice, and kept in its audit log.',
     ),
   );
   return dialog;

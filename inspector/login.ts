@@ -73,10 +73,11 @@ export function refusedLogin(address: URLSearchParams): string | null {
   return kind === 'request' ? `Not logged in: ${title}. ${text} ${remedy} [${code}]` : null;
 }
 
-/** Forgets the token, or ends the session; nothing of what was seen stays. */
+/** Forgets the token, or ends the session, here and at the provider where it lets people log out; nothing of what was seen stays. */
 export async function logOut(say: (text: string, weight?: 'refused' | 'trouble') => void): Promise<void> {
+  let provider: string | null = null;
   try {
-    if (token.get() === '') await post('api/v1/logout', {}, {});
+    if (token.get() === '') ({ provider } = await post<{ provider: string | null }>('api/v1/logout', {}, {}));
   } catch (error) {
     // Whoever is let in no more is logged out.
     if (!(error instanceof SourceError && error.status === 401)) {
@@ -85,7 +86,9 @@ export async function logOut(say: (text: string, weight?: 'refused' | 'trouble')
     }
   }
   token.forget();
-  location.reload();
+  // The address has an ID token in it, and nobody goes back to it.
+  if (provider === null) location.reload();
+  else location.replace(provider);
 }
 
 function leave(to: string): void {

@@ -123,6 +123,23 @@ export async function getJson<Value>(path: string, signal?: AbortSignal): Promis
   return (await (await get(path, signal)).json()) as Value;
 }
 
+/** With the tag that If-Match takes, in its quotes. Rejects with SourceError. */
+export async function getTagged<Value>(path: string): Promise<{ value: Value; tag: string }> {
+  const answer = await get(path);
+  return { value: (await answer.json()) as Value, tag: answer.headers.get('etag') ?? '' };
+}
+
+/** Puts something in the place of what was looked at. Rejects with SourceError. @param tag of that, in its quotes */
+export async function change<Value>(
+  method: 'PUT' | 'PATCH',
+  path: string,
+  body: object,
+  tag: string,
+): Promise<Value> {
+  const headers = { 'content-type': 'application/json', 'if-match': tag };
+  return (await (await ask(path, { method, body: JSON.stringify(body), headers })).json()) as Value;
+}
+
 /**
  * Asks EVC to do something. Rejects with SourceError: what was refused, with its code.
  *

@@ -14,7 +14,8 @@ export type ViewName =
   | 'rollouts'
   | 'images'
   | 'audit'
-  | 'trials';
+  | 'trials'
+  | 'accounts';
 
 export interface View {
   element: HTMLElement;

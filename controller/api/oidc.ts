@@ -1,5 +1,5 @@
 // Who logs in at a provider and may do what, and the sessions of those who did.
-import { callbackPath, type Login } from '../oidc/login.ts';
+import { backPath, callbackPath, type Login } from '../oidc/login.ts';
 import type { Sessions } from '../oidc/sessions.ts';
 import { type OidcSettingsStore, type OidcView, type OidcWish, unset } from '../oidc/settings.ts';
 import { forgetSession } from './login.ts';
@@ -20,6 +20,7 @@ export function serveOidc(api: Operations, { oidc, login, sessions, ownUrl }: Oi
   const shown = (view: OidcView) => ({
     ...view,
     redirectUri: `${view.publicUrl ?? ownUrl()}${callbackPath}`,
+    logoutUri: `${view.publicUrl ?? ownUrl()}${backPath}`,
   });
   api.add({
     ...base,
@@ -97,16 +98,18 @@ export function serveOidc(api: Operations, { oidc, login, sessions, ownUrl }: Oi
     id: 'logOut',
     method: 'POST',
     path: '/api/v1/logout',
-    summary: 'Ends the session of this request',
+    summary: 'Ends the session of this request, and says where the one at the provider is ended',
     role: 'viewer',
     reach: 'shared',
-    answer: ref('Session'),
+    // The address has an ID token in it.
+    secret: true,
+    answer: ref('LoggedOut'),
     run: async ({ caller, decision, request, reply }) => {
       if (request.headers.authorization !== undefined)
         throw new RequestError('session.none', 404, 'this was asked with a token, which is no session');
-      const ended = await sessions.end(caller.id, decision);
+      const { session, provider } = await login.logOut(caller.id, decision, ownUrl());
       forgetSession(reply);
-      return ended;
+      return { ...session, provider };
     },
   });
 }

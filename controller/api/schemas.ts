@@ -127,6 +127,17 @@ const rollout = {
   counts: fields({ all: count, ...Object.fromEntries(progresses.map((one) => [one, count])) }),
 } as const;
 
+const session = {
+  id: { type: 'string' },
+  issuer: { type: 'string' },
+  subject: { type: 'string' },
+  username: { type: 'string' },
+  role: { enum: roles },
+  accounts: { type: ['array', 'null'], items: { type: 'string' } },
+  began: time,
+  expires: time,
+} as const;
+
 const said = fields({
   accepted: flag,
   genuine: flag,
@@ -321,18 +332,17 @@ export const components = {
     hours: count,
     publicUrl: { type: ['string', 'null'] },
     redirectUri: { type: 'string', description: 'to be allowed at the provider' },
+    logoutUri: { type: 'string', description: 'to be allowed there for after a logout' },
     by: { type: 'string' },
     at: time,
   }),
-  Session: fields({
-    id: { type: 'string' },
-    issuer: { type: 'string' },
-    subject: { type: 'string' },
-    username: { type: 'string' },
-    role: { enum: roles },
-    accounts: { type: ['array', 'null'], items: { type: 'string' } },
-    began: time,
-    expires: time,
+  Session: fields(session),
+  LoggedOut: fields({
+    ...session,
+    provider: {
+      type: ['string', 'null'],
+      description: 'where a browser goes to be logged out at the provider, too; null: nowhere',
+    },
   }),
   AuditEntry: fields({
     seq: count,

@@ -21,10 +21,12 @@ interface SetOptions extends Common {
   publicUrl?: string;
 }
 
-type Shown = OidcView & { redirectUri: string };
+type Shown = OidcView & { redirectUri: string; logoutUri: string };
 
 const path = '/api/v1/oidc';
 const mostHours = 24;
+/** Characters of a cell, so that a line has room for all columns; --json has the whole of it. */
+const widest = { who: 20, accounts: 12 } as const;
 
 export function oidcCommands(oidc: Command): void {
   remote(oidc.command('set'))
@@ -38,8 +40,9 @@ export function oidcCommands(oidc: Command): void {
       'groups',
     )
     .requiredOption(
-      '--role <value=role[:accounts]...>',
-      `what a value of the claim gives: ${roles.join(', ')}; the first that fits counts`,
+      // A name that ends in a bracket would be no list for commander.
+      '--role <value=role...>',
+      `what a value of the claim gives: ${roles.join(', ')}, or ROLE:ACCOUNT,ACCOUNT; the first that fits counts`,
     )
     .option('--scope <name...>', 'asked for besides openid', ['profile', 'email'])
     .option('--hours <number>', `how long a session lasts, to ${mostHours}`, '8')
@@ -101,11 +104,12 @@ export function sessionCommands(session: Command): void {
 }
 
 export function oidcText(view: Shown): string {
-  const { issuer, clientId, confidential, roleClaim, scopes, hours, redirectUri } = view;
+  const { issuer, clientId, confidential, roleClaim, scopes, hours, redirectUri, logoutUri } = view;
   return [
     `people log in at ${plain(issuer)} for ${hours} hours`,
     `EVC is ${plain(clientId)} there, ${confidential ? 'with a secret' : 'a public client'}; it asks for ${plain(['openid', ...scopes].join(' '))}`,
     `the provider has to allow ${plain(redirectUri)}`,
+    `and, where it logs people out, to lead back to ${plain(logoutUri)}`,
     '',
     table(
       [plain(roleClaim).toUpperCase(), 'ROLE', 'ACCOUNTS'],
@@ -122,16 +126,21 @@ export function sessionsText(sessions: readonly SessionView[], now: number): str
   const live = sessions.filter(({ expires }) => expires > now);
   if (live.length === 0) return 'nobody is logged in';
   return table(
-    ['ID', 'WHO', 'SUBJECT', 'ROLE', 'ACCOUNTS', 'LEFT'],
+    ['ID', 'WHO', 'ROLE', 'LEFT', 'ACCOUNTS', 'SUBJECT'],
     live.map(({ id, username, subject, role, accounts, expires }) => [
       id,
-      plain(username),
-      plain(subject),
+      cut(plain(username), widest.who),
       role,
-      accounts === null ? 'all' : accounts.join(' '),
       ageOf(expires - now),
+      cut(accounts === null ? 'all' : accounts.join(' '), widest.accounts),
+      // The last column is cut where the line would be too long, and it begins as in the audit log.
+      plain(subject),
     ]),
   );
+}
+
+function cut(text: string, most: number): string {
+  return text.length > most ? `${text.slice(0, most - 1)}…` : text;
 }
 
 /** `VALUE=ROLE` or `VALUE=ROLE:ACCOUNT,ACCOUNT`; a value may have `=` in it. Throws Failure. */
@@ -153,10 +162,15 @@ function secretOf(file: string | undefined): string | null {
   } catch (cause) {
     throw new Failure(`${file} cannot be read`, {
       code: 'input.unreadable',
+      hint: 'give a file that holds the secret alone, or leave it out for a public client',
       exitCode: exitCodes.usage,
       cause,
     });
   }
   if (secret.length > 0 && secret.length <= 2000) return secret;
-  throw new Failure(`${file} holds no secret of 1 to 2000 characters`, { exitCode: exitCodes.usage });
+  throw new Failure(`${file} holds no secret of 1 to 2000 characters`, {
+    code: 'input.unreadable',
+    hint: 'put the secret that the provider gave EVC into it, and nothing else',
+    exitCode: exitCodes.usage,
+  });
 }

@@ -2,11 +2,11 @@
 import { LRUCache } from 'lru-cache';
 import type { Clock } from '../../machines/clock.ts';
 import { RequestError } from '../api/problem.ts';
-import type { Decision } from '../decision.ts';
+import { type Decision, OperatorError } from '../decision.ts';
 import { seal, unseal } from '../seal.ts';
 import { type Asked, Provider } from './provider.ts';
 import { roleOf } from './roles.ts';
-import type { Sessions } from './sessions.ts';
+import type { Sessions, SessionView } from './sessions.ts';
 import { type OidcSettingsStore, type OidcView, type OidcWish, unset } from './settings.ts';
 
 export interface LoginOptions {
@@ -28,6 +28,9 @@ interface Question extends Asked {
 /** ms from the question to its answer. */
 export const askedFor = 600_000;
 const use = 'oidc login';
+const useOfToken = 'oidc id token';
+/** Characters of an ID token that is kept to log out with, and goes into an address then. */
+const longestToken = 4096;
 /** Questions that were answered, while they could be again. */
 const mostAnswered = 10_000;
 /** Logins that wait for the provider at once. */
@@ -37,6 +40,8 @@ const hour = 3_600_000;
 const longest = 255;
 
 export const callbackPath = '/oidc/callback';
+/** Where a provider leads back to whom it logged out. */
+export const backPath = '/';
 
 export class Login {
   readonly #options: LoginOptions;
@@ -106,7 +111,9 @@ export class Login {
       throw refused('oidc.state', 400, 'this login was finished already; log in again');
     this.#answered.set(question.state, true);
     const answer = new URL(`${question.redirectUri}?${parameters}`);
-    const claims = await this.#limited(() => this.#provider.answered(settings, answer, question));
+    const { claims, idToken } = await this.#limited(() =>
+      this.#provider.answered(settings, answer, question),
+    );
     const rule = roleOf(claims, settings.roleClaim, settings.roles);
     if (!rule)
       throw refused(
@@ -122,8 +129,36 @@ export class Login {
       username: typeof username === 'string' ? username.slice(0, longest) : '',
     };
     const seconds = settings.hours * (hour / 1000);
-    const begun = await sessions.begin(person, { role, accounts, lasts: seconds * 1000 });
+    const hint = idToken.length > longestToken ? null : seal(secret, useOfToken, Buffer.from(idToken));
+    const begun = await sessions.begin(person, { role, accounts, lasts: seconds * 1000, hint });
     return { secret: begun.secret, seconds };
+  }
+
+  /**
+   * Ends a session here, whatever becomes of it at the provider. Throws OperatorError session.unknown.
+   *
+   * @returns `provider`: where the browser goes to be logged out there as well, with the ID token in it; null where the provider
+   * has no such place, or does not answer
+   */
+  async logOut(
+    id: string,
+    decision: Decision,
+    ownUrl: string,
+  ): Promise<{ session: SessionView; provider: string | null }> {
+    const { settings: kept, sessions, secret } = this.#options;
+    const hint = await sessions.hint(id);
+    const session = await sessions.end(id, decision);
+    try {
+      const settings = await kept.read();
+      if (settings?.issuer !== session.issuer) return { session, provider: null };
+      const idToken = hint === null ? null : (unseal(secret, useOfToken, hint)?.toString('utf8') ?? null);
+      const back = `${settings.publicUrl ?? ownUrl}${backPath}`;
+      const provider = await this.#limited(() => this.#provider.leave(settings, idToken, back));
+      return { session, provider };
+    } catch (error) {
+      if (error instanceof RequestError || error instanceof OperatorError) return { session, provider: null };
+      throw error;
+    }
   }
 
   /** Nobody makes EVC ask a provider without end. */

@@ -32,6 +32,13 @@ const ofClient = new Set([
   'unsupported_response_type',
 ]);
 
+/** Who came, and what proves it. */
+export interface Answered {
+  claims: Client.IDToken;
+  /** The ID token itself [OpenID Connect Core 1.0, 2]. */
+  idToken: string;
+}
+
 type Library = typeof Client;
 type Reachable = Pick<OidcSettings, 'issuer' | 'clientId' | 'clientSecret'>;
 
@@ -80,7 +87,7 @@ export class Provider {
    *
    * @param answer the address with which the browser came back
    */
-  async answered(settings: OidcSettings, answer: URL, asked: Asked): Promise<Client.IDToken> {
+  async answered(settings: OidcSettings, answer: URL, asked: Asked): Promise<Answered> {
     const library = await import('openid-client');
     const config = await this.#config(library, settings);
     try {
@@ -91,16 +98,34 @@ export class Provider {
         idTokenExpected: true,
       });
       const claims = tokens.claims();
-      if (!claims) throw problem('oidc.token', 401, 'the provider gave no ID token');
+      const { id_token: idToken } = tokens;
+      if (!claims || idToken === undefined) throw problem('oidc.token', 401, 'the provider gave no ID token');
       const more = config.serverMetadata().userinfo_endpoint;
-      if (claimOf(claims, settings.roleClaim) !== undefined || more === undefined) return claims;
-      return {
-        ...(await library.fetchUserInfo(config, tokens.access_token, claims.sub)),
-        ...claims,
-      };
+      if (claimOf(claims, settings.roleClaim) !== undefined || more === undefined) return { claims, idToken };
+      const told = await library.fetchUserInfo(config, tokens.access_token, claims.sub);
+      return { claims: { ...told, ...claims }, idToken };
     } catch (error) {
       throw refusalOf(library, error);
     }
+  }
+
+  /**
+   * Where a browser goes to end the session at the provider [OpenID Connect RP-Initiated Logout 1.0, 2]; null where it has no such
+   * place, or one that is none for a browser. Throws RequestError oidc.unreachable.
+   *
+   * @param idToken whose session it is; null: the provider asks the person
+   * @param back where it leads then; the provider has to allow it
+   */
+  async leave(settings: OidcSettings, idToken: string | null, back: string): Promise<string | null> {
+    const library = await import('openid-client');
+    const config = await this.#config(library, settings);
+    const { end_session_endpoint: place = '' } = config.serverMetadata();
+    const safe = isPlain(settings.issuer) ? ['https:', 'http:'] : ['https:'];
+    if (!URL.canParse(place) || !safe.includes(new URL(place).protocol)) return null;
+    return library.buildEndSessionUrl(config, {
+      post_logout_redirect_uri: back,
+      ...(idToken === null ? {} : { id_token_hint: idToken }),
+    }).href;
   }
 
   async #config(library: Library, settings: OidcSettings): Promise<Client.Configuration> {

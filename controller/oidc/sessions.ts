@@ -28,7 +28,12 @@ export interface SessionView extends Person {
 interface Kept extends Omit<SessionView, 'id'> {
   /** SHA-256, hex. */
   hash: string;
+  /** The provider's ID token, sealed: what it takes to log out there. Null without one; absent where it began before there was one. */
+  hint?: string | null;
 }
+
+/** What somebody may do, how long (ms), and the sealed ID token. */
+type Begins = Pick<SessionView, 'role' | 'accounts'> & { lasts: number; hint: string | null };
 
 export interface SessionsOptions {
   store: Store;
@@ -53,7 +58,7 @@ export class Sessions {
   /** The secret is told here and never again. Throws OperatorError session.too-many. */
   async begin(
     person: Person,
-    { role, accounts, lasts }: Pick<SessionView, 'role' | 'accounts'> & { lasts: number },
+    { role, accounts, lasts, hint }: Begins,
   ): Promise<{ secret: string; session: SessionView }> {
     const { store, clock } = this.#options;
     await this.sweep();
@@ -67,7 +72,7 @@ export class Sessions {
     const id = randomBytes(9).toString('hex');
     const { token: secret, hash } = makeToken(id);
     const began = clock.now();
-    const kept: Kept = { ...person, role, accounts, began, expires: began + lasts, hash };
+    const kept: Kept = { ...person, role, accounts, began, expires: began + lasts, hash, hint };
     await store.put('session', id, kept);
     const session = viewOf(id, kept);
     await this.#audit('session.began', nameOf(person), session, '');
@@ -89,6 +94,11 @@ export class Sessions {
 
   async list(): Promise<SessionView[]> {
     return (await this.#options.store.all<Kept>('session')).map(({ id, body }) => viewOf(id, body));
+  }
+
+  /** The sealed ID token with which it began; null where it has none, or is no more. */
+  async hint(id: string): Promise<string | null> {
+    return (await this.#options.store.get<Kept>('session', id))?.hint ?? null;
   }
 
   /** From now on it lets nobody in. Throws OperatorError session.unknown. */
@@ -131,6 +141,6 @@ export function nameOf({ subject }: Pick<Person, 'subject'>): string {
   return `oidc:${subject}`;
 }
 
-function viewOf(id: string, { hash: _, ...view }: Kept): SessionView {
+function viewOf(id: string, { hash: _, hint: __, ...view }: Kept): SessionView {
   return { id, ...view };
 }

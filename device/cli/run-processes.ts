@@ -6,6 +6,7 @@ import { Bus, type BusServer, startBus } from '../../broker/bus.ts';
 import { patienceOf, ServiceManager } from '../../broker/service-manager.ts';
 import { type Component, components } from '../../machines/device-steps.ts';
 import type { LogPart } from '../../machines/flow.ts';
+import { openSpans } from '../../telemetry/otlp.ts';
 import { type Assembly, assemble } from '../assembly.ts';
 import { selfTestOf } from '../baseos/image-folders.ts';
 import { type Board, publishBoot } from '../board.ts';
@@ -23,6 +24,7 @@ import { type ServedTpm, serveTpm } from '../tpm/serve.ts';
 import { Tpm } from '../tpm/tpm.ts';
 import { openSocketTpm } from '../tpm/transports/socket.ts';
 import { inTurnAt, serveTurns, type TurnServer } from '../tpm/turns.ts';
+import { DeviceSpans, hasSpans } from '../tracing.ts';
 import { boardSpecOf, openBoard, slotsOf } from './board.ts';
 import { exitCodes, Failure } from './failure.ts';
 import { openTransport } from './open-tpm.ts';
@@ -38,6 +40,7 @@ import {
 } from './run.ts';
 
 const bootFile = 'boot.json';
+const nonceTopic = 'attest-task/AttestNonce';
 /** How long a component waits for the device to boot, ms. */
 const patience = 60_000;
 const bootPoll = 200;
@@ -324,7 +327,13 @@ export async function runComponent(name: string, options: RunOptions): Promise<v
   const locate = locationOf(options.location);
   const vault = vaultChoiceOf(options.vault);
   const recording = startRecording(options, folders, component);
-  const print = watching(printer(options.json ?? false), recording?.recorder);
+  const spans = hasSpans(component) ? await openSpans('eve', process.env) : null;
+  const traced = spans && new DeviceSpans(spans);
+  const shown = watching(printer(options.json ?? false), recording?.recorder);
+  const print = (event: NodeEvent) => {
+    traced?.event(event);
+    shown(event);
+  };
   const ended = untilEnded(options);
   const still = showLife();
   const manager = new ServiceManager();
@@ -365,7 +374,13 @@ export async function runComponent(name: string, options: RunOptions): Promise<v
   });
   const started = startDeviceComponent(component, node, print, recording?.recorder);
   running = started;
-  bus.listen((topic, body) => deliver(started, topic, body));
+  const hear = component === 'attest-task' ? undefined : traced?.heard.bind(traced);
+  bus.listen((topic, body) => {
+    // Before what comes of it: the work that a nonce asks for belongs to its attempt.
+    hear?.(topic, body);
+    deliver(started, topic, body);
+  });
+  hear?.(nonceTopic, bus.latest(nonceTopic));
   catchUp(started, node);
   manager.ready('runs');
   // With the bus, the boot that this component belongs to is over.
@@ -378,6 +393,7 @@ export async function runComponent(name: string, options: RunOptions): Promise<v
   await bus.close();
   await tpm.close();
   await recording?.close();
+  await spans?.close();
   // What still waits for the end of a boot that is over.
   process.exit(exitCodes.done);
 }

@@ -207,7 +207,7 @@ function software({ software: found, trust }: Changes): HTMLElement {
   );
 }
 
-function arrow(from: string, to: string, title?: string): HTMLElement {
+export function arrow(from: string, to: string, title?: string): HTMLElement {
   return el(
     'span.arrow-pair',
     { title },

@@ -10,12 +10,25 @@ import { dateTime, duration, shorten, shortHash } from '../text.ts';
 import { groundsText, trustBadge, trustOf } from '../trust.ts';
 import type { Page, View, ViewName } from '../view.ts';
 import { type AcceptPanel, acceptPanel, placeText } from './accept.ts';
+import { type ChangeForm, changePanel } from './change.ts';
+import { lockForm, settingsForm } from './change-device.ts';
 
 /** ms between two looks while the record moves. */
 const calm = 500;
 /** Entries of the journal in which baselines are looked for. */
 const journalLength = 500;
 const mostAttempts = 20;
+/** What is changed here, by its name in the address. */
+const changes: Readonly<Record<string, { title: string; form(device: string): ChangeForm; said: string }>> = {
+  settings: {
+    title: 'Settings',
+    form: settingsForm,
+    said: 'Changed; the device takes the settings with its next configuration.',
+  },
+  lock: { title: 'Location-Lock', form: lockForm, said: 'Changed; it counts from now on.' },
+};
+/** Of the address: without a panel. */
+const closed = { accept: null, change: null, step: null } as const;
 
 export function deviceView(page: Page): View {
   let id = '';
@@ -111,7 +124,7 @@ export function deviceView(page: Page): View {
   }
 
   function go(view: ViewName, more: Record<string, string | null> = {}): void {
-    page.go({ view, line: null, evidence: null, chart: null, accept: null, step: null, ...more });
+    page.go({ view, line: null, evidence: null, chart: null, ...closed, ...more });
   }
 
   const link = (text: string, view: ViewName, more: Record<string, string | null> = {}) =>
@@ -172,7 +185,7 @@ export function deviceView(page: Page): View {
           disabled: why !== '',
           title: why,
           'aria-describedby': why === '' ? undefined : 'hindered',
-          onclick: () => page.go({ accept: kind, step: null }),
+          onclick: () => page.go({ ...closed, accept: kind }),
         },
         text,
       );
@@ -190,17 +203,41 @@ export function deviceView(page: Page): View {
       link('Sequence', 'sequence'),
       link('Recordings', 'recordings'),
       link('What people did', 'audit', { of: one.device, entry: null }),
-      (open || moved || refusedHere !== '') && why !== '' && el('p.hindered', { id: 'hindered' }, why),
+      Object.entries(changes).map(([name, { title }]) =>
+        el(
+          `button.to-change.${name}`,
+          {
+            disabled: hindered !== '',
+            title: hindered,
+            'aria-describedby': hindered === '' ? undefined : 'hindered',
+            onclick: () => page.go({ ...closed, change: name }),
+          },
+          `${title} …`,
+        ),
+      ),
+      why !== '' && (me !== null || open || moved) && el('p.hindered', { id: 'hindered' }, why),
     );
   }
 
   function drawPanel(one: DeviceDetails): void {
     const wanted = page.address.get('accept');
     const kind = wanted === 'software' || wanted === 'place' ? wanted : null;
-    const key = kind ? `${one.device} ${kind}` : '';
+    const named = page.address.get('change') ?? '';
+    const change = kind === null && Object.hasOwn(changes, named) ? changes[named] : undefined;
+    const key = kind ? `${one.device} ${kind}` : change ? `${one.device} change ${named}` : '';
     if (key !== panelOf) {
       panelOf = key;
-      panel = kind ? acceptPanel(page, one.device, kind, changed) : null;
+      panel = kind
+        ? acceptPanel(page, one.device, kind, changed)
+        : change
+          ? changePanel(page, {
+              title: change.title,
+              form: change.form(one.device),
+              said: change.said,
+              closed,
+              done: changed,
+            })
+          : null;
       put(panelBox, panel?.element);
       panel?.element.scrollIntoView({ block: 'nearest' });
     }
@@ -324,7 +361,7 @@ export function deviceView(page: Page): View {
     },
     key(event) {
       if (event.key !== 'Escape') return false;
-      if (page.address.has('accept')) page.go({ accept: null, step: null });
+      if (page.address.has('accept') || page.address.has('change')) page.go(closed);
       else go('devices');
       return true;
     },

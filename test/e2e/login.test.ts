@@ -28,7 +28,11 @@ test('a person logs in, is back where they were, decides under their name, and l
   const api = await ApiBench.open(Date.now());
   const { board } = await api.devices();
   const people = { ann: { groups: ['evc-admins'] }, cat: { groups: ['staff'] } };
-  const provider = await LocalProvider.start({ redirectUris: [`${api.url}/oidc/callback`], people });
+  const provider = await LocalProvider.start({
+    redirectUris: [`${api.url}/oidc/callback`],
+    logoutUris: [`${api.url}/`],
+    people,
+  });
   try {
     const roles = [{ value: 'evc-admins', role: 'operator', accounts: null }];
     const wish = { issuer: provider.issuer, clientId, clientSecret, roles, publicUrl: api.url };
@@ -56,8 +60,14 @@ test('a person logs in, is back where they were, decides under their name, and l
       await seen(page, '.chip.bad >> text=UUD 1');
       await page.click('.device-row[data-row="0"]');
       await page.click('.leave');
+      // The provider asks, ends its session, and leads back.
+      await page.click('button[name=logout]');
       await seen(page, 'dialog.token .log-in');
+      assert.equal(new URL(page.url()).origin, api.url);
       assert.equal((await api.call('GET', '/api/v1/sessions')).json.sessions, []);
+      // It knows nobody of this browser any more: it asks who it is.
+      await page.click('dialog.token .log-in');
+      await seen(page, 'input[name=person]');
       const foreign = watched.foreign.filter((url) => !url.startsWith(provider.issuer));
       assert.equal(foreign, []);
     } finally {

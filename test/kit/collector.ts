@@ -28,6 +28,7 @@ export class Collector {
   /** Everything that came, as it came. */
   text = '';
   readonly #server: Server;
+  #checks: (() => void)[] = [];
 
   private constructor() {
     this.#server = createServer(async (request, response) => {
@@ -50,6 +51,17 @@ export class Collector {
     return `http://127.0.0.1:${(this.#server.address() as AddressInfo).port}`;
   }
 
+  /** Resolves once what came fits. */
+  until(fits: (spans: readonly CollectedSpan[]) => boolean): Promise<void> {
+    return new Promise((resolve) => {
+      const check = () => {
+        if (fits(this.spans)) resolve();
+        else this.#checks.push(check);
+      };
+      check();
+    });
+  }
+
   close(): Promise<void> {
     this.#server.closeAllConnections();
     return new Promise((resolve) => this.#server.close(() => resolve()));
@@ -62,5 +74,8 @@ export class Collector {
       for (const { spans } of scopeSpans)
         this.spans.push(...spans.map((span) => ({ service: name, ...span })));
     }
+    const checks = this.#checks;
+    this.#checks = [];
+    for (const check of checks) check();
   }
 }

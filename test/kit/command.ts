@@ -24,8 +24,8 @@ export async function runCommand(command: Command, args: readonly string[]): Pro
   try {
     await command.exitOverride().parseAsync(args, { from: 'user' });
   } catch (error) {
-    const { text, code, exitCode } = explain(error);
-    said.stderr += `${text} [${code}]\n`;
+    const { text, code, hint, exitCode } = explain(error);
+    said.stderr += `${text} [${code}]\n${hint === '' ? '' : `hint: ${hint}\n`}`;
     process.exitCode = exitCode;
   } finally {
     process.stdout.write = streams.stdout;

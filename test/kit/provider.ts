@@ -10,6 +10,8 @@ export const clientSecret = 'the-secret-of-evc-at-its-provider-0123456789';
 export interface ProviderOptions {
   /** Where it may lead back to. */
   redirectUris: readonly string[];
+  /** Where it may lead back to whom it logged out; absent: it has no log-out. */
+  logoutUris?: readonly string[] | undefined;
   /** What it says of each person besides their name. */
   people: Readonly<Record<string, Readonly<Record<string, unknown>>>>;
   /** Claims stand in the ID token; else only at the userinfo endpoint. */
@@ -17,6 +19,9 @@ export interface ProviderOptions {
   /** Seconds that an ID token is good for. */
   idTokenLasts?: number;
 }
+
+/** By name. */
+export type Cookies = Map<string, string>;
 
 export class LocalProvider {
   readonly issuer: string;
@@ -41,9 +46,22 @@ export class LocalProvider {
     return new LocalProvider(server, issuer);
   }
 
-  /** As a browser does: from the address that EVC leads to, through the login, to the address that leads back. */
-  async logIn(url: string, person: string | null): Promise<URL> {
-    const cookies = new Map<string, string>();
+  /**
+   * As a browser does: from the address that EVC leads to, through the login, to the address that leads back.
+   *
+   * @param cookies of the browser, by which the provider may know somebody already
+   */
+  logIn(url: string, person: string | null, cookies: Cookies = new Map()): Promise<URL> {
+    return this.#walk(url, cookies, person === null ? {} : { person });
+  }
+
+  /** From the address that EVC names, through the question, to the address that leads back. */
+  logOut(url: string, cookies: Cookies): Promise<URL> {
+    return this.#walk(url, cookies, { logout: 'yes' });
+  }
+
+  /** Follows what it leads to and sends its forms, with what they hide and these words, until it leads elsewhere. */
+  async #walk(url: string, cookies: Cookies, words: Record<string, string>): Promise<URL> {
     let next = new URL(url);
     let body: URLSearchParams | null = null;
     for (let steps = 0; steps < 10; steps++) {
@@ -61,7 +79,11 @@ export class LocalProvider {
         const page = await answer.text();
         assert.is(answer.status, 200, page);
         assert.match(page, '<form');
-        body = new URLSearchParams(person === null ? {} : { person });
+        next = new URL(/<form[^>]* action="([^"]+)"/.exec(page)?.[1] ?? next, next);
+        const hidden = page.matchAll(/<input type="hidden" name="(\w+)" value="([^"]*)"/g);
+        body = new URLSearchParams();
+        for (const [, name = '', value = ''] of hidden) body.set(name, value);
+        for (const [name, value] of Object.entries(words)) body.set(name, value);
         continue;
       }
       body = null;
@@ -77,13 +99,20 @@ export class LocalProvider {
   }
 }
 
-function configuration({ redirectUris, people, inIdToken, idTokenLasts = 3600 }: ProviderOptions) {
+function configuration({
+  redirectUris,
+  logoutUris,
+  people,
+  inIdToken,
+  idTokenLasts = 3600,
+}: ProviderOptions) {
   return {
     clients: [
       {
         client_id: clientId,
         client_secret: clientSecret,
         redirect_uris: [...redirectUris],
+        post_logout_redirect_uris: [...(logoutUris ?? [])],
         grant_types: ['authorization_code'],
         response_types: ['code'],
       },
@@ -91,7 +120,7 @@ function configuration({ redirectUris, people, inIdToken, idTokenLasts = 3600 }:
     cookies: { keys: ['a key of this test'] },
     claims: { openid: ['sub'], profile: ['preferred_username', 'groups', 'realm_access'] },
     conformIdTokenClaims: !inIdToken,
-    features: { devInteractions: { enabled: false } },
+    features: { devInteractions: { enabled: false }, rpInitiatedLogout: logout(logoutUris) },
     interactions: { url: (_, { uid }) => `/interaction/${uid}` },
     ttl: {
       IdToken: idTokenLasts,
@@ -120,6 +149,16 @@ function configuration({ redirectUris, people, inIdToken, idTokenLasts = 3600 }:
       return grant;
     },
   } satisfies Configuration;
+}
+
+/** Whoever is logged in is asked whether they want to be no more. */
+function logout(uris: readonly string[] | undefined) {
+  return {
+    enabled: uris !== undefined,
+    logoutSource: (context: { body?: unknown }, form: string) => {
+      context.body = `${form}<button form="op.logoutForm" name="logout" value="yes">Log out</button>`;
+    },
+  };
 }
 
 /** Asks for a name; without one, the person went no further. */

@@ -100,6 +100,63 @@ test('one trace has the spans of both sides, and the log of EVC names it', async
   }
 });
 
+test('a device of several processes tells the same trace, each of them what it did', async () => {
+  const collector = await Collector.start();
+  const env = { OTEL_EXPORTER_OTLP_ENDPOINT: collector.endpoint, OTEL_BSP_SCHEDULE_DELAY: '100' };
+  const data = join(folder, 'evc-2');
+  await runToEnd('evc', ['init', '--data', data]);
+  const evc = new Running('evc', [
+    'serve',
+    '--json',
+    '--data',
+    data,
+    '--mqtt-port',
+    '0',
+    '--https-port',
+    '0',
+  ]);
+  await evc.line(/"kind":"serving"/);
+  const state = join(folder, 'd-2');
+  const add = ['key', 'add', '--out', join(state, 'config'), '--serial', 'traced-2'];
+  await runToEnd('evc', add, { EVC_DATA: data });
+  await runToEnd('eve', ['image', 'create', join(folder, 'i-2'), '--version', '1.0.0']);
+  const run = ['run', '--processes', '--json', '--state', state, '--image', join(folder, 'i-2')];
+  const eve = new Running('eve', run, env);
+  const wanted = [
+    'eve attest-task makeClaims',
+    'eve attest-task requestNonce',
+    'eve attest-task sendQuote',
+    'eve attempt',
+    'eve info-task storeKey',
+    'eve tpm-manager makeQuote',
+  ].sort();
+  const ofRoot = (spans: readonly CollectedSpan[]) => {
+    const root = spans.find(({ name, status }) => name === 'eve attempt' && status.code !== 2);
+    return spans.filter(({ traceId }) => traceId === root?.traceId);
+  };
+  try {
+    await eve.line(/"kind":"state","component":"attest-task".*"state":"complete"/);
+    // Each process sends its own, and none waits for the others.
+    await collector.until((spans) => new Set(ofRoot(spans).map(({ name }) => name)).size >= wanted.length);
+    const trace = ofRoot(collector.spans);
+    assert.equal(trace.map(({ name }) => name).sort(), wanted);
+    const roots = trace.filter(({ parentSpanId = '' }) => parentSpanId === '');
+    assert.equal(
+      roots.map(({ name }) => name),
+      ['eve attempt'],
+    );
+    for (const span of trace)
+      if (span !== roots[0]) assert.is(span.parentSpanId, roots[0]?.spanId, span.name);
+    assert.is(new Set(trace.map(({ spanId }) => spanId)).size, trace.length);
+    const long = [...collector.text.matchAll(/[0-9a-f]{40,}/g)];
+    assert.equal(long, [], 'no nonce, no token, no key');
+  } finally {
+    assert.is(await eve.stop(), 0);
+    assert.is(await evc.stop(), 0);
+    await collector.close();
+  }
+});
+
 test('without an endpoint nothing of it is loaded', async () => {
   assert.is(await openSpans('evc', {}), null);
   assert.is(

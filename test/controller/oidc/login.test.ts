@@ -5,97 +5,10 @@ import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { ApiBench } from '../../kit/api.ts';
-import { clientId, clientSecret, LocalProvider, type ProviderOptions } from '../../kit/provider.ts';
+import { LoginBench, page, roles } from '../../kit/login-bench.ts';
+import { clientId, clientSecret } from '../../kit/provider.ts';
 
-const people = {
-  ann: { groups: ['staff', 'evc-admins'] },
-  ben: { groups: ['plant-7'] },
-  cat: { groups: ['staff'] },
-  dan: { realm_access: { roles: ['plant-7'] } },
-  eve: { groups: { 'evc-admins': true } },
-};
-const roles = [
-  { value: 'evc-admins', role: 'admin', accounts: null },
-  { value: 'plant-7', role: 'operator', accounts: ['factory'] },
-];
-const page = { 'x-evc-page': '1' };
 const hour = 3_600_000;
-
-interface Begun {
-  url: string;
-  cookie: string;
-}
-
-class LoginBench {
-  readonly api: ApiBench;
-  readonly provider: LocalProvider;
-
-  private constructor(api: ApiBench, provider: LocalProvider) {
-    this.api = api;
-    this.provider = provider;
-  }
-
-  static async open(options: Partial<ProviderOptions> = {}): Promise<LoginBench> {
-    // The provider has the time of day, as providers do.
-    const api = await ApiBench.open(Date.now());
-    const redirectUris = [`${api.url}/oidc/callback`];
-    return new LoginBench(api, await LocalProvider.start({ redirectUris, people, ...options }));
-  }
-
-  async close(): Promise<void> {
-    await this.provider.close();
-    await this.api.close();
-  }
-
-  set(more: object = {}) {
-    const wish = { issuer: this.provider.issuer, clientId, clientSecret, roles, publicUrl: this.api.url };
-    return this.api.call('PUT', '/api/v1/oidc', { body: { ...wish, ...more } });
-  }
-
-  async begin(): Promise<Begun> {
-    const answer = await this.api.call('GET', '/oidc/login', { token: null });
-    assert.is(answer.status, 302, answer.body.toString());
-    const [cookie = ''] = [answer.headers['set-cookie']].flat();
-    assert.match(
-      `${cookie}`,
-      /^__Host-evc-login=[\w-]+; Path=\/; Max-Age=600; HttpOnly; Secure; SameSite=Lax$/,
-    );
-    return { url: `${answer.headers.location}`, cookie: `${cookie}`.split(';')[0] ?? '' };
-  }
-
-  finish(back: URL, cookie: string, headers: Record<string, string> = {}) {
-    const path = `${back.pathname}${back.search}`;
-    return this.api.call('GET', path, {
-      token: null,
-      headers: { ...(cookie ? { cookie } : {}), ...headers },
-    });
-  }
-
-  /** What a person gets who does all as it has to be. */
-  async person(name: string) {
-    const { url, cookie } = await this.begin();
-    return this.finish(await this.provider.logIn(url, name), cookie);
-  }
-
-  /** The cookie of a session. */
-  async session(name: string): Promise<string> {
-    const answer = await this.person(name);
-    assert.is(answer.status, 303, answer.body.toString());
-    assert.is(answer.headers.location, '/');
-    const cookies = [answer.headers['set-cookie']].flat().map(String);
-    const set = cookies.find((line) => line.startsWith('__Host-evc-session=')) ?? '';
-    assert.match(
-      set,
-      /^__Host-evc-session=evc_[\w-]+; Path=\/; Max-Age=28800; HttpOnly; Secure; SameSite=Strict$/,
-    );
-    assert.ok(cookies.includes('__Host-evc-login=; Path=/; Max-Age=0; HttpOnly; Secure; SameSite=Lax'));
-    return set.split(';')[0] ?? '';
-  }
-
-  as(cookie: string, method: string, path: string, headers: Record<string, string> = page, body?: object) {
-    return this.api.call(method, path, { token: null, headers: { cookie, ...headers }, body });
-  }
-}
 
 type Answer = Awaited<ReturnType<LoginBench['finish']>>;
 
@@ -284,10 +197,90 @@ test('logging out ends the session and what is read with it; so does an administ
   assert.is((await bench.set()).status, 200);
 });
 
+test('logging out leads to where the provider ends its session, with the ID token, and back', async () => {
+  const cookies = new Map<string, string>();
+  const [first, again, last] = [await bench.begin(), await bench.begin(), await bench.begin()];
+  const cookie = bench.sessionIn(
+    await bench.finish(await bench.provider.logIn(first.url, 'ann', cookies), first.cookie),
+  );
+  // The provider knows this browser: nobody is asked.
+  assert.ok((await bench.provider.logIn(again.url, null, cookies)).searchParams.has('code'));
+  const stored = ['evc.db', 'evc.db-wal'].map((name) => readFileSync(join(bench.api.evc.folder, name)));
+  const out = await bench.as(cookie, 'POST', '/api/v1/logout', page, {});
+  assert.is(out.status, 200, out.body.toString());
+  const leave = new URL(`${out.json.provider}`);
+  assert.equal(
+    [leave.origin, leave.searchParams.get('client_id'), leave.searchParams.get('post_logout_redirect_uri')],
+    [bench.provider.issuer, clientId, `${bench.api.url}/`],
+  );
+  const idToken = leave.searchParams.get('id_token_hint') ?? '';
+  const [, claims = '', signature = ''] = idToken.split('.');
+  assert.is(JSON.parse(Buffer.from(claims, 'base64url').toString()).sub, 'ann');
+  for (const bytes of stored)
+    for (const piece of [claims, signature]) assert.is(bytes.includes(piece), false, 'it is kept sealed');
+  const audit = (await bench.api.call('GET', '/api/v1/audit?limit=1000')).body;
+  assert.not.ok(audit.includes(claims) || audit.includes('hint'));
+  assert.is((await bench.provider.logOut(leave.href, cookies)).href, `${bench.api.url}/`);
+  const asked = await bench.provider.logIn(last.url, null, cookies);
+  assert.is(asked.searchParams.get('error'), 'access_denied', 'the provider asks who it is again');
+});
+
+test('an answer with the way out is told once, however often the request is sent', async () => {
+  const cookie = await bench.session('ann');
+  const headers = { ...page, 'idempotency-key': 'leaves-once' };
+  const out = await bench.as(cookie, 'POST', '/api/v1/logout', headers, {});
+  assert.match(`${out.json.provider}`, 'id_token_hint=');
+  const stored = ['evc.db', 'evc.db-wal'].map((name) => readFileSync(join(bench.api.evc.folder, name)));
+  for (const bytes of stored) assert.is(bytes.includes('id_token_hint'), false);
+});
+
+test('a provider without a log-out, or that is gone, keeps nobody logged in here', async () => {
+  const bare = await LoginBench.open({ logoutUris: undefined });
+  try {
+    assert.is((await bare.set()).status, 200);
+    const [cookie, other] = [await bare.session('ann'), await bare.session('ann')];
+    const out = await bare.as(cookie, 'POST', '/api/v1/logout', page, {});
+    assert.equal([out.status, out.json.provider], [200, null]);
+    refused(await bare.as(cookie, 'GET', '/api/v1/whoami'), 401, 'auth.session');
+    await bare.provider.close();
+    // What the provider says of itself is asked anew.
+    bare.api.evc.clock.advanceTo(bare.api.evc.clock.now() + 2 * hour);
+    const gone = await bare.as(other, 'POST', '/api/v1/logout', page, {});
+    assert.equal([gone.status, gone.json.provider], [200, null]);
+    refused(await bare.as(other, 'GET', '/api/v1/whoami'), 401, 'auth.session');
+  } finally {
+    await bare.close();
+  }
+});
+
+test('a session from before there was a hint, and one of a long ID token, are logged out without it', async () => {
+  const { sessions } = bench.api.evc.evc;
+  const person = { issuer: bench.provider.issuer, subject: 'old', username: '' };
+  const begun = await sessions.begin(person, { role: 'viewer', accounts: null, lasts: hour, hint: null });
+  const kept = await bench.api.evc.evc.store.get<object>('session', begun.session.id);
+  const { hint: _, ...old } = kept as { hint: null };
+  await bench.api.evc.evc.store.put('session', begun.session.id, old);
+  const cookie = `__Host-evc-session=${begun.secret}`;
+  const out = await bench.as(cookie, 'POST', '/api/v1/logout', page, {});
+  const { searchParams } = new URL(`${out.json.provider}`);
+  assert.equal([searchParams.get('client_id'), searchParams.has('id_token_hint')], [clientId, false]);
+  const long = await LoginBench.open({
+    inIdToken: true,
+    people: { ann: { groups: ['evc-admins', 'x'.repeat(4000)] } },
+  });
+  try {
+    assert.is((await long.set()).status, 200);
+    const left = await long.as(await long.session('ann'), 'POST', '/api/v1/logout', page, {});
+    assert.is(new URL(`${left.json.provider}`).searchParams.has('id_token_hint'), false);
+  } finally {
+    await long.close();
+  }
+});
+
 test('of one person ten sessions are kept', async () => {
   const { sessions } = bench.api.evc.evc;
   const person = { issuer: 'x', subject: 'many', username: '' };
-  const begin = () => sessions.begin(person, { role: 'viewer', accounts: null, lasts: hour });
+  const begin = () => sessions.begin(person, { role: 'viewer', accounts: null, lasts: hour, hint: null });
   const first = await begin();
   for (let i = 0; i < 10; i++) {
     bench.api.evc.clock.advanceTo(bench.api.evc.clock.now() + 1);
