@@ -144,7 +144,6 @@ export async function soak(options: SoakOptions): Promise<SoakReport> {
     let kills = 0;
     for (let now = 0; now < duration; now = performance.now() - began) {
       await pause(every);
-      link.cut(0.2);
       if (kills === 0 && now > duration * killAt) {
         await evc.end('SIGKILL');
         evc = await serve();
@@ -163,6 +162,8 @@ export async function soak(options: SoakOptions): Promise<SoakReport> {
       };
       samples.push(sample);
       options.onSample?.(sample);
+      // After the sample: who is cut off has time to come back until the next.
+      link.cut(0.2);
     }
     const trends = trendsOf(samples);
     const flat = trends.every((trend) => trend.flat);
