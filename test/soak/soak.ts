@@ -48,7 +48,7 @@ const killAt = 0.3;
 /** As a part of the whole: later no upgrade begins, so that the last has its time. */
 const lastUpgradeAt = 0.8;
 /** How long the last upgrade may take beyond the end, ms. */
-const upgradePatience = 120_000;
+const upgradePatience = 60_000;
 
 class Soaked {
   readonly process: ChildProcess;

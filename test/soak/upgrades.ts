@@ -5,14 +5,15 @@ import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { ApiClient } from '../../controller/cli/client.ts';
 import { listDevices } from '../../controller/cli/devices.ts';
+import type { Rollout } from '../../controller/rollout/plan.ts';
 import type { RolloutView } from '../../controller/rollout/rollouts.ts';
 import { createImageFolder, measureImage, packImage } from '../../device/cli/image.ts';
 
 const label = 'soak';
 /** Of an upgrade, ms: longer than a soak, so that a device fails for what it did and not for how busy the machine is. */
 const window = 24 * 3_600_000;
-/** How long an image has to hold, ms. */
-const testWindow = 2000;
+/** How long an image has to hold, ms; approved it has to be within three of them, with its link cut at the wrong moment. */
+const testWindow = 5000;
 const lookEvery = 500;
 const paths = { images: '/api/v1/images', rollouts: '/api/v1/rollouts' };
 
@@ -66,9 +67,13 @@ export class Upgrades {
         await pause(lookEvery);
         all = await rolloutsOf(api);
       }
-      const bad = all.flatMap(({ version, counts }) =>
-        counts.committed === counts.all ? [] : [`${version}: ${JSON.stringify(counts)}`],
-      );
+      const bad: string[] = [];
+      for (const { id, version, counts } of all) {
+        if (counts.committed === counts.all) continue;
+        const { devices } = await api.get<Rollout>(`${paths.rollouts}/${id}`);
+        const left = devices.filter(({ progress }) => progress !== 'committed');
+        for (const { device, progress, why } of left) bad.push(`${version}: ${device}: ${progress} ${why}`);
+      }
       const committed = all.reduce((sum, { counts }) => sum + counts.committed, 0);
       return { rollouts: all.length, committed, bad };
     });
