@@ -35,13 +35,17 @@ export interface Backoff {
 /** EVE's link to EVC: from a second to ten minutes. */
 export const linkBackoff: Backoff = { base: second, cap: 10 * minute };
 
+/** What a peer's retry-after counts for at the most, ms: it stands outside of what is signed, and has room for 49 days. */
+export const longestRetryAfter = 10 * minute;
+
 /**
  * Full jitter: a pause anywhere between nothing and the bound that doubles with each attempt. A peer's retry-after is
- * the least pause, and the jitter comes on top, so that a fleet told the same number does not come back as one.
+ * the least pause, up to `longestRetryAfter`, and the jitter comes on top, so that a fleet told the same number does not come back as
+ * one.
  */
 export function pause(attempt: number, dice: number, backoff: Backoff, retryAfter = 0): number {
   const bound = Math.min(backoff.cap, backoff.base * 2 ** Math.min(attempt - 1, 30));
-  return Math.round(retryAfter + bound * dice);
+  return Math.round(Math.min(retryAfter, longestRetryAfter) + bound * dice);
 }
 
 /** A wait with a deadline: nothing failed, something has to arrive. */

@@ -5,13 +5,14 @@ import {
   createWriteStream,
   existsSync,
   mkdirSync,
+  readdirSync,
   renameSync,
   rmSync,
   statSync,
 } from 'node:fs';
 import type { IncomingMessage } from 'node:http';
 import https from 'node:https';
-import { dirname } from 'node:path';
+import { dirname, join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import type { BaseOsConfig } from '../../machines/flow.ts';
 import { Refusal } from '../refusal.ts';
@@ -52,6 +53,13 @@ export async function fetchImage(
     throw new Refusal('baseos.image-size', `the image has ${size} bytes, and EVC announced ${wanted.size}`);
   }
   renameSync(partial, path);
+}
+
+/** Drops all images of a folder but one, whole or begun: each that stayed would take room for ever. Throws errors of the disk. */
+export function dropImages(folder: string, kept?: string): void {
+  if (!existsSync(folder)) return;
+  for (const name of readdirSync(folder))
+    if (kept === undefined || (name !== kept && name !== `${kept}.part`)) rmSync(join(folder, name));
 }
 
 /** Throws Refusal baseos.image-hash. */

@@ -1,17 +1,20 @@
 import { verify } from 'node:crypto';
+import { join } from 'node:path';
 import { imageManifest } from '../../formats/wire/image-manifest.ts';
 import type { baseOs } from '../../machines/base-os.ts';
-import { checkImageHash, fetchImage } from '../baseos/fetch.ts';
+import { checkImageHash, dropImages, fetchImage } from '../baseos/fetch.ts';
 import type { PortsOf } from '../component.ts';
 import { controllerCertificates, type Node, rootCertificate } from '../node.ts';
 import { Refusal } from '../refusal.ts';
 
 export function baseOsPorts(node: Node): PortsOf<typeof baseOs> {
   const { slots, persist, config } = node;
-  const file = (sha256: string) => persist.file(`slots/images/${sha256}`);
+  const images = persist.file('slots/images');
+  const file = (sha256: string) => join(images, sha256);
   return {
     loadSlots: () => slots.read(),
     async fetchImage({ baseOs }, signal) {
+      dropImages(images, baseOs.sha256);
       await fetchImage(baseOs, file(baseOs.sha256), rootCertificate(config).pem, signal);
       return null;
     },
@@ -41,7 +44,16 @@ export function baseOsPorts(node: Node): PortsOf<typeof baseOs> {
       await slots.selfTest();
       return null;
     },
-    commitSlot: () => slots.commit(),
+    async commitSlot() {
+      const committed = await slots.commit();
+      try {
+        // It is in its slot.
+        dropImages(images);
+      } catch {
+        // What stays goes before another is fetched.
+      }
+      return committed;
+    },
     abandonSlot: ({ why }) => slots.abandon(why),
   };
 }

@@ -1,5 +1,7 @@
 // The sequences S1 to S5, each as what is done and how it has to end, whoever is killed in it. They follow each other in one
 // world: a device that was killed in one of them is the one that the next begins with.
+import { existsSync, readdirSync } from 'node:fs';
+import { join } from 'node:path';
 import * as assert from 'uvu/assert';
 import { configOf, manufacturing, stateOf, type World, type WorldDevice } from '../kit/world.ts';
 
@@ -59,6 +61,13 @@ export async function endsWell({ world, device, until }: Stage): Promise<void> {
     'EVC’s key opens the vault',
   );
   assert.is(view.baseline?.versions.image, device.node.node?.boot.versions.image);
+  assert.ok(imagesOf(device).length <= 1, `no image stays that was fetched: ${imagesOf(device)}`);
+}
+
+/** Of images that were fetched, whole or in part: the beginning of their hashes. */
+function imagesOf({ folder }: WorldDevice): string[] {
+  const images = join(folder, 'persist/slots/images');
+  return existsSync(images) ? [...new Set(readdirSync(images).map((name) => name.slice(0, 8)))] : [];
 }
 
 /** Something in the vault that must be there for ever. */

@@ -15,6 +15,8 @@ const seeds = 36;
 const found: [seed: number, what: string][] = [
   [28, 'an old master key that a full disk kept was never dropped'],
   [244, 'a commit whose word came after the window of its upgrade had closed was not believed'],
+  [20063, 'a retry-after that was changed on its way put a device off for 46 days'],
+  [20547, 'the recorder of the tests did not bear a store that was away when EVC was new'],
 ];
 
 test('whatever goes wrong, every device gets over it', async () => {

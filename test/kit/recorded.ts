@@ -9,6 +9,7 @@ import * as assert from 'uvu/assert';
 import { nonceOf } from '../../controller/downlink.ts';
 import type { Evc } from '../../controller/evc.ts';
 import { secretOf } from '../../controller/pki.ts';
+import { StoreError } from '../../controller/store/store.ts';
 import type { Line } from '../../formats/recording/format.ts';
 import { type LateLine, renumbered } from '../../formats/recording/line.ts';
 import { readRecording } from '../../formats/recording/read.ts';
@@ -61,14 +62,22 @@ export class WorldRecordings {
     let evc: Evc | null = null;
     device.recorder.onEvent((event) => {
       if (event.kind !== 'message' || evc === this.#world.evc) return;
-      evc = this.#world.evc;
-      this.#keysOf(evc);
+      const now = this.#world.evc;
+      evc = now;
+      this.#keysOf(now);
       const [, , id = ''] = event.topic.split('/');
       const line = (text: string) => {
         // Its messages are those of the device, seen from the other side.
         if (!text.includes('"kind":"message"') && !text.startsWith('{"recording"')) add(text);
       };
-      void evc.runner.read(id).then((now) => evc?.recorder.listen(id, now, { line, room: () => true }));
+      void now.runner.read(id).then(
+        (record) => now.recorder.listen(id, record, { line, room: () => true }),
+        (error) => {
+          if (!(error instanceof StoreError)) throw error;
+          // Nothing is written meanwhile, and the next message asks again.
+          if (evc === now) evc = null;
+        },
+      );
     });
   }
 

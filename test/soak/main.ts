@@ -1,4 +1,5 @@
-// `npm run soak [-- --minutes 60 --devices 200 --json]`: 0 when every figure stays flat, 1 when one does not, 2 for wrong usage.
+// `npm run soak [-- --minutes 60 --devices 200 --json]`: 0 when every figure stays flat and every upgrade is
+// committed, 1 when not, 2 for wrong usage.
 import { parseArgs } from 'node:util';
 import { type SoakReport, soak } from './soak.ts';
 
@@ -28,6 +29,7 @@ const report = await soak({
   duration,
   // Each minute, and of a short run as many samples as a line needs.
   every: Math.min(60_000, duration / 16),
+  upgradeEvery: Math.min(5 * 60_000, duration / 8),
   onSample: ({ minute, evc, fleet }) => {
     const cells = Object.entries({ evc, fleet }).flatMap(([name, figures]) =>
       Object.entries(figures).map(([figure, value]) => `${name}.${figure}=${value.toFixed(1)}`),
@@ -36,13 +38,22 @@ const report = await soak({
   },
 });
 console.log(values.json ? JSON.stringify(report) : textOf(report));
-process.exit(report.flat ? 0 : 1);
+process.exit(report.flat && report.upgrades.bad.length === 0 ? 0 : 1);
 
-function textOf({ trends, flat, faults, trusted }: SoakReport): string {
+function textOf({ trends, flat, faults, trusted, upgrades }: SoakReport): string {
   const lines = trends.map(
     ({ process: name, figure, rise, allowed, flat: good, why }) =>
       `${good ? 'flat  ' : 'RISES '} ${`${name}.${figure}`.padEnd(18)} ${rise.toFixed(1).padStart(8)}, of ${allowed.toFixed(1)}: ${why}`,
   );
   const ends = `${trusted} devices trusted, ${faults.cuts} cuts of links, EVC killed ${faults.kills} times`;
-  return `over the second half, by least squares:\n${lines.join('\n')}\n${ends}: ${flat ? 'all flat' : 'NOT flat'}`;
+  const images = [
+    `${upgrades.rollouts} images rolled out, and committed ${upgrades.committed} times`,
+    ...upgrades.bad.map((one) => `NOT committed by all: ${one}`),
+  ];
+  return [
+    'over the second half, by least squares:',
+    ...lines,
+    ...images,
+    `${ends}: ${flat ? 'all flat' : 'NOT flat'}`,
+  ].join('\n');
 }

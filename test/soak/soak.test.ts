@@ -6,14 +6,16 @@ import { type SoakReport, soak } from './soak.ts';
 
 const bad = ({ trends }: SoakReport) => trends.filter(({ flat }) => !flat);
 
-test('a fleet with cut links and a killed EVC stays flat', async () => {
-  const report = await soak({ devices: 6, duration: 50_000, every: 2000 });
+test('a fleet with cut links, a killed EVC and an upgrade stays flat', async () => {
+  const report = await soak({ devices: 6, duration: 50_000, every: 2000, upgradeEvery: 60_000 });
   assert.is(report.trusted, 6);
+  assert.equal(report.upgrades.bad, []);
+  assert.ok(report.upgrades.committed >= 3, 'half of them were upgraded');
   assert.is(report.faults.kills, 1);
   assert.equal(bad(report), []);
   assert.ok(report.trends.length >= 10, 'each figure of both has a line');
   console.log(
-    `FIGURES: soak: 6 devices, ${report.samples.length} samples, ${report.faults.cuts} cuts of links, EVC killed once; all ${report.trends.length} figures flat`,
+    `FIGURES: soak: 6 devices, ${report.samples.length} samples, ${report.faults.cuts} cuts of links, EVC killed once, ${report.upgrades.rollouts} images committed ${report.upgrades.committed} times; all ${report.trends.length} figures flat`,
   );
 });
 

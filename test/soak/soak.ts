@@ -12,12 +12,15 @@ import { projectRoot } from '../kit/root.ts';
 import { type Figure, type Figures, folderMb, procFigures, tolerances } from './figures.ts';
 import { CutLink } from './link.ts';
 import { type Trend, trendOf } from './slope.ts';
+import { type Upgraded, Upgrades } from './upgrades.ts';
 
 export interface SoakOptions {
   devices: number;
   /** ms of the whole, and between two samples. */
   duration: number;
   every: number;
+  /** Between two roll-outs of an image to half of the devices, ms; none without it. */
+  upgradeEvery?: number;
   /** Bytes that EVC leaks at each sample: to show that they are found. */
   leak?: number;
   onSample?(sample: SoakSample): void;
@@ -34,12 +37,18 @@ export interface SoakReport {
   trends: ({ process: 'evc' | 'fleet'; figure: Figure; why: string } & Trend)[];
   flat: boolean;
   faults: { cuts: number; kills: number };
+  /** Trusted at the beginning. */
   trusted: number;
+  upgrades: Upgraded;
 }
 
 const patience = 5000;
 /** As a part of the whole: EVC is killed once while half of it is still to come, so that each line is of one process. */
 const killAt = 0.3;
+/** As a part of the whole: later no upgrade begins, so that the last has its time. */
+const lastUpgradeAt = 0.8;
+/** How long the last upgrade may take beyond the end, ms. */
+const upgradePatience = 60_000;
 
 class Soaked {
   readonly process: ChildProcess;
@@ -94,7 +103,7 @@ class Soaked {
 
 /** Rejects when EVC or the fleet does not start, or ends. */
 export async function soak(options: SoakOptions): Promise<SoakReport> {
-  const { devices, duration, every, leak = 0 } = options;
+  const { devices, duration, every, upgradeEvery, leak = 0 } = options;
   const folder = mkdtempSync(join(tmpdir(), 'eve-soak-'));
   const [data, config, state] = ['evc', 'config', 'fleet'].map((name) => join(folder, name)) as [
     string,
@@ -102,10 +111,17 @@ export async function soak(options: SoakOptions): Promise<SoakReport> {
     string,
   ];
   let port = 0;
+  let httpsPort = 0;
   const serve = async () => {
-    const args = ['serve', '--json', '--data', data, '--mqtt-port', `${port}`, '--https-port', '0'];
+    const args = [
+      ...['serve', '--json', '--data', data],
+      ...['--mqtt-port', `${port}`, '--https-port', `${httpsPort}`],
+    ];
     const started = new Soaked('controller', args, leak > 0 ? { EVE_SOAK_LEAK: `${leak}` } : {});
-    port = (JSON.parse(await started.line('"kind":"serving"')) as { mqttPort: number }).mqttPort;
+    ({ mqttPort: port, httpsPort } = JSON.parse(await started.line('"kind":"serving"')) as {
+      mqttPort: number;
+      httpsPort: number;
+    });
     return started;
   };
   const link = await CutLink.open(() => port);
@@ -120,17 +136,23 @@ export async function soak(options: SoakOptions): Promise<SoakReport> {
     const fleet = new Soaked('device', [...fleetArgs, '--slow', '10:40', '--at-once', '8']);
     processes.push(fleet);
     const { trusted } = JSON.parse(await fleet.line('"kind":"phase"')) as { trusted: number };
+    const upgrades = new Upgrades(data, join(folder, 'images'));
+    if (upgradeEvery !== undefined) await upgrades.label(2);
+    let nextUpgrade = 0;
     const began = performance.now();
     const samples: SoakSample[] = [];
     let kills = 0;
     for (let now = 0; now < duration; now = performance.now() - began) {
       await pause(every);
-      link.cut(0.2);
       if (kills === 0 && now > duration * killAt) {
         await evc.end('SIGKILL');
         evc = await serve();
         processes.push(evc);
         kills++;
+      }
+      if (upgradeEvery !== undefined && now >= nextUpgrade && now < duration * lastUpgradeAt) {
+        nextUpgrade = now + upgradeEvery;
+        await upgrades.begin();
       }
       const [ofEvc, ofFleet] = await Promise.all([evc.figures(), fleet.figures()]);
       const sample = {
@@ -140,10 +162,13 @@ export async function soak(options: SoakOptions): Promise<SoakReport> {
       };
       samples.push(sample);
       options.onSample?.(sample);
+      // After the sample: who is cut off has time to come back until the next.
+      link.cut(0.2);
     }
     const trends = trendsOf(samples);
     const flat = trends.every((trend) => trend.flat);
-    return { samples, trends, flat, faults: { cuts: link.cuts, kills }, trusted };
+    const upgraded = await upgrades.ended(upgradePatience);
+    return { samples, trends, flat, faults: { cuts: link.cuts, kills }, trusted, upgrades: upgraded };
   } finally {
     for (const one of processes.reverse()) await one.end('SIGTERM');
     await link.close();

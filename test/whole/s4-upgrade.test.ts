@@ -1,3 +1,5 @@
+import { readdirSync } from 'node:fs';
+import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { missingInOrder, portsOf, recordEvents } from '../kit/trace.ts';
@@ -74,6 +76,11 @@ test('S4: EVC drives an upgrade; the new state is the baseline once it is commit
       null,
     );
     assert.equal(boots(device), ['IMGA 1.0.0', 'IMGB 2.0.0']);
+    assert.equal(
+      readdirSync(join(device.folder, 'persist/slots/images')),
+      [],
+      'the image is in its slot alone',
+    );
     const view = await world.view(device);
     assert.is(view.trust, 'trusted');
     assert.is(view.baseline?.versions.image, '2.0.0');

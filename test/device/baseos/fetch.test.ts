@@ -1,5 +1,5 @@
 import { createHash, randomBytes } from 'node:crypto';
-import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import https from 'node:https';
 import type { AddressInfo } from 'node:net';
@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { createPki } from '../../../controller/pki.ts';
-import { checkImageHash, fetchImage } from '../../../device/baseos/fetch.ts';
+import { checkImageHash, dropImages, fetchImage } from '../../../device/baseos/fetch.ts';
 import { reasonOf } from '../../../device/refusal.ts';
 import { inFolder } from '../../kit/folders.ts';
 
@@ -110,6 +110,19 @@ test('an image is fetched whole, once', () =>
     await checkImageHash(path, sha256);
     assert.is(await fetch(), 'fetched');
     assert.equal(ranges, [undefined]);
+  }));
+
+test('images go, whole and begun, but for the one that is fetched', () =>
+  inFolder((folder) => {
+    const images = join(folder, 'images');
+    dropImages(images, 'new');
+    assert.not(existsSync(images), 'a device that never fetched has no folder');
+    mkdirSync(images);
+    for (const name of ['old', 'older.part', 'new', 'new.part']) writeFileSync(join(images, name), 'x');
+    dropImages(images, 'new');
+    assert.equal(readdirSync(images).sort(), ['new', 'new.part']);
+    dropImages(images);
+    assert.equal(readdirSync(images), []);
   }));
 
 test('what broke off is continued where it stopped', () =>
