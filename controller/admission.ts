@@ -74,6 +74,11 @@ const leastRetry = 1000;
 const mostRetry = 300_000;
 /** Of the time that a device is told, so that those of one moment do not come back as one. */
 const jitter = 0.25;
+/**
+ * Nobody is told more than this, or than twice as long as there has been too much: what a request costs while thousands shake
+ * hands says little about what it costs afterwards, and a device that was sent away for minutes does not come back sooner.
+ */
+const leastHorizon = 10_000;
 const measuredEvery = 200;
 const mostAccounts = 100;
 
@@ -97,6 +102,8 @@ export class Admission {
   #measured = { at: 0, done: 0 };
   /** Until then everybody who was put off will have had a turn, ms since the epoch. */
   #promised = 0;
+  /** When somebody was put off while nobody else was waiting to come back, ms since the epoch. */
+  #since = 0;
   #shed: Shed = nothingShed();
   #telling: Promise<void> | null = null;
   readonly #idle = new Set<() => void>();
@@ -221,12 +228,19 @@ export class Admission {
   #putOff(request: Waiting): void {
     const { clock, putOff } = this.#options;
     const now = clock.now();
+    if (this.#promised <= now) this.#since = now;
+    const horizon = Math.min(mostRetry, Math.max(leastHorizon, 2 * (now - this.#since)));
     const backlog = this.#queued * this.#cost;
-    this.#promised = Math.max(this.#promised, now + backlog) + requestsOfDevice * this.#cost;
-    const turn = Math.min(mostRetry, Math.max(leastRetry, this.#promised - now));
+    const promised = Math.max(this.#promised, now + backlog) + requestsOfDevice * this.#cost;
+    this.#promised = Math.min(promised, now + horizon);
+    // Whoever has no turn before the horizon comes back anywhere around it.
+    const turn =
+      promised > this.#promised
+        ? horizon * (0.5 + clock.random())
+        : Math.max(leastRetry, promised - now) * (1 + jitter * clock.random());
     this.#tell(request.account, 'putOff');
     this.#atWork++;
-    void putOff(request, Math.round(turn * (1 + jitter * clock.random()))).then(() => {
+    void putOff(request, Math.round(turn)).then(() => {
       this.#atWork--;
       this.#gone(request);
       this.#work();

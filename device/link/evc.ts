@@ -3,6 +3,7 @@
 import { createHash, verify, type X509Certificate } from 'node:crypto';
 import { gzipSync } from 'node:zlib';
 import { create, type DescMessage, type MessageInitShape, type MessageShape } from '@bufbuild/protobuf';
+import type { BoxPurpose } from '../../formats/wire/box.ts';
 import { encloseMessage, openContainer, readMessage, type Signer } from '../../formats/wire/envelope.ts';
 import {
   AttestStorageKeysResponseCode,
@@ -75,7 +76,8 @@ const chunkSize = 64 * 1024;
 export class Evc {
   readonly #options: EvcOptions;
   /** Of the token that was sealed last: for which key and token, as a hash. */
-  #tokenBox: { of: string; box: Uint8Array } | null = null;
+  /** The last box of each purpose. */
+  readonly #boxes = new Map<BoxPurpose, { of: string; box: Uint8Array }>();
   #asking: Promise<void> | null = null;
   #askedAt = Number.NEGATIVE_INFINITY;
 
@@ -275,18 +277,17 @@ export class Evc {
     signal: AbortSignal,
   ): Promise<{ keyId: string; version: number }> {
     const point = this.#exchangePoint();
-    const { device } = this.#options;
     const reply = await this.#send(
       'attest',
       ZAttestReqSchema,
       {
         reqType: ZAttestReqType.ATTEST_REQ_STORE_KEYS,
         storageKeys: {
-          integrityToken: this.#sealedToken(point, key.token),
+          integrityToken: this.#sealed(point, key.token, 'integrity token'),
           keys: [
             {
               keyType: AttestVolumeKeyType.VSK,
-              key: sealBox(point, Buffer.from(key.encryptedKey, 'base64'), 'vault key in transit', device),
+              key: this.#sealed(point, Buffer.from(key.encryptedKey, 'base64'), 'vault key in transit'),
               keyId: key.keyId,
             },
           ],
@@ -313,7 +314,9 @@ export class Evc {
   ): Promise<EdgeDevConfig | null> {
     const message = {
       configHash: String(request.version),
-      ...(request.token ? { integrityToken: this.#sealedToken(this.#exchangePoint(), request.token) } : {}),
+      ...(request.token
+        ? { integrityToken: this.#sealed(this.#exchangePoint(), request.token, 'integrity token') }
+        : {}),
     };
     const reply = await this.#send('config', ConfigRequestSchema, message, signal);
     const { config } = this.#open(ConfigResponseSchema, reply);
@@ -355,12 +358,14 @@ export class Evc {
     return this.#open(PushSchema, { ...frame, topic }).what;
   }
 
-  /** The same token in the same box: EVC, which has opened it before, need not do so again. */
-  #sealedToken(point: Uint8Array, token: Uint8Array): Uint8Array {
-    const of = sha256(Buffer.concat([point, token])).toString('hex');
-    if (this.#tokenBox?.of !== of)
-      this.#tokenBox = { of, box: sealBox(point, token, 'integrity token', this.#options.device) };
-    return this.#tokenBox.box;
+  /** The same secret in the same box: EVC, which has opened it before, need not do so again. */
+  #sealed(point: Uint8Array, secret: Uint8Array, purpose: BoxPurpose): Uint8Array {
+    const of = sha256(Buffer.concat([point, secret])).toString('hex');
+    const last = this.#boxes.get(purpose);
+    if (last?.of === of) return last.box;
+    const box = sealBox(point, secret, purpose, this.#options.device);
+    this.#boxes.set(purpose, { of, box });
+    return box;
   }
 
   #exchangePoint(): Uint8Array {

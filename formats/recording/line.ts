@@ -91,9 +91,12 @@ function lineText(place: Place, json: string, secrets: ReadonlySet<string>, labe
 
 const fields = new WeakMap<ReadonlySet<string>, RegExp>();
 
-/** Finds the first field of these names in JSON, and maybe more: in one pass, which is most of what withholding costs. */
+/**
+ * Finds the first field of these names in JSON that has something in it, and maybe more: in one pass, which is most of what
+ * withholding costs.
+ */
 function fieldOf(names: ReadonlySet<string>): RegExp {
-  const known = fields.get(names) ?? new RegExp(`"(?:${[...names].join('|')})":`);
+  const known = fields.get(names) ?? new RegExp(`"(?:${[...names].join('|')})":(?!\\{\\}|\\[\\]|null|"")`);
   fields.set(names, known);
   return known;
 }

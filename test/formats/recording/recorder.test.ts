@@ -59,6 +59,21 @@ test('a secret is found under its name however it is written, and not in a text 
   assert.match(JSON.stringify(events[1]), '"inner":{"pin":"withheld:6"}');
 });
 
+test('a field that has nothing in it hides no other', () => {
+  const run = runLamp();
+  const empty = [{ pin: '' }, { pin: {} }, { pin: [] }, { pin: null }];
+  run.send({ type: 'other', empty });
+  run.send({ type: 'other', empty, full: [{ pin: 0 }, { pin: false }, { pin: ' ' }, { pin: { '': 'x' } }] });
+  const events = parsed(run.lines).flatMap((line) => (line.kind === 'event' ? [line.event] : []));
+  assert.equal((events[0] as { empty?: object }).empty, empty);
+  assert.equal((events[1] as { full?: object }).full, [
+    { pin: 'withheld:1' },
+    { pin: false },
+    { pin: 'withheld:1' },
+    { pin: { '': 'withheld:1' } },
+  ]);
+});
+
 test('nothing is made of what nobody listens to', () => {
   let asked = 0;
   const counting = {
