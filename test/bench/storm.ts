@@ -35,8 +35,8 @@ export async function bench(): Promise<BenchTable> {
   const start = memoryOf(quiet.pid).now;
   const many = new Load(data, quiet.port);
   const connected = await many.carryOut({ do: 'connect', from: 0, count: idle });
-  // What connecting left behind is gone after a while.
-  await new Promise((resolve) => setTimeout(resolve, 30_000));
+  // What connecting left behind is gone when somebody has worked again: each device says twice a minute that it is there.
+  await new Promise((resolve) => setTimeout(resolve, 90_000));
   const resting = memoryOf(quiet.pid);
   const idleCpu = cpuOf(quiet.pid);
   await new Promise((resolve) => setTimeout(resolve, 10_000));
