@@ -2,9 +2,19 @@
 // Runs from `npm ci` (prepare), `npm start` and `npm test`; without the compiler (an install of the
 // package alone) there is nothing to do, because the package ships dist/.
 import { spawnSync } from 'node:child_process';
-import { cpSync, existsSync, mkdirSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { gzipSync } from 'node:zlib';
 
 const root = dirname(fileURLToPath(import.meta.url));
 const out = join(root, 'dist');
@@ -74,6 +84,12 @@ async function bundlePage() {
       legalComments: 'linked',
       logLevel: 'warning',
     });
+    // Packed once, and not for each who asks.
+    for (const file of readdirSync(join(out, 'inspector')).filter((name) => /\.(js|css)$/.test(name)))
+      writeFileSync(
+        join(out, 'inspector', `${file}.gz`),
+        gzipSync(readFileSync(join(out, 'inspector', file)), { level: 9 }),
+      );
   } catch {
     rmSync(out, { recursive: true, force: true });
     process.exit(1);

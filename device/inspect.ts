@@ -5,7 +5,7 @@ import { createServer, type IncomingMessage, type ServerResponse } from 'node:ht
 import type { AddressInfo, Socket } from 'node:net';
 import { hostname } from 'node:os';
 import type { Duplex } from 'node:stream';
-import { isLocal, pageFiles, pageHeaders } from '../inspector/server/page.ts';
+import { isLocal, pageAnswer, pageFiles, pageHeaders } from '../inspector/server/page.ts';
 import { Readers, streamTo } from '../inspector/server/readers.ts';
 import { refuse, StatelyEndpoint } from '../inspector/server/stately.ts';
 import { Failure } from './cli/failure.ts';
@@ -49,7 +49,8 @@ export async function serveInspector(
     const { pathname } = new URL(request.url ?? '/', 'http://localhost');
     const file = files.get(pathname);
     if (file) {
-      response.writeHead(200, { ...pageHeaders, 'content-type': file.type }).end(file.bytes);
+      const { status, headers, body } = pageAnswer(file, request.headers);
+      response.writeHead(status, headers).end(body);
     } else if (pathname === '/inspector.json') {
       response.writeHead(200, { ...pageHeaders, 'content-type': 'application/json' });
       response.end(JSON.stringify({ by: 'eve', name: hostname() }));

@@ -3,7 +3,7 @@
 import type { IncomingMessage } from 'node:http';
 import type { Duplex } from 'node:stream';
 import type { FastifyInstance } from 'fastify';
-import { pageFiles, pageHeaders } from '../../inspector/server/page.ts';
+import { pageAnswer, pageFiles, pageHeaders } from '../../inspector/server/page.ts';
 import { Readers, streamTo } from '../../inspector/server/readers.ts';
 import { refuse, StatelyEndpoint } from '../../inspector/server/stately.ts';
 import type { RecordRecorder } from '../record/recorder.ts';
@@ -64,8 +64,11 @@ export class Guests {
 }
 
 export function servePage(app: FastifyInstance, guests: Guests, options: PageOptions): void {
-  for (const [path, { type, bytes }] of pageFiles())
-    app.get(path, (_request, reply) => reply.headers(pageHeaders).type(type).send(bytes));
+  for (const [path, file] of pageFiles())
+    app.get(path, (request, reply) => {
+      const { status, headers, body } = pageAnswer(file, request.headers);
+      return reply.code(status).headers(headers).send(body);
+    });
   app.get('/inspector.json', async (_request, reply) =>
     reply.headers(pageHeaders).send({ by: 'evc', name: options.name, logins: await options.logins() }),
   );

@@ -1,11 +1,23 @@
 // The page as files over HTTP, for whoever serves it: EVC, and a device on its own machine. Nothing but these files, and with
 // headers that let the page run its own script and talk to the server that it came from, and to nobody else.
+import { createHash } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
+import type { IncomingHttpHeaders, OutgoingHttpHeaders } from 'node:http';
 import { join } from 'node:path';
 
 export interface PageFile {
   type: string;
   bytes: Buffer;
+  /** The same as gzip; null where it was not packed. */
+  packed: Buffer | null;
+  /** Of these bytes, as an entity tag; weak, since it is the same for both. */
+  tag: string;
+}
+
+export interface PageAnswer {
+  status: 200 | 304;
+  headers: OutgoingHttpHeaders;
+  body: Buffer;
 }
 
 const types: Readonly<Record<string, string>> = {
@@ -49,11 +61,26 @@ export function pageFiles(): ReadonlyMap<string, PageFile> {
   for (const [name, type] of Object.entries(types)) {
     const path = join(folder, name);
     if (!existsSync(path)) continue;
-    const file = { type, bytes: readFileSync(path) };
+    const bytes = readFileSync(path);
+    const packed = existsSync(`${path}.gz`) ? readFileSync(`${path}.gz`) : null;
+    const tag = `W/"${createHash('sha256').update(bytes).digest('base64url').slice(0, 22)}"`;
+    const file = { type, bytes, packed, tag };
     files.set(`/${name}`, file);
     if (name === 'index.html') files.set('/', file);
   }
   return files;
+}
+
+/** A file for a browser: not again where it has it, and packed where it can unpack it [RFC 9110, 13.1.2 and 12.5.3]. */
+export function pageAnswer({ type, bytes, packed, tag }: PageFile, asked: IncomingHttpHeaders): PageAnswer {
+  const headers: OutgoingHttpHeaders = { ...pageHeaders, etag: tag, vary: 'accept-encoding' };
+  const known = (asked['if-none-match'] ?? '').split(',').map((one) => one.trim());
+  if (known.includes(tag)) return { status: 304, headers, body: Buffer.alloc(0) };
+  headers['content-type'] = type;
+  if (!packed || !/\bgzip\b(?!\s*;\s*q=0(?:\.0*)?\s*(?:,|$))/.test(String(asked['accept-encoding'] ?? '')))
+    return { status: 200, headers, body: bytes };
+  headers['content-encoding'] = 'gzip';
+  return { status: 200, headers, body: packed };
 }
 
 /** Where a message of a chart client may come from: this machine, or the page itself. */

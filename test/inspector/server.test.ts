@@ -55,6 +55,21 @@ function get(path: string, headers: Record<string, string> = {}, method = 'GET')
   });
 }
 
+test('the page comes packed to who can unpack it, and not again to who has it', async () => {
+  const plain = await get('/app.js');
+  assert.is(plain.headers['content-encoding'], undefined);
+  const packed = await get('/app.js', { 'accept-encoding': 'br, gzip;q=0.5' });
+  assert.is(packed.headers['content-encoding'], 'gzip');
+  assert.is(packed.headers.etag, plain.headers.etag);
+  assert.ok(Number(packed.text.length) < plain.text.length / 2);
+  assert.is((await get('/app.js', { 'accept-encoding': 'gzip;q=0' })).headers['content-encoding'], undefined);
+  const tag = plain.headers.etag as string;
+  const again = await get('/app.js', { 'if-none-match': `"other", ${tag}` });
+  assert.equal([again.status, again.text], [304, '']);
+  assert.is(again.headers['content-security-policy'], plain.headers['content-security-policy']);
+  assert.is((await get('/style.css', { 'if-none-match': tag })).status, 200, 'of another file');
+});
+
 /** Reads along, and gives what has come so far. */
 function follow(path: string): { lines: Line[]; pause(): void; resume(): void } {
   const reader = new RecordingReader();
