@@ -4,7 +4,7 @@
 import type { Browser, Page } from 'playwright-core';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { openBrowser, openPage, picture } from '../kit/browser.ts';
+import { field, gone, openBrowser, openPage, picture, seen } from '../kit/browser.ts';
 import { serveApi } from '../kit/traffic.ts';
 import { inWorld, type World } from '../kit/world.ts';
 
@@ -15,10 +15,6 @@ test.before(async () => {
 test.after(async () => {
   await browser?.close();
 });
-
-const seen = (page: Page, what: string) => page.waitForSelector(what, { timeout: 20_000 });
-const gone = (page: Page, what: string) => page.waitForSelector(what, { timeout: 20_000, state: 'detached' });
-const field = (page: Page, name: string) => new URLSearchParams(new URL(page.url()).hash.slice(1)).get(name);
 
 /** In light and dark, on a desk and on a telephone, where nothing may be wider than it is. */
 async function looked(page: Page, name: string): Promise<void> {

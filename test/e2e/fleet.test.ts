@@ -3,11 +3,11 @@
 // with code and remedy where EVC refuses; and may not, with a token that only looks. Roll-outs, images and the audit log stand by.
 import { cpSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
-import type { Browser, Page } from 'playwright-core';
+import type { Browser } from 'playwright-core';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { createImage } from '../../device/boot/image.ts';
-import { openBrowser, openPage, picture } from '../kit/browser.ts';
+import { field, gone, openBrowser, openPage, picture, seen } from '../kit/browser.ts';
 import { serveApi } from '../kit/traffic.ts';
 import { inWorld, type World, type WorldDevice } from '../kit/world.ts';
 
@@ -30,10 +30,6 @@ async function tamper(world: World, device: WorldDevice): Promise<void> {
   await device.node.reboot('test');
   await world.until('the device is UUD', async () => (await world.trust(device)) === 'uud', 10 * minute);
 }
-
-const seen = (page: Page, what: string) => page.waitForSelector(what, { timeout: 20_000 });
-const gone = (page: Page, what: string) => page.waitForSelector(what, { timeout: 20_000, state: 'detached' });
-const field = (page: Page, name: string) => new URLSearchParams(new URL(page.url()).hash.slice(1)).get(name);
 
 test('the device that is not trusted is found, its reasons read, accepted with a reason, and seen to become trusted', () =>
   inWorld(async (world) => {

@@ -3,12 +3,12 @@
 // page without a network.
 import { cpSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
-import type { Browser, Page } from 'playwright-core';
+import type { Browser } from 'playwright-core';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { createImage } from '../../device/boot/image.ts';
 import { serveInspector } from '../../device/inspect.ts';
-import { drop, openBrowser, openPage, pageFile } from '../kit/browser.ts';
+import { drop, openBrowser, openPage, pageFile, seen } from '../kit/browser.ts';
 import { serveApi } from '../kit/traffic.ts';
 import { inWorld, type WorldDevice } from '../kit/world.ts';
 
@@ -32,7 +32,6 @@ async function tamper(device: WorldDevice): Promise<void> {
 }
 
 const active = (state: string) => `.state.active[data-id="${state}"]`;
-const seen = (page: Page, what: string) => page.waitForSelector(what, { timeout: 20_000 });
 
 test('EVC’s page follows a device, shows why it is refused, and gives its attempts away as files', () =>
   inWorld(async (world) => {

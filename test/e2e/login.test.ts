@@ -4,7 +4,7 @@ import type { Browser, Page } from 'playwright-core';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { ApiBench } from '../kit/api.ts';
-import { openBrowser, openPage, picture } from '../kit/browser.ts';
+import { openBrowser, openPage, picture, seen } from '../kit/browser.ts';
 import { clientId, clientSecret, LocalProvider } from '../kit/provider.ts';
 
 let browser: Browser | null = null;
@@ -15,7 +15,6 @@ test.after(async () => {
   await browser?.close();
 });
 
-const seen = (page: Page, what: string) => page.waitForSelector(what, { timeout: 20_000 });
 const logIn = async (page: Page, person: string, button = '.log-in') => {
   await page.click(`dialog.token ${button}`);
   await seen(page, 'input[name=person]');

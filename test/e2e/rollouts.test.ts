@@ -4,7 +4,7 @@
 import type { Browser, Page } from 'playwright-core';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { openBrowser, openPage, picture } from '../kit/browser.ts';
+import { field, gone, openBrowser, openPage, picture, seen } from '../kit/browser.ts';
 import { serveApi } from '../kit/traffic.ts';
 import { inWorld, type WorldDevice } from '../kit/world.ts';
 
@@ -18,9 +18,6 @@ test.after(async () => {
   await browser?.close();
 });
 
-const seen = (page: Page, what: string) => page.waitForSelector(what, { timeout: 20_000 });
-const gone = (page: Page, what: string) => page.waitForSelector(what, { timeout: 20_000, state: 'detached' });
-const field = (page: Page, name: string) => new URLSearchParams(new URL(page.url()).hash.slice(1)).get(name);
 async function narrow(page: Page, name: string): Promise<void> {
   await page.setViewportSize({ width: 390, height: 800 });
   const wide = await page.evaluate('document.documentElement.scrollWidth');

@@ -2,31 +2,18 @@
 import { once } from 'node:events';
 import https from 'node:https';
 import net from 'node:net';
-import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { startApi } from '../../controller/api/server.ts';
-import { StepStream } from '../../controller/api/stream.ts';
 import { makeToken } from '../../controller/api/token.ts';
+import { apiOf } from '../kit/api.ts';
 import { EvcBench } from '../kit/controller.ts';
 
 const most = 5;
 
 test('a flood of silent connections is closed beyond a bound, and who comes after it is answered', async () => {
   const bench = await EvcBench.open();
-  const { root, server } = bench.evc.pki;
-  const api = await startApi({
-    evc: bench.evc,
-    stream: new StepStream(),
-    tokenHash: makeToken().hash,
-    uploads: join(bench.folder, 'uploads'),
-    host: '127.0.0.1',
-    port: 0,
-    connections: most,
-    key: server.key.export({ type: 'pkcs8', format: 'pem' }).toString(),
-    certificate: server.certificate.toString(),
-    service: () => ({ mqttPort: 1, httpsPort: 2, hosts: ['localhost'], since: 0 }),
-  });
+  const { root } = bench.evc.pki;
+  const api = await apiOf(bench, { tokenHash: makeToken().hash, connections: most });
   try {
     const open = new Set<net.Socket>();
     const dial = async () => {

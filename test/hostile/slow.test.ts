@@ -2,17 +2,15 @@
 // and whoever is beside them is served.
 import { once } from 'node:events';
 import net from 'node:net';
-import { join } from 'node:path';
 import tls from 'node:tls';
 import type mqtt from 'mqtt';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { Broker } from '../../broker/broker.ts';
-import { startApi } from '../../controller/api/server.ts';
-import { StepStream } from '../../controller/api/stream.ts';
 import { makeToken } from '../../controller/api/token.ts';
 import { createPki } from '../../controller/pki.ts';
 import { dialTls } from '../../device/link/dial.ts';
+import { apiOf } from '../kit/api.ts';
 import { EvcBench } from '../kit/controller.ts';
 import { inFolder } from '../kit/folders.ts';
 import {
@@ -126,21 +124,10 @@ test('a device that is slow after its login holds four connections, and no more'
 
 test('requests that come byte by byte hold their own connection alone, and who may not ask is answered before a body comes', async () => {
   const bench = await EvcBench.open();
-  const { root, server } = bench.evc.pki;
+  const { root } = bench.evc.pki;
   const { token, hash } = makeToken();
   const most = 12;
-  const api = await startApi({
-    evc: bench.evc,
-    stream: new StepStream(),
-    tokenHash: hash,
-    uploads: join(bench.folder, 'uploads'),
-    host: '127.0.0.1',
-    port: 0,
-    connections: most,
-    key: server.key.export({ type: 'pkcs8', format: 'pem' }).toString(),
-    certificate: server.certificate.toString(),
-    service: () => ({ mqttPort: 1, httpsPort: 2, hosts: ['localhost'], since: 0 }),
-  });
+  const api = await apiOf(bench, { tokenHash: hash, connections: most });
   const sockets: tls.TLSSocket[] = [];
   const dial = async () => {
     const socket = tls.connect({ port: api.port, host: 'localhost', ca: root.toString() });

@@ -3,7 +3,7 @@ import type { IncomingMessage } from 'node:http';
 import https from 'node:https';
 import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
-import { type ApiServer, startApi } from '../../controller/api/server.ts';
+import { type ApiOptions, type ApiServer, startApi } from '../../controller/api/server.ts';
 import { StepStream } from '../../controller/api/stream.ts';
 import { makeToken } from '../../controller/api/token.ts';
 import type { Role } from '../../controller/tokens.ts';
@@ -28,6 +28,25 @@ export interface ApiCall {
   beginning?: boolean;
 }
 
+/** The API of an EVC, on loopback. */
+export function apiOf(
+  { evc, folder }: EvcBench,
+  more: Partial<ApiOptions> & Pick<ApiOptions, 'tokenHash'>,
+): Promise<ApiServer> {
+  const { server } = evc.pki;
+  return startApi({
+    evc,
+    stream: new StepStream(),
+    uploads: join(folder, 'uploads'),
+    host: '127.0.0.1',
+    port: 0,
+    key: server.key.export({ type: 'pkcs8', format: 'pem' }).toString(),
+    certificate: server.certificate.toString(),
+    service: () => ({ mqttPort: 1, httpsPort: 2, hosts: ['localhost'], since: 0 }),
+    ...more,
+  });
+}
+
 export class ApiBench {
   readonly evc: EvcBench;
   readonly server: ApiServer;
@@ -47,22 +66,10 @@ export class ApiBench {
   /** @param start of EVC's clock, ms since the epoch */
   static async open(start?: number): Promise<ApiBench> {
     const bench = await EvcBench.open(start);
-    const { server } = bench.evc.pki;
     const { token, hash } = makeToken();
     const stream = new StepStream();
     bench.watch = (step) => stream.publish(step);
-    const api = await startApi({
-      evc: bench.evc,
-      stream,
-      tokenHash: hash,
-      uploads: join(bench.folder, 'uploads'),
-      host: '127.0.0.1',
-      port: 0,
-      key: server.key.export({ type: 'pkcs8', format: 'pem' }).toString(),
-      certificate: server.certificate.toString(),
-      service: () => ({ mqttPort: 1, httpsPort: 2, hosts: ['localhost'], since: 0 }),
-    });
-    return new ApiBench(bench, api, token);
+    return new ApiBench(bench, await apiOf(bench, { stream, tokenHash: hash }), token);
   }
 
   get url(): string {

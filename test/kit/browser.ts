@@ -73,6 +73,17 @@ export async function openPage(
   };
 }
 
+/** Resolves when the page shows it; rejects when it does not in 20 s. */
+export const seen = (page: Page, what: string) => page.waitForSelector(what, { timeout: 20_000 });
+
+/** Resolves when the page shows it no more. */
+export const gone = (page: Page, what: string) =>
+  page.waitForSelector(what, { timeout: 20_000, state: 'detached' });
+
+/** Of the address, which is the view; null where it is not there. */
+export const field = (page: Page, name: string) =>
+  new URLSearchParams(new URL(page.url()).hash.slice(1)).get(name);
+
 /** What stands there, for people to look at: only where a folder is named for it. */
 export async function picture(page: Page, name: string): Promise<void> {
   const folder = process.env.EVE_ATTEST_PICTURES;
