@@ -322,7 +322,7 @@ async function everywhere(bench: Bench, kinds: readonly CutKind[]): Promise<void
     assert.ok(points.length > 0, `${stage.name} reaches the disk`);
     lines.push(`  ${stage.name}: ${counts.join(', ')}`);
   }
-  console.log(`${total} power cuts survived with the vault of ${bench.choice}\n${lines.join('\n')}`);
+  console.log(`FIGURES: ${total} power cuts survived with the vault of ${bench.choice}\n${lines.join('\n')}`);
 }
 
 const test = suite('power cuts');
