@@ -19,7 +19,7 @@ import { gzipSync } from 'node:zlib';
 const root = dirname(fileURLToPath(import.meta.url));
 const out = join(root, 'dist');
 const folders = ['machines', 'formats', 'telemetry', 'wasm', 'broker', 'inspector', 'device', 'controller'];
-const assets = /\.(wasm|bin|proto|html|css|svg)$|^(LICENSE|NOTICE\.md|sources\.lock)/;
+const assets = /\.(wasm|bin|proto|html|svg)$|^(LICENSE|NOTICE\.md|sources\.lock)/;
 const compiler = join(root, 'node_modules/typescript/bin/tsc');
 
 /** Time of the newest file below a folder, in ms since the epoch. */
@@ -67,13 +67,18 @@ async function writeSbom() {
   writeFileSync(join(out, 'sbom.json'), `${JSON.stringify(sbom(), null, 1)}\n`);
 }
 
-/** The page: one script of everything that it imports, and the layout of charts as another, since that is large. */
+/**
+ * The page: one script of everything that it imports, a small one in front of it, the layout of charts as another, since that is
+ * large, and one style sheet. Each file is a request, and the first of them a handshake.
+ */
 async function bundlePage() {
   const { build } = await import('esbuild');
   try {
     await build({
       entryPoints: {
+        first: join(root, 'inspector/first.ts'),
         app: join(root, 'inspector/app.ts'),
+        style: join(root, 'inspector/style.css'),
         'layout-worker': join(root, 'inspector/layout-worker.ts'),
       },
       outdir: join(out, 'inspector'),

@@ -9,32 +9,22 @@ import { denied, fileSource, guestsId, live, type Server, SourceError, token, wh
 import { shorten, shortHash } from './text.ts';
 import { Track } from './track.ts';
 import type { Page, View, ViewName } from './view.ts';
-import { accountsView } from './views/accounts.ts';
-import { auditView } from './views/audit.ts';
-import { chartsView } from './views/charts.ts';
-import { deviceView } from './views/device.ts';
 import { devicesView } from './views/devices.ts';
-import { evidenceView } from './views/evidence.ts';
-import { imagesView } from './views/images.ts';
-import { recordingsView } from './views/recordings.ts';
-import { rolloutsView } from './views/rollouts.ts';
-import { sequenceView } from './views/sequence.ts';
-import { timelineView } from './views/timeline.ts';
-import { trialsView } from './views/trials.ts';
 
-const makers: Readonly<Record<ViewName, (page: Page) => View>> = {
-  devices: devicesView,
-  charts: chartsView,
-  sequence: sequenceView,
-  timeline: timelineView,
-  evidence: evidenceView,
-  recordings: recordingsView,
-  rollouts: rolloutsView,
-  images: imagesView,
-  audit: auditView,
-  trials: trialsView,
-  accounts: accountsView,
-  device: deviceView,
+/** Those that not everybody opens first are read when somebody opens them; they stand in the same file. */
+const makers: Readonly<Record<ViewName, () => Promise<(page: Page) => View>>> = {
+  devices: async () => devicesView,
+  charts: async () => (await import('./views/charts.ts')).chartsView,
+  sequence: async () => (await import('./views/sequence.ts')).sequenceView,
+  timeline: async () => (await import('./views/timeline.ts')).timelineView,
+  evidence: async () => (await import('./views/evidence.ts')).evidenceView,
+  recordings: async () => (await import('./views/recordings.ts')).recordingsView,
+  rollouts: async () => (await import('./views/rollouts.ts')).rolloutsView,
+  images: async () => (await import('./views/images.ts')).imagesView,
+  audit: async () => (await import('./views/audit.ts')).auditView,
+  trials: async () => (await import('./views/trials.ts')).trialsView,
+  accounts: async () => (await import('./views/accounts.ts')).accountsView,
+  device: async () => (await import('./views/device.ts')).deviceView,
 };
 const names = Object.keys(makers) as ViewName[];
 /** Views of what EVC keeps; the others show recordings. */
@@ -57,6 +47,8 @@ const model = new Model((work) => requestAnimationFrame(work));
 let server: Server = { by: 'nobody' };
 let view: View | null = null;
 let viewName: ViewName | null = null;
+/** Counts what was shown, so that a view that is still being read does not come over the one after it. */
+let shows = 0;
 let watching: AbortController | null = null;
 let watched: string | null = null;
 let state = '';
@@ -182,16 +174,15 @@ function read(): void {
   const usual: ViewName = server.by === 'evc' ? 'devices' : server.by === 'eve' ? 'charts' : 'recordings';
   const wanted = names.find((name) => name === address.get('view')) ?? usual;
   watch();
-  if (wanted !== viewName) show(wanted);
+  if (wanted !== viewName) void show(wanted);
   model.changed();
 }
 
-function show(name: ViewName): void {
+async function show(name: ViewName): Promise<void> {
   view?.close?.();
+  view = null;
   viewName = name;
   search.hidden = name === 'devices' || name === 'device' || name === 'trials';
-  view = makers[name](page);
-  put(main, view.element);
   put(
     nav,
     tabs().map((one) =>
@@ -203,6 +194,12 @@ function show(name: ViewName): void {
     ),
   );
   nav.querySelector('[aria-current]')?.scrollIntoView({ block: 'nearest', inline: 'nearest' });
+  const wanted = ++shows;
+  const make = await makers[name]();
+  if (wanted !== shows) return;
+  view = make(page);
+  put(main, view.element);
+  model.changed();
 }
 
 function shownViews(): ViewName[] {
@@ -426,7 +423,7 @@ async function start(): Promise<void> {
   leave.hidden = server.by !== 'evc';
   cameBack();
   read();
-  receiveGuests(window, (guest: Guest) => {
+  await receiveGuests(window, (guest: Guest) => {
     unwatch();
     const track = new Track(guest.name, true);
     model.show(track);

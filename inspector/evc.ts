@@ -30,12 +30,21 @@ export function devicePage(
   wish: { filter?: string; after?: string; limit: number },
   signal?: AbortSignal,
 ): Promise<{ devices: DeviceRow[]; next: string | null }> {
-  const { filter = '', after = '', limit } = wish;
+  return getJson(devicesPath(wish), signal);
+}
+
+function devicesPath({ filter = '', after = '', limit }: Parameters<typeof devicePage>[0]): string {
   const query = new URLSearchParams({ limit: String(limit) });
   if (filter !== '') query.set('filter', filter);
   if (after !== '') query.set('after', after);
-  return getJson(`api/v1/devices?${query}`, signal);
+  return `api/v1/devices?${query}`;
 }
+
+/** Rows that the table asks for first. */
+export const firstRows = 100;
+
+/** Where `devicePage` finds them. */
+export const firstDevices = (filter: string) => devicesPath({ filter, limit: firstRows });
 
 export const device = (id: string, signal?: AbortSignal) => getJson<DeviceDetails>(pathOf(id), signal);
 

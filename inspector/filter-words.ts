@@ -20,6 +20,9 @@ export function readFilter(
   }
 }
 
+/** A filter that EVC can be asked with: none where it is wrong, or not written to its end. */
+export const askedFilter = (text: string): string => (readFilter(text).filter ? text : '');
+
 /** Trusts that a filter asks for; empty: it asks for none. */
 export function trustsOf(filter: Filter): ReadonlySet<string> {
   return new Set(filter.flatMap(({ key, denied, values }) => (key === 'trust' && !denied ? values : [])));

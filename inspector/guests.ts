@@ -1,7 +1,6 @@
 // Charts of other pages: an unmodified @statelyai/inspect client that opened this page, or holds it in a frame, posts its
 // messages here. They are shown, and nothing of them is executed.
 import type { Line } from '../formats/recording/format.ts';
-import { StatelyReader } from '../formats/recording/stately.ts';
 
 export interface Guest {
   name: string;
@@ -9,14 +8,15 @@ export interface Guest {
 }
 
 /** Tells whoever opened this page that it may send; calls back when it does. */
-export function receiveGuests(here: Window, arrived: (guest: Guest) => void): void {
+export async function receiveGuests(here: Window, arrived: (guest: Guest) => void): Promise<void> {
   const opener = (here.opener ?? (here.parent === here ? null : here.parent)) as Window | null;
   if (!opener) return;
-  let reader: StatelyReader | null = null;
+  // XState comes with it, and most pages have no guests.
+  const { StatelyReader } = await import('../formats/recording/stately.ts');
+  const reader = new StatelyReader('', () => Date.now());
   let take: (lines: readonly Line[]) => void = () => {};
   here.addEventListener('message', ({ source, data, origin }) => {
     if (source !== opener) return;
-    reader ??= new StatelyReader('', () => Date.now());
     const lines = reader.read(data);
     if (lines.length === 0) return;
     if (first)

@@ -1,4 +1,5 @@
 // Where the page has its data from: EVC's API, a device that shows itself, or nobody, when it was opened as a file.
+import { takeAhead } from './ahead.ts';
 import type { AttemptRow } from './answers.ts';
 import type { Source } from './model.ts';
 
@@ -32,11 +33,13 @@ export const token = {
 /** Called when EVC does not take the token. */
 export const denied = { ask: () => {} };
 
-/** Asks who serves this page. */
+/** Answers with who serves this page. */
+export const whoPath = 'inspector.json';
+
 export async function whoServes(): Promise<Server> {
   if (!location.protocol.startsWith('http')) return { by: 'nobody' };
   try {
-    const answer = await fetch('inspector.json');
+    const answer = await (takeAhead(whoPath) ?? fetch(whoPath));
     const { by, name, logins } = (await answer.json()) as { by?: unknown; name?: unknown; logins?: unknown };
     return by === 'evc' || by === 'eve'
       ? { by, name: String(name ?? ''), logins: logins === true }
@@ -160,26 +163,34 @@ export async function post<Value>(
   return (await answer.json()) as Value;
 }
 
+interface Asked {
+  method?: string;
+  body?: string;
+  headers?: Record<string, string>;
+  signal?: AbortSignal;
+}
+
+/** Asks EVC, with what lets somebody in, and takes any answer. */
+export function fetched(path: string, init: Asked, key = token.get()): Promise<Response> {
+  return fetch(path, {
+    cache: 'no-store',
+    ...init,
+    headers: {
+      ...init.headers,
+      // Without a token it is the session of a login that counts, which no script can read; another site cannot say this.
+      ...(key === '' ? { 'x-evc-page': '1' } : { authorization: `Bearer ${key}` }),
+    },
+  });
+}
+
 function get(path: string, signal?: AbortSignal): Promise<Response> {
   return ask(path, signal ? { signal } : {});
 }
 
-async function ask(
-  path: string,
-  init: { method?: string; body?: string; headers?: Record<string, string>; signal?: AbortSignal },
-): Promise<Response> {
-  const key = token.get();
+async function ask(path: string, init: Asked): Promise<Response> {
   let answer: Response;
   try {
-    answer = await fetch(path, {
-      cache: 'no-store',
-      ...init,
-      headers: {
-        ...init.headers,
-        // Without a token it is the session of a login that counts, which no script can read; another site cannot say this.
-        ...(key === '' ? { 'x-evc-page': '1' } : { authorization: `Bearer ${key}` }),
-      },
-    });
+    answer = await ((init.method === undefined ? takeAhead(path) : undefined) ?? fetched(path, init));
   } catch (error) {
     if (init.signal?.aborted) throw error;
     throw new SourceError(0, 'nobody answers; is it still running?');

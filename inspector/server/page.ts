@@ -22,10 +22,10 @@ export interface PageAnswer {
 
 const types: Readonly<Record<string, string>> = {
   'index.html': 'text/html; charset=utf-8',
+  'first.js': 'text/javascript; charset=utf-8',
   'app.js': 'text/javascript; charset=utf-8',
   'layout-worker.js': 'text/javascript; charset=utf-8',
   'style.css': 'text/css; charset=utf-8',
-  'fleet.css': 'text/css; charset=utf-8',
   'icon.svg': 'image/svg+xml',
 };
 

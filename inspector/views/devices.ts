@@ -3,8 +3,8 @@
 import type { Filter } from '../../formats/filter/filter.ts';
 import type { DeviceRow } from '../answers.ts';
 import { el, put } from '../element.ts';
-import { device as deviceOf, devicePage, follow } from '../evc.ts';
-import { readFilter, trustsOf, withTrust } from '../filter-words.ts';
+import { device as deviceOf, devicePage, firstRows, follow } from '../evc.ts';
+import { askedFilter, trustsOf, withTrust } from '../filter-words.ts';
 import { Fleet } from '../fleet.ts';
 import { Rows } from '../rows.ts';
 import { guestsId, token } from '../source.ts';
@@ -13,8 +13,7 @@ import { trustOf } from '../trust.ts';
 import type { Page, View } from '../view.ts';
 import { filterBox } from './filter-box.ts';
 
-/** Rows that are asked for first, and in each page behind them. */
-const firstRows = 100;
+/** Rows in each page behind the first. */
 const pageRows = 1000;
 /** ms between two looks while records move; more where a look takes long, so that it is a tenth of the time at the most. */
 const calm = 1000;
@@ -115,8 +114,7 @@ export function devicesView(page: Page): View {
       trouble = '';
       page.model.changed();
     };
-    const wanted = page.address.get('filter') ?? '';
-    const known = readFilter(wanted).filter ? wanted : '';
+    const known = askedFilter(page.address.get('filter') ?? '');
     phase = 'first';
     if (fleet.size === 0) take((await devicePage({ filter: known, limit: firstRows }, signal)).devices);
     // What moves while the pages are read is heard of, so they are read once.
