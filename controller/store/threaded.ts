@@ -15,6 +15,8 @@ import {
   TimerTaken,
 } from './store.ts';
 
+/** Asks that wait for the end of a turn of the event loop at the most: in a long turn the other thread would have nothing to do. */
+const mostAtOnce = 32;
 /** Tries of an update whose document somebody changes meanwhile, each time. */
 const updateTries = 1000;
 
@@ -65,7 +67,7 @@ class Thread {
   readonly #worker: Worker;
   readonly #waiting = new Map<number, Waiting>();
   #n = 0;
-  /** What is asked in one turn of the event loop goes over at once. */
+  /** What is asked in one turn of the event loop goes over together. */
   #asked: Ask[] = [];
   #ended: Error | null = null;
 
@@ -115,8 +117,13 @@ class Thread {
       const n = this.#n++;
       this.#waiting.set(n, { resolve, reject, step });
       this.#asked.push({ n, method, values });
-      if (this.#asked.length === 1) setImmediate(() => this.#worker.postMessage(this.#asked.splice(0)));
+      if (this.#asked.length === 1) setImmediate(() => this.#send());
+      else if (this.#asked.length === mostAtOnce) this.#send();
     });
+  }
+
+  #send(): void {
+    if (this.#asked.length > 0) this.#worker.postMessage(this.#asked.splice(0));
   }
 
   #settle({ n, value, failure }: Answer): void {
