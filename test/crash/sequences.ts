@@ -148,10 +148,10 @@ export const sequences: readonly Sequence[] = [
   {
     name: 'S5 moved',
     async run({ world, device, until }) {
-      device.location.fix = { ...paris, at: world.clock.now() };
+      device.location.fix = receiverAt(world, paris);
       await device.node.reboot('test');
       await until('it is elsewhere', async () => (await world.trust(device)) === 'umd');
-      device.location.fix = { ...berlin, at: world.clock.now() };
+      atHome(world, device);
       await device.node.reboot('test');
       await until('it is back', async () => (await world.trust(device)) === 'trusted');
     },
@@ -159,5 +159,15 @@ export const sequences: readonly Sequence[] = [
 ];
 
 export function atHome(world: World, device: WorldDevice): void {
-  device.location.fix = { ...berlin, at: world.clock.now() };
+  device.location.fix = receiverAt(world, berlin);
+}
+
+/** What a receiver says that stands there, and says anew each time. */
+function receiverAt({ clock }: World, place: typeof berlin): NonNullable<WorldDevice['location']['fix']> {
+  return {
+    ...place,
+    get at() {
+      return clock.now();
+    },
+  };
 }
