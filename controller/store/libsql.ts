@@ -79,23 +79,8 @@ export class LibsqlStore implements Store {
 
   write(step: PreparedStep): Promise<void> {
     return this.#db.grouped(() => {
-      const { device, from, snapshot, summary, journal, escrow, evidence } = step;
-      const changed =
-        from === 0
-          ? this.#db.run(
-              'insert into records (version, snapshot, serial, uuid, account, trust, seen, facts, device) values (1, ?, ?, ?, ?, ?, ?, ?, ?) on conflict do nothing',
-              snapshot,
-              ...summary,
-              device,
-            )
-          : this.#db.run(
-              'update records set version = version + 1, snapshot = ?, serial = ?, uuid = ?, account = ?, trust = ?, seen = ?, facts = ? where device = ? and version = ?',
-              snapshot,
-              ...summary,
-              device,
-              from,
-            );
-      if (changed === 0) throw new StepConflict(device);
+      const { device, from, journal, escrow, evidence } = step;
+      if (this.#writeRecord(step) === 0) throw new StepConflict(device);
       if (step.timer && this.#takeTimer(step.timer) === 0) throw new TimerTaken(step.timer);
       this.#db.run(
         'insert into journal (device, at, event, body) values (?, ?, ?, ?)',
@@ -154,6 +139,27 @@ export class LibsqlStore implements Store {
       if (step.attempt) this.#keepAttempt(device, journal.at, step.attempt);
       if (step.audit) this.#db.run(insertAudit, ...step.audit);
     });
+  }
+
+  /** How many rows changed: 0 where the record has another version. */
+  #writeRecord({ device, from, snapshot, summary }: PreparedStep): number {
+    if (from === 0) {
+      const sql =
+        'insert into records (version, snapshot, serial, uuid, account, trust, seen, facts, device) values (1, ?, ?, ?, ?, ?, ?, ?, ?) on conflict do nothing';
+      return this.#db.run(sql, snapshot, ...summary, device);
+    }
+    const [serial, uuid, account, trust, seen, facts] = summary;
+    // Most steps change no name, and whatever names a column of an index writes that index, with the same values as well.
+    const renamed =
+      this.#db.run(
+        'update records set version = version + 1, snapshot = ?, trust = ?, seen = ?, facts = ? where device = ? and version = ? and serial = ? and uuid = ? and account = ?',
+        ...[snapshot, trust, seen, facts, device, from, serial, uuid, account],
+      ) === 0;
+    if (!renamed) return 1;
+    return this.#db.run(
+      'update records set version = version + 1, snapshot = ?, serial = ?, uuid = ?, account = ?, trust = ?, seen = ?, facts = ? where device = ? and version = ?',
+      ...[snapshot, ...summary, device, from],
+    );
   }
 
   #keepAttempt(device: string, at: number, { begins, text, count, evidence, outcome }: PreparedLines): void {
