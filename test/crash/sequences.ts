@@ -3,6 +3,7 @@
 import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import * as assert from 'uvu/assert';
+import type { DeviceView } from '../../controller/operator.ts';
 import { configOf, manufacturing, stateOf, type World, type WorldDevice } from '../kit/world.ts';
 
 const minute = 60_000;
@@ -52,10 +53,13 @@ export async function endsWell({ world, device, until }: Stage): Promise<void> {
       configOf(device)?.partial === false &&
       device.node.node?.vault.unlocked === true,
   );
-  await until('EVC trusts it', async () => ['trusted', 'umd'].includes(await world.trust(device)));
+  let view = null as DeviceView | null;
+  await until('EVC trusts it', async () => {
+    view = await world.view(device);
+    return ['trusted', 'umd'].includes(await world.trust(device));
+  });
   const { vault } = device.node.node ?? {};
-  assert.ok(vault);
-  const view = await world.view(device);
+  assert.ok(vault && view);
   assert.ok(
     view.escrow.length > 0 && vault.backend.keys().includes(view.escrow[0]?.keyId ?? ''),
     'EVC’s key opens the vault',

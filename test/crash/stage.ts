@@ -216,7 +216,13 @@ class Run {
           async () => {
             await restarted();
             if (this.#files.dead || device.node.node === null) return false;
-            return condition();
+            try {
+              return await condition();
+            } catch (error) {
+              // EVC died while it was asked.
+              if (error instanceof Killed) return false;
+              throw error;
+            }
           },
           limit,
         ),
