@@ -168,7 +168,13 @@ export class Uplink {
   async #connect(): Promise<void> {
     const { device, name, dial, login } = this.#options;
     const { stream, channel } = await dial();
-    const password = await login(channel);
+    // A TPM takes its time for a login, and until there is a client nobody listens; an error that nobody hears ends the process.
+    stream.on('error', () => undefined);
+    const password = await login(channel).catch((error) => {
+      stream.destroy();
+      throw error;
+    });
+    if (stream.destroyed) throw new Refusal('link.down', 'the connection was lost before the login');
     const client = new mqtt.MqttClient(() => stream, {
       clientId: `${device}:${name}`,
       username: device,

@@ -1,5 +1,6 @@
 // deadline: 240 s
 // The soak in small: what stays flat is found flat, and a leak is found.
+import { readFileSync } from 'node:fs';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { type SoakReport, soak } from './soak.ts';
@@ -24,5 +25,23 @@ test('a leak is found, by the name of its figure and process', async () => {
   const found = bad(report).map(({ process: name, figure }) => `${name}.${figure}`);
   assert.ok(found.includes('evc.heapMb'), found.join(' '));
 });
+
+test('a process that ends by itself ends the soak', async () => {
+  const ended = soak({ devices: 1, duration: 60_000, every: 1000, onSample: () => killFleet() });
+  assert.match(
+    await ended.then(
+      () => 'it went on',
+      ({ message }: Error) => message,
+    ),
+    'the device ended by itself, with SIGKILL',
+  );
+});
+
+/** Of this process's children. */
+function killFleet(): void {
+  for (const pid of readFileSync(`/proc/self/task/${process.pid}/children`, 'utf8').trim().split(' '))
+    if (readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes('device/main.ts'))
+      process.kill(Number(pid), 'SIGKILL');
+}
 
 test.run();

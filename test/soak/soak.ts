@@ -52,11 +52,13 @@ const upgradePatience = 60_000;
 
 class Soaked {
   readonly process: ChildProcess;
+  readonly #program: string;
   readonly #lines = new Set<(line: string) => void>();
   /** Its pipes are closed, too. */
   readonly #ended: Promise<unknown>;
 
   constructor(program: 'controller' | 'device', args: readonly string[], env: Record<string, string> = {}) {
+    this.#program = program;
     const file = (path: string) => fileURLToPath(new URL(path, projectRoot));
     const flags = ['--expose-gc', '--import', 'tsx', '--import', file('test/soak/probe.ts')];
     this.process = spawn(process.execPath, [...flags, file(`${program}/main.ts`), ...args, '--with-parent'], {
@@ -82,16 +84,25 @@ class Soaked {
     });
   }
 
-  /** What it says of itself and what is seen from outside; the second alone where it has not the time. */
+  /**
+   * What it says of itself and what is seen from outside; the second alone where it has not the time. Rejects where it has ended by
+   * itself.
+   */
   async figures(): Promise<Figures> {
+    const { exitCode, signalCode } = this.process;
+    if (exitCode !== null || signalCode !== null)
+      throw new Error(`the ${this.#program} ended by itself, with ${exitCode ?? signalCode}`);
+    let hear = (_: Figures) => {};
     const inside = new Promise<Figures>((resolve) => {
-      this.process.once('message', (figures) => resolve(figures as Figures));
-      this.process.send('figures', () => undefined);
+      hear = resolve;
     });
+    this.process.once('message', hear);
+    this.process.send('figures', () => undefined);
     const over = new AbortController();
     const late = pause(patience, {}, { signal: over.signal }).catch(() => ({}));
     const said = await Promise.race([inside, late]);
     over.abort();
+    this.process.off('message', hear);
     return { ...said, ...procFigures(this.process.pid as number) };
   }
 

@@ -3,7 +3,7 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { Broker } from '../../../broker/broker.ts';
 import { type Reply, requestDeadline, Uplink } from '../../../device/link/uplink.ts';
-import { reasonOf } from '../../../device/refusal.ts';
+import { Refusal, reasonOf } from '../../../device/refusal.ts';
 import { decodeFrame, encodeFrame, type Frame } from '../../../formats/wire/frame.ts';
 import { SimulatedClock } from '../../kit/clock.ts';
 import { honestClaims, softDevice, tokenOf } from '../../kit/logins.ts';
@@ -19,9 +19,13 @@ class Bench {
   readonly pushed: string[] = [];
   readonly links: string[] = [];
   dials = 0;
+  /** Whether the last connection is gone. */
+  closed: () => boolean = () => false;
   /** What happens when the device dials. */
   net: 'up' | 'down' | 'refused' = 'up';
-  cut: () => void = () => undefined;
+  cut: (error?: Error) => void = () => undefined;
+  /** What happens while the device makes its login. */
+  onLogin: () => void = () => undefined;
   broker!: Broker;
   uplink!: Uplink;
   readonly #wakers = new Set<() => void>();
@@ -46,16 +50,19 @@ class Bench {
         const [near, far] = duplexPair();
         near.on('close', () => far.destroy());
         far.on('close', () => near.destroy());
-        bench.cut = () => near.destroy();
+        bench.closed = () => near.destroyed;
+        bench.cut = (error) => near.destroy(error);
         bench.broker.accept(far);
         return { stream: near, channel: null };
       },
-      login: async () =>
-        tokenOf(
+      login: async () => {
+        bench.onLogin();
+        return tokenOf(
           device,
           honestClaims(device, bench.clock.now()),
           bench.net === 'refused' ? other.key : device.key,
-        ),
+        );
+      },
       watch: (direction, _, bytes) => {
         if (direction === 'up') bench.sent.push(decodeFrame(bytes));
       },
@@ -280,6 +287,34 @@ test('a login that the broker refuses is named as one', () =>
       (error: Error) => error,
     );
     assert.match(message, /refuses the login/);
+  }));
+
+test('a connection that breaks while the TPM makes the login is one that is lost, and ends nothing else', () =>
+  withUplink(async (bench) => {
+    bench.onLogin = () => bench.cut(Object.assign(new Error('read ECONNRESET'), { code: 'ECONNRESET' }));
+    bench.cut();
+    const lost = () =>
+      bench.links.filter((link) => link === 'down: the connection was lost before the login');
+    for (let tries = 1; tries <= 2; tries++) {
+      bench.clock.advanceTo(await nextSleep(bench));
+      await bench.until(() => lost().length === tries);
+    }
+    assert.is(await codeOf(bench.uplink.request('uuid', container)), 'link.down');
+    bench.onLogin = () => undefined;
+    bench.clock.advanceTo(await nextSleep(bench));
+    await bench.until(() => bench.uplink.connected);
+  }));
+
+test('a login that the TPM does not make lets the connection go', () =>
+  withUplink(async (bench) => {
+    bench.onLogin = () => {
+      throw new Refusal('tpm.timeout', 'the TPM does not answer');
+    };
+    bench.cut();
+    const { dials } = bench;
+    bench.clock.advanceTo(await nextSleep(bench));
+    await bench.until(() => bench.dials > dials && bench.links.at(-1) === 'down: the TPM does not answer');
+    assert.ok(bench.closed());
   }));
 
 test('a request waits for a link that is being made, no longer than its deadline', async () => {
