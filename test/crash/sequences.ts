@@ -91,8 +91,18 @@ export const sequences: readonly Sequence[] = [
   },
   {
     name: 'S2.7 rotation',
+    // Who is offline when it is asked hears of it with its next attestation, hours later.
+    prepare: ({ world, until }) => {
+      const before = world.steps.length;
+      const polls = () => world.steps.slice(before).some(({ event }) => event.type === 'config.requested');
+      return until('the device is connected, and polls', polls);
+    },
     async run({ world, device, ask, until }) {
-      const [before] = (await world.view(device)).escrow;
+      let before: DeviceView['escrow'][number] | undefined;
+      await until('EVC says which key it has', async () => {
+        [before] = (await world.view(device)).escrow;
+        return true;
+      });
       await ask(() => world.evc.operator.rotateKey(device.id));
       await until(
         'another key is with EVC, and opens the vault alone',

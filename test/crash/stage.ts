@@ -147,7 +147,7 @@ class Run {
     });
     const stage = this.#stage(this.#device);
     await endsWell(stage);
-    this.#revive();
+    await this.#revive();
     entrust(stage);
     return killed.any;
   }
@@ -161,7 +161,7 @@ class Run {
     this.#begin(device, at, when, killed);
     await sequence.run(stage);
     await endsWell(stage);
-    this.#revive();
+    await this.#revive();
     stillThere(stage);
     return killed.any;
   }
@@ -184,9 +184,20 @@ class Run {
     });
   }
 
-  #revive(): void {
+  /** Whoever died at its very end starts again, too. */
+  async #revive(): Promise<void> {
+    await this.#restartEvc();
     this.#files.revive();
     this.#store.revive();
+  }
+
+  async #restartEvc(): Promise<void> {
+    if (!this.#store.dead) return;
+    await this.#world.stopEvc();
+    this.#store.revive();
+    await this.#world.startEvc();
+    // Nobody sleeps yet, and the world takes that for an end.
+    await this.#world.quiet();
   }
 
   /** When the power is off the process is gone, and the disk is the next one's. */
@@ -199,14 +210,6 @@ class Run {
 
   #stage(device: WorldDevice): Stage {
     const world = this.#world;
-    const restarted = async () => {
-      if (!this.#store.dead) return;
-      await world.stopEvc();
-      this.#store.revive();
-      await world.startEvc();
-      // Nobody sleeps yet, and the world takes that for an end.
-      await world.quiet();
-    };
     return {
       world,
       device,
@@ -214,7 +217,7 @@ class Run {
         world.until(
           what,
           async () => {
-            await restarted();
+            await this.#restartEvc();
             if (this.#files.dead || device.node.node === null) return false;
             try {
               return await condition();
@@ -231,7 +234,7 @@ class Run {
           await what();
         } catch (error) {
           if (!(error instanceof Killed)) throw error;
-          await restarted();
+          await this.#restartEvc();
           await what();
         }
       },
