@@ -4,6 +4,7 @@ import { readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
+import type { AttackWay } from './attack-ways.ts';
 import type { Done, Order } from './main.ts';
 
 const here = dirname(fileURLToPath(import.meta.url));
@@ -129,6 +130,30 @@ export class Load {
     const ended = new Promise<void>((resolve) => this.#spoken.child.once('close', () => resolve()));
     this.#spoken.child.stdin?.write('{"do":"end"}\n');
     await ended;
+  }
+}
+
+/** A process that keeps EVC from its work in one way. */
+export class Attack {
+  readonly #spoken: Spoken;
+
+  private constructor(spoken: Spoken) {
+    this.#spoken = spoken;
+  }
+
+  static async begin(way: AttackWay, data: string, { port, httpsPort }: ServedEvc): Promise<Attack> {
+    const spoken = speak(join(here, 'attack.js'), [way, data, `${port}`, `${httpsPort}`]);
+    await spoken.line('begins');
+    return new Attack(spoken);
+  }
+
+  /** How often it did it. */
+  async end(): Promise<number> {
+    const ended = new Promise<void>((resolve) => this.#spoken.child.once('close', () => resolve()));
+    this.#spoken.child.stdin?.end();
+    const done = Number(await this.#spoken.next());
+    await ended;
+    return done;
   }
 }
 

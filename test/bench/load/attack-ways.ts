@@ -1,0 +1,18 @@
+// What an attacker may do (attack.ts does it), in the order in which it is measured.
+export const attackWays = [
+  'handshakes',
+  'half a handshake',
+  'half a login',
+  'logins with the key of another',
+  'logins with a will',
+  'tiny packets',
+  'retained messages',
+  'subscriptions',
+  'topics, each another',
+  'packets that are too large',
+  'requests without a token',
+  'requests of 10 MB without a token',
+  'half a request',
+] as const;
+
+export type AttackWay = (typeof attackWays)[number];
