@@ -1,13 +1,15 @@
 // EVC's broker: an Aedes that knows devices by their keys, lets each on its own topics, and bounds what any of them can do.
-import type net from 'node:net';
+import net from 'node:net';
 import type { Duplex } from 'node:stream';
 import tls from 'node:tls';
 import { Aedes, type AedesPublishPacket, type AuthenticateError, type Client } from 'aedes';
+import { LRUCache } from 'lru-cache';
 import { channelBinding } from '../formats/wire/login.ts';
 import { isDeviceId, upFilter } from '../formats/wire/topics.ts';
 import { allowed, type Peer } from './acl.ts';
-import { defaultLimits, guard, type Limits } from './limits.ts';
+import { defaultLimits, guard, type Limits, rateWindow } from './limits.ts';
 import { LoginCheck, type LoginOptions } from './login.ts';
+import { Pace } from './pace.ts';
 
 export interface BrokerOptions extends LoginOptions {
   limits?: Partial<Limits>;
@@ -42,6 +44,7 @@ const peers = new WeakMap<Client, Peer>();
 const mostConnections = 20_000;
 /** Connections of one device at once: the one that it uses, and those whose end nobody has noticed yet. */
 const mostOfDevice = 4;
+const hastyKnown = 10_000;
 /** Filters that a reader may ask for on one connection: Aedes keeps each. */
 const mostFilters = 100;
 /** CONNACK return codes [MQTT 3.1.1, 3.2.2.3]. */
@@ -56,6 +59,9 @@ export class Broker {
   readonly #loggedIn = new Map<string, Set<Client>>();
   readonly #streams = new Set<Duplex>();
   readonly #filters = new WeakMap<Client, number>();
+  readonly #devices = new WeakMap<object, string>();
+  /** Devices that were cut off for all they sent, and until when they stay so: another connection is no way around a limit. */
+  readonly #hasty = new LRUCache<string, number>({ max: hastyKnown });
   #readers = 0;
   /** Of streams that are TLS. */
   readonly #channels = new WeakMap<object, Uint8Array>();
@@ -89,29 +95,42 @@ export class Broker {
     this.#streams.add(stream);
     stream.once('close', () => this.#streams.delete(stream));
     this.#aedes.handle(
-      guard(stream, this.#limits, (reason) => onRefused?.('connection', reason)) as net.Socket,
+      guard(stream, this.#limits, (reason) => {
+        const device = this.#devices.get(stream);
+        if (reason === 'limit.rate' && device !== undefined)
+          this.#hasty.set(device, performance.now() + rateWindow);
+        onRefused?.('connection', reason);
+      }) as net.Socket,
     );
   }
 
   /** Listens with TLS 1.3. Rejects with an error that names the port when it is taken. */
   listen(address: { host: string; port: number }, key: string, certificate: string): Promise<Listener> {
     const { connections = mostConnections, onRefused } = this.#options;
-    const server = tls.createServer(
-      { key, cert: certificate, minVersion: 'TLSv1.3', handshakeTimeout: this.#limits.login, noDelay: true },
+    const secure = tls.createServer(
+      { key, cert: certificate, minVersion: 'TLSv1.3', handshakeTimeout: this.#limits.login },
       (socket) => this.accept(socket),
     );
-    // Those that are still at their handshake count as well.
-    server.maxConnections = connections;
-    server.on('drop', () => onRefused?.('connection', 'limit.connections'));
     // A handshake that fails is the peer's matter. One that never ends Node tells of, and leaves open.
-    server.on('tlsClientError', (error: NodeJS.ErrnoException, socket) => {
+    secure.on('tlsClientError', (error: NodeJS.ErrnoException, socket) => {
       if (error.code === 'ERR_TLS_HANDSHAKE_TIMEOUT') onRefused?.('connection', 'limit.malformed');
       socket.destroy();
     });
+    const pace = new Pace(this.#limits.handshakes);
+    const server = net.createServer({ noDelay: true, pauseOnConnect: true });
+    // Those that are still at their handshake, or before it, count as well.
+    server.maxConnections = connections;
+    server.on('drop', () => onRefused?.('connection', 'limit.connections'));
     const open = new Set<net.Socket>();
     server.on('connection', (socket) => {
       open.add(socket);
+      socket.on('error', () => socket.destroy());
       socket.once('close', () => open.delete(socket));
+      pace.begin(() => {
+        if (socket.destroyed) return;
+        secure.emit('connection', socket);
+        socket.resume();
+      });
     });
     return new Promise((resolve, reject) => {
       server.on('error', (error: NodeJS.ErrnoException) => reject(listenError(error, address)));
@@ -119,9 +138,10 @@ export class Broker {
         const { port } = server.address() as net.AddressInfo;
         resolve({
           port,
-          renew: (nextKey, cert) => server.setSecureContext({ key: nextKey, cert, minVersion: 'TLSv1.3' }),
+          renew: (nextKey, cert) => secure.setSecureContext({ key: nextKey, cert, minVersion: 'TLSv1.3' }),
           close: () =>
             new Promise((done) => {
+              pace.close();
               server.close(() => done());
               for (const socket of open) socket.destroy();
             }),
@@ -177,11 +197,16 @@ export class Broker {
           done(refuse(who, 'login.client-id', connack.identifierRejected), false);
           return false;
         }
+        if ((this.#hasty.get(id) ?? 0) > performance.now()) {
+          done(refuse(who, 'limit.rate', connack.unavailable), false);
+          return false;
+        }
         if (!this.#admit(id, client)) {
           done(refuse(who, 'limit.device-connections', connack.unavailable), false);
           return false;
         }
         peers.set(client, peer);
+        this.#devices.set(client.conn, id);
         done(null, true);
         return true;
       };

@@ -15,6 +15,8 @@ export interface Limits {
   pieces: number;
   /** ms for the handshake of TLS, and as many again for the CONNECT. */
   login: number;
+  /** Handshakes of TLS a second: each costs as much as the requests of a whole attestation, and anybody may begin one. */
+  handshakes: number;
 }
 
 export const defaultLimits: Limits = {
@@ -25,6 +27,7 @@ export const defaultLimits: Limits = {
   // The largest packet in segments of 256 bytes, and room.
   pieces: 4096,
   login: 10_000,
+  handshakes: 250,
 };
 
 export type LimitReason =
@@ -34,7 +37,8 @@ export type LimitReason =
   | 'limit.slow-reader'
   | 'limit.rate';
 
-const rateWindow = 10_000;
+/** ms over which packets are counted. */
+export const rateWindow = 10_000;
 
 /**
  * Guards a connection; `onCut` says why it was ended. Returns the same stream.

@@ -1,4 +1,5 @@
 // EVC's HTTPS server: the operator API under /api/v1 for those with a token, and image files for devices.
+import type { IncomingMessage } from 'node:http';
 import type { Server } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import { Ajv2020 } from 'ajv/dist/2020.js';
@@ -53,6 +54,10 @@ export interface ApiServer {
 
 /** Connections at once: each costs a channel of TLS, before anybody has shown a token. */
 const mostConnections = 5000;
+/** Bytes of a request that are read though it was answered, so that its connection serves others. */
+const unread = 64 * 1024;
+/** ms from an answer to the end of a connection on which more comes than anybody reads. */
+const lingering = 1000;
 
 /** Old answers to requests that were sent twice are looked for this often, ms. */
 const sweeping = 3_600_000;
@@ -77,6 +82,7 @@ export async function startApi(options: ApiOptions): Promise<ApiServer> {
       new RequestError('route.unknown', 404, `nothing is at ${request.method} ${request.url.slice(0, 200)}`),
     ),
   );
+  app.addHook('onResponse', async ({ raw }) => leaveUnread(raw));
   const routes: string[] = [];
   app.addHook('onRoute', ({ method, url }) => void routes.push(`${String(method)} ${url}`));
 
@@ -141,6 +147,18 @@ export async function startApi(options: ApiOptions): Promise<ApiServer> {
   const renew = (key: string, cert: string) =>
     (app.server as unknown as Server).setSecureContext({ key, cert, minVersion: 'TLSv1.2' });
   return { port: taken, operations: api.all, routes, renew, close: () => app.close() };
+}
+
+/**
+ * Who was answered before its body came would send all of it: Node reads it to its end and throws it away. It has a moment to read
+ * the answer, and the connection ends.
+ */
+function leaveUnread({ complete, headers, socket }: IncomingMessage): void {
+  const small =
+    headers['transfer-encoding'] === undefined && Number(headers['content-length'] ?? 0) <= unread;
+  if (complete || small) return;
+  socket.pause();
+  setTimeout(() => socket.destroy(), lingering).unref();
 }
 
 /** What comes in is checked by its schema; in an address everything is text, and a number is taken from it. */

@@ -4,7 +4,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { enrolled } from '../kit/enrolled.ts';
-import { attackWays } from './load/attack-ways.ts';
+import { type AttackWay, attackWays } from './load/attack-ways.ts';
 import { Attack, Load, memoryOf, ServedEvc } from './load/served.ts';
 import type { BenchTable } from './main.ts';
 
@@ -15,6 +15,8 @@ const width = 8;
 const rounds = 3;
 const roundMs = 4000;
 const warmUpMs = 10_000;
+/** Ways that are measured; `EVE_BENCH_WAYS='handshakes;tiny packets'` for some of them. */
+const ways = (process.env.EVE_BENCH_WAYS?.split(';') ?? attackWays) as readonly AttackWay[];
 /** Until an attack is in full swing, and until nothing is left of it, ms. */
 const swing = 1500;
 
@@ -36,7 +38,7 @@ export async function bench(): Promise<BenchTable> {
     return done;
   };
   const rows: BenchTable['rows'] = [];
-  for (const way of attackWays) {
+  for (const way of ways) {
     const [alone, beside]: { median: number; p99: number; rate: number }[][] = [[], []];
     let done = 0;
     for (let i = 0; i < rounds; i++) {

@@ -2,6 +2,7 @@
 import { once } from 'node:events';
 import https from 'node:https';
 import net from 'node:net';
+import tls from 'node:tls';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { makeToken } from '../../controller/api/token.ts';
@@ -48,6 +49,34 @@ test('a flood of silent connections is closed beyond a bound, and who comes afte
     };
     assert.is(await status(), 401);
   } finally {
+    await api.close();
+    await bench.close();
+  }
+});
+
+test('of a large body of somebody who was answered before it came nothing more is read, and the connection ends', async () => {
+  const bench = await EvcBench.open();
+  const api = await apiOf(bench, { tokenHash: makeToken().hash });
+  const socket = tls.connect({ port: api.port, host: 'localhost', ca: bench.evc.pki.root.toString() });
+  try {
+    socket.on('error', () => undefined);
+    await once(socket, 'secureConnect');
+    const head = ['POST /api/v1/tokens HTTP/1.1', 'Host: localhost', 'Content-Length: 1000000000', '', ''];
+    socket.write(head.join('\r\n'));
+    const piece = Buffer.alloc(64 * 1024, 'x');
+    let sent = 0;
+    const send = () => {
+      while (!socket.destroyed && socket.write(piece)) sent += piece.length;
+    };
+    socket.on('drain', send);
+    const [answer] = (await once(socket, 'data')) as [Buffer];
+    assert.match(answer.toString(), /^HTTP\/1\.1 401 .*"code":"auth\.missing"/s);
+    send();
+    // It may be reset in the middle of a write.
+    await new Promise((resolve) => socket.once('close', resolve));
+    assert.ok(sent < 100_000_000, `${sent} bytes went out`);
+  } finally {
+    socket.destroy();
     await api.close();
     await bench.close();
   }

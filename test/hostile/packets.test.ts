@@ -17,6 +17,7 @@ import {
 
 const attacker = await softDevice();
 const witness = await softDevice();
+const other = await softDevice();
 const up = ({ id }: SoftDevice) => `eve/v2/${id}/up/attest/r1`;
 const pause = () => new Promise<void>((resolve) => setImmediate(resolve));
 
@@ -214,6 +215,30 @@ test('thousands of tiny packets are cut by name', () =>
     await goesOn();
     while (!stream.destroyed) await pause();
     assert.equal(refused, ['limit.rate connection']);
+  }));
+
+test('who was cut off for all it sent is not let in again by another connection; others are', () =>
+  withWitness(async ({ enter, refused, goesOn, broker }) => {
+    const { stream } = await enter(attacker);
+    stream.write(Buffer.concat(Array.from({ length: 10 * defaultLimits.rate + 1 }, () => ping)));
+    while (!stream.destroyed) await pause();
+    for (const name of ['', ':other']) {
+      const client = clientOn(pairTo(broker), {
+        clientId: `${attacker.id}${name}`,
+        username: attacker.id,
+        password: tokenOf(attacker, honestClaims(attacker, Date.now())),
+      });
+      // Server unavailable [MQTT 3.1.1, 3.2.2.3].
+      assert.is(await outcome(client), 3);
+      client.end(true);
+    }
+    await goesOn();
+    await enter(other);
+    assert.equal(refused, [
+      'limit.rate connection',
+      `limit.rate ${attacker.id}`,
+      `limit.rate ${attacker.id}`,
+    ]);
   }));
 
 test.run();

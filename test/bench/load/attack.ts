@@ -80,7 +80,7 @@ function refusedRequest(body: Buffer): Promise<void> {
   return new Promise((resolve) => {
     const request = https.request(
       { host: 'localhost', port: httpsPort, path: '/api/v1/devices/x/retire', method: 'POST', ca },
-      (response) => response.resume(),
+      (response) => response.on('error', () => undefined).resume(),
     );
     request
       .on('error', () => undefined)
