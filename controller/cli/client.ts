@@ -20,6 +20,8 @@ const idle = 30_000;
 
 export class ApiClient {
   readonly url: string;
+  /** Those whose failures are heard. */
+  readonly #sockets = new WeakSet<object>();
   readonly #agent: https.Agent;
   readonly #token: string;
 
@@ -156,6 +158,11 @@ export class ApiClient {
           });
         },
       );
+      // Where an answer comes before all was sent, Node lets go of the socket, and what is still being written fails there.
+      request.on('socket', (socket) => {
+        if (!this.#sockets.has(socket)) socket.on('error', () => undefined);
+        this.#sockets.add(socket);
+      });
       request.once('timeout', () => request.destroy(new Error(`no answer within ${idle / 1000} s`)));
       request.once('error', (error) => reject(this.#unreachable(error)));
       if (body === undefined || typeof body === 'string') request.end(body);
