@@ -12,8 +12,11 @@ import { createImageFolder, measureImage, packImage } from '../../device/cli/ima
 const label = 'soak';
 /** Of an upgrade, ms: longer than a soak, so that a device fails for what it did and not for how busy the machine is. */
 const window = 24 * 3_600_000;
-/** How long an image has to hold, ms; approved it has to be within three of them, with its link cut at the wrong moment. */
-const testWindow = 5000;
+/**
+ * How long an image has to hold, ms; approved it has to be within three of them, with its link cut at the wrong moment. All devices
+ * boot in one process, one after the other, so many of them need longer.
+ */
+const testWindowOf = (devices: number) => Math.max(5000, 200 * devices);
 const lookEvery = 500;
 const paths = { images: '/api/v1/images', rollouts: '/api/v1/rollouts' };
 
@@ -53,6 +56,7 @@ export class Upgrades {
       const version = `1.${++this.#begun}.0`;
       await this.#add(api, version);
       const devices = (await listDevices(api, `label:${label}`)).map(({ device }) => device);
+      const testWindow = testWindowOf(devices.length);
       const wish = { version, devices, stages: [50, 100], haltAt: 100, window, testWindow };
       await api.send('POST', paths.rollouts, { ...wish, reason: 'soak' });
     });
