@@ -3,7 +3,6 @@ import net from 'node:net';
 import type { Duplex } from 'node:stream';
 import tls from 'node:tls';
 import { Aedes, type AedesPublishPacket, type AuthenticateError, type Client } from 'aedes';
-import { LRUCache } from 'lru-cache';
 import { channelBinding } from '../formats/wire/login.ts';
 import { isDeviceId, upFilter } from '../formats/wire/topics.ts';
 import { allowed, type Peer } from './acl.ts';
@@ -61,7 +60,7 @@ export class Broker {
   readonly #filters = new WeakMap<Client, number>();
   readonly #devices = new WeakMap<object, string>();
   /** Devices that were cut off for all they sent, and until when they stay so: another connection is no way around a limit. */
-  readonly #hasty = new LRUCache<string, number>({ max: hastyKnown });
+  readonly #hasty = new Map<string, number>();
   #readers = 0;
   /** Of streams that are TLS. */
   readonly #channels = new WeakMap<object, Uint8Array>();
@@ -97,8 +96,7 @@ export class Broker {
     this.#aedes.handle(
       guard(stream, this.#limits, (reason) => {
         const device = this.#devices.get(stream);
-        if (reason === 'limit.rate' && device !== undefined)
-          this.#hasty.set(device, performance.now() + rateWindow);
+        if (reason === 'limit.rate' && device !== undefined) this.#keepOut(device);
         onRefused?.('connection', reason);
       }) as net.Socket,
     );
@@ -314,6 +312,17 @@ export class Broker {
       this.#readers--;
       forget();
     });
+  }
+
+  #keepOut(device: string): void {
+    const now = performance.now();
+    this.#hasty.delete(device);
+    // The first of them was cut first.
+    for (const [id, until] of this.#hasty) {
+      if (until > now && this.#hasty.size < hastyKnown) break;
+      this.#hasty.delete(id);
+    }
+    this.#hasty.set(device, now + rateWindow);
   }
 
   #mayAsk(client: Client): boolean {
