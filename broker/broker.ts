@@ -125,9 +125,10 @@ export class Broker {
       socket.on('error', () => socket.destroy());
       socket.once('close', () => open.delete(socket));
       pace.begin(() => {
-        if (socket.destroyed) return;
+        if (socket.destroyed) return false;
         secure.emit('connection', socket);
         socket.resume();
+        return true;
       });
     });
     return new Promise((resolve, reject) => {

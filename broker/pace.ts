@@ -5,7 +5,7 @@ const every = 20;
 
 export class Pace {
   readonly #each: number;
-  #waiting: (() => void)[] = [];
+  #waiting: (() => boolean)[] = [];
   #left: number;
   #looking = false;
   readonly #later: (work: () => void) => void;
@@ -17,16 +17,16 @@ export class Pace {
     this.#left = this.#each;
   }
 
-  /** Begins it now, or when it is its turn. */
-  begin(work: () => void): void {
+  /** Begins it now, or when it is its turn. @param work false where it was not wanted any more: the turn is that of the next */
+  begin(work: () => boolean): void {
     this.#waiting.push(work);
     this.#run();
   }
 
   #run(): void {
-    const now = this.#waiting.splice(0, this.#left);
-    this.#left -= now.length;
-    for (const work of now) work();
+    let n = 0;
+    while (n < this.#waiting.length && this.#left > 0) if (this.#waiting[n++]?.()) this.#left--;
+    this.#waiting.splice(0, n);
     if (!this.#looking) this.#later(() => this.#next());
     this.#looking = true;
   }

@@ -13,7 +13,7 @@ function paced(perSecond: number) {
   const begin = (count: number) => {
     for (let i = 0; i < count; i++) {
       const mine = n++;
-      pace.begin(() => begun.push(mine));
+      pace.begin(() => begun.push(mine) > 0);
     }
   };
   const look = (times = 1) => {
@@ -56,6 +56,15 @@ test('who comes while others wait, waits behind them', () => {
   assert.equal(begun, [0, 1, 2, 3]);
   look();
   assert.equal(begun, [0, 1, 2, 3, 4]);
+});
+
+test('who does not want to any more takes nobody’s turn', () => {
+  const { pace, begun, begin, look } = paced(100);
+  begin(2);
+  for (let i = 0; i < 1000; i++) pace.begin(() => false);
+  begin(2);
+  look();
+  assert.equal(begun, [0, 1, 2, 3]);
 });
 
 test('what waits when it is closed never begins', () => {
