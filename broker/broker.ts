@@ -1,5 +1,5 @@
 // EVC's broker: an Aedes that knows devices by their keys, lets each on its own topics, and bounds what any of them can do.
-import net from 'node:net';
+import type net from 'node:net';
 import type { Duplex } from 'node:stream';
 import tls from 'node:tls';
 import { Aedes, type AedesPublishPacket, type AuthenticateError, type Client } from 'aedes';
@@ -8,7 +8,6 @@ import { isDeviceId, upFilter } from '../formats/wire/topics.ts';
 import { allowed, type Peer } from './acl.ts';
 import { defaultLimits, guard, type Limits, rateWindow } from './limits.ts';
 import { LoginCheck, type LoginOptions } from './login.ts';
-import { Pace } from './pace.ts';
 
 export interface BrokerOptions extends LoginOptions {
   limits?: Partial<Limits>;
@@ -105,31 +104,22 @@ export class Broker {
   /** Listens with TLS 1.3. Rejects with an error that names the port when it is taken. */
   listen(address: { host: string; port: number }, key: string, certificate: string): Promise<Listener> {
     const { connections = mostConnections, onRefused } = this.#options;
-    const secure = tls.createServer(
-      { key, cert: certificate, minVersion: 'TLSv1.3', handshakeTimeout: this.#limits.login },
+    const server = tls.createServer(
+      { key, cert: certificate, minVersion: 'TLSv1.3', handshakeTimeout: this.#limits.login, noDelay: true },
       (socket) => this.accept(socket),
     );
+    // Those that are still at their handshake count as well.
+    server.maxConnections = connections;
+    server.on('drop', () => onRefused?.('connection', 'limit.connections'));
     // A handshake that fails is the peer's matter. One that never ends Node tells of, and leaves open.
-    secure.on('tlsClientError', (error: NodeJS.ErrnoException, socket) => {
+    server.on('tlsClientError', (error: NodeJS.ErrnoException, socket) => {
       if (error.code === 'ERR_TLS_HANDSHAKE_TIMEOUT') onRefused?.('connection', 'limit.malformed');
       socket.destroy();
     });
-    const pace = new Pace(this.#limits.handshakes);
-    const server = net.createServer({ noDelay: true, pauseOnConnect: true });
-    // Those that are still at their handshake, or before it, count as well.
-    server.maxConnections = connections;
-    server.on('drop', () => onRefused?.('connection', 'limit.connections'));
     const open = new Set<net.Socket>();
     server.on('connection', (socket) => {
       open.add(socket);
-      socket.on('error', () => socket.destroy());
       socket.once('close', () => open.delete(socket));
-      pace.begin(() => {
-        if (socket.destroyed) return false;
-        secure.emit('connection', socket);
-        socket.resume();
-        return true;
-      });
     });
     return new Promise((resolve, reject) => {
       server.on('error', (error: NodeJS.ErrnoException) => reject(listenError(error, address)));
@@ -137,10 +127,9 @@ export class Broker {
         const { port } = server.address() as net.AddressInfo;
         resolve({
           port,
-          renew: (nextKey, cert) => secure.setSecureContext({ key: nextKey, cert, minVersion: 'TLSv1.3' }),
+          renew: (nextKey, cert) => server.setSecureContext({ key: nextKey, cert, minVersion: 'TLSv1.3' }),
           close: () =>
             new Promise((done) => {
-              pace.close();
               server.close(() => done());
               for (const socket of open) socket.destroy();
             }),

@@ -15,8 +15,6 @@ export interface Limits {
   pieces: number;
   /** ms for the handshake of TLS, and as many again for the CONNECT. */
   login: number;
-  /** Handshakes of TLS a second: each costs as much as the requests of a whole attestation, and anybody may begin one. */
-  handshakes: number;
 }
 
 export const defaultLimits: Limits = {
@@ -27,7 +25,6 @@ export const defaultLimits: Limits = {
   // The largest packet in segments of 256 bytes, and room.
   pieces: 4096,
   login: 10_000,
-  handshakes: 250,
 };
 
 export type LimitReason =
