@@ -42,6 +42,7 @@ const peers = new WeakMap<Client, Peer>();
 const mostConnections = 20_000;
 /** Connections of one device at once: the one that it uses, and those whose end nobody has noticed yet. */
 const mostOfDevice = 4;
+/** Devices that are known to have sent too much; of more the first is let in again. */
 const hastyKnown = 10_000;
 /** Filters that a reader may ask for on one connection: Aedes keeps each. */
 const mostFilters = 100;
@@ -57,6 +58,7 @@ export class Broker {
   readonly #loggedIn = new Map<string, Set<Client>>();
   readonly #streams = new Set<Duplex>();
   readonly #filters = new WeakMap<Client, number>();
+  /** Who has logged in on a stream. */
   readonly #devices = new WeakMap<object, string>();
   /** Devices that were cut off for all they sent, and until when they stay so: another connection is no way around a limit. */
   readonly #hasty = new Map<string, number>();
