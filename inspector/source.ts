@@ -33,9 +33,10 @@ export const token = {
 /** Called when EVC does not take the token. */
 export const denied = { ask: () => {} };
 
-/** Answers with who serves this page. */
+/** Where the server of the page says who it is. */
 export const whoPath = 'inspector.json';
 
+/** Asks who serves this page. */
 export async function whoServes(): Promise<Server> {
   if (!location.protocol.startsWith('http')) return { by: 'nobody' };
   try {

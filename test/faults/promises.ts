@@ -23,11 +23,17 @@ export async function keptPromises(world: World, device: WorldDevice): Promise<v
 }
 
 function noVerdictTwice(world: World): void {
-  // Where the record changed while the evidence was judged, that verdict is none, and it is judged again.
-  const given = world.steps.flatMap(({ event, ignored, after }) =>
-    event.type === 'verdict.given' && !ignored && (after as Regions).integrity !== 'verifying'
-      ? [event.attempt]
-      : [],
+  const taken = world.steps.filter(({ event, ignored }) => event.type === 'verdict.given' && !ignored);
+  // Where the record changed while the evidence was judged, it is judged again, and nobody hears of the first verdict.
+  const outdated = taken.filter(({ after }) => (after as Regions).integrity === 'verifying');
+  for (const { effects } of outdated)
+    assert.equal(
+      effects.map(({ type }) => type),
+      ['verify'],
+      'a verdict that is thrown away is told to nobody',
+    );
+  const given = taken.flatMap((step) =>
+    outdated.includes(step) || step.event.type !== 'verdict.given' ? [] : [step.event.attempt],
   );
   assert.is(new Set(given).size, given.length, 'no verdict is given twice');
 }

@@ -30,7 +30,7 @@ export interface ApiCall {
 
 /** The API of an EVC, on loopback. */
 export function apiOf(
-  { evc, folder }: EvcBench,
+  { evc, folder }: Pick<EvcBench, 'evc' | 'folder'>,
   more: Partial<ApiOptions> & Pick<ApiOptions, 'tokenHash'>,
 ): Promise<ApiServer> {
   const { server } = evc.pki;

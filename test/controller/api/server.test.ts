@@ -5,13 +5,13 @@ import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import WebSocket, { type ClientOptions } from 'ws';
-import { type ApiServer, startApi } from '../../../controller/api/server.ts';
-import { StepStream } from '../../../controller/api/stream.ts';
+import type { ApiServer } from '../../../controller/api/server.ts';
 import { systemClock } from '../../../controller/clock.ts';
 import { Evc } from '../../../controller/evc.ts';
 import { DataFolder } from '../../../controller/options.ts';
 import { createImage } from '../../../device/boot/image.ts';
 import { referenceBoot } from '../../../device/boot/reference.ts';
+import { apiOf } from '../../kit/api.ts';
 
 interface Answer {
   status: number;
@@ -36,18 +36,7 @@ test.before(async () => {
     publish: async () => undefined,
     imageBase: () => 'https://localhost',
   });
-  const { server } = data.pki();
-  api = await startApi({
-    evc,
-    stream: new StepStream(),
-    tokenHash: data.tokenHash(),
-    uploads: join(folder, 'uploads'),
-    host: '127.0.0.1',
-    port: 0,
-    key: server.key.export({ type: 'pkcs8', format: 'pem' }).toString(),
-    certificate: server.certificate.toString(),
-    service: () => ({ mqttPort: 1, httpsPort: 2, hosts: ['localhost'], since: 0 }),
-  });
+  api = await apiOf({ evc, folder }, { tokenHash: data.tokenHash() });
   const directory = join(folder, 'image');
   await createImage(directory, { version: '1.0.0' });
   const { logs } = await referenceBoot({ image: directory, slots: ['IMGA', 'IMGB'], config: folder });
