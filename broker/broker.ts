@@ -1,5 +1,5 @@
 // EVC's broker: an Aedes that knows devices by their keys, lets each on its own topics, and bounds what any of them can do.
-import type net from 'node:net';
+import net from 'node:net';
 import type { Duplex } from 'node:stream';
 import tls from 'node:tls';
 import { Aedes, type AedesPublishPacket, type AuthenticateError, type Client } from 'aedes';
@@ -8,6 +8,7 @@ import { isDeviceId, upFilter } from '../formats/wire/topics.ts';
 import { allowed, type Peer } from './acl.ts';
 import { defaultLimits, guard, type Limits, rateWindow } from './limits.ts';
 import { LoginCheck, type LoginOptions } from './login.ts';
+import { Pace, sourceOf } from './pace.ts';
 
 export interface BrokerOptions extends LoginOptions {
   limits?: Partial<Limits>;
@@ -63,13 +64,16 @@ export class Broker {
   /** Devices that were cut off for all they sent, and until when they stay so: another connection is no way around a limit. */
   readonly #hasty = new Map<string, number>();
   #readers = 0;
-  /** Of streams that are TLS. */
-  readonly #channels = new WeakMap<object, Uint8Array>();
+  /** Of streams that are TLS: what binds a login to them, and where they come from. */
+  readonly #channels = new WeakMap<object, { binding: Uint8Array; source: string }>();
+  readonly #pace: Pace;
 
   private constructor(aedes: Aedes, options: BrokerOptions) {
     this.#aedes = aedes;
     this.#options = options;
     this.#limits = { ...defaultLimits, ...options.limits };
+    const { handshakes, login } = this.#limits;
+    this.#pace = new Pace({ perSecond: handshakes, patience: login / 2 });
   }
 
   static async start(options: BrokerOptions): Promise<Broker> {
@@ -91,13 +95,17 @@ export class Broker {
     }
     if (stream.destroyed) return;
     // Asked for now: at the login the channel may be gone, and then Node throws.
-    if (stream instanceof tls.TLSSocket) this.#channels.set(stream, channelOf(stream));
+    if (stream instanceof tls.TLSSocket) {
+      const source = sourceOf(stream.remoteAddress);
+      this.#channels.set(stream, { binding: bindingOf(stream), source });
+    }
     this.#streams.add(stream);
     stream.once('close', () => this.#streams.delete(stream));
     this.#aedes.handle(
       guard(stream, this.#limits, (reason) => {
         const device = this.#devices.get(stream);
-        if (reason === 'limit.rate' && device !== undefined) this.#keepOut(device);
+        if (device === undefined) this.#failed(stream);
+        else if (reason === 'limit.rate') this.#keepOut(device);
         onRefused?.('connection', reason);
       }) as net.Socket,
     );
@@ -106,22 +114,36 @@ export class Broker {
   /** Listens with TLS 1.3. Rejects with an error that names the port when it is taken. */
   listen(address: { host: string; port: number }, key: string, certificate: string): Promise<Listener> {
     const { connections = mostConnections, onRefused } = this.#options;
-    const server = tls.createServer(
-      { key, cert: certificate, minVersion: 'TLSv1.3', handshakeTimeout: this.#limits.login, noDelay: true },
+    const secure = tls.createServer(
+      { key, cert: certificate, minVersion: 'TLSv1.3', handshakeTimeout: this.#limits.login },
       (socket) => this.accept(socket),
     );
-    // Those that are still at their handshake count as well.
-    server.maxConnections = connections;
-    server.on('drop', () => onRefused?.('connection', 'limit.connections'));
     // A handshake that fails is the peer's matter. One that never ends Node tells of, and leaves open.
-    server.on('tlsClientError', (error: NodeJS.ErrnoException, socket) => {
+    secure.on('tlsClientError', (error: NodeJS.ErrnoException, socket) => {
       if (error.code === 'ERR_TLS_HANDSHAKE_TIMEOUT') onRefused?.('connection', 'limit.malformed');
       socket.destroy();
     });
+    const server = net.createServer({ noDelay: true, pauseOnConnect: true });
+    // Those that are still at their handshake, or before it, count as well.
+    server.maxConnections = connections;
+    server.on('drop', () => onRefused?.('connection', 'limit.connections'));
     const open = new Set<net.Socket>();
     server.on('connection', (socket) => {
       open.add(socket);
+      socket.on('error', () => socket.destroy());
       socket.once('close', () => open.delete(socket));
+      this.#pace.come(sourceOf(socket.remoteAddress), {
+        begin: () => {
+          if (socket.destroyed) return false;
+          secure.emit('connection', socket);
+          socket.resume();
+          return true;
+        },
+        refuse: () => {
+          onRefused?.('connection', 'limit.handshakes');
+          socket.destroy();
+        },
+      });
     });
     return new Promise((resolve, reject) => {
       server.on('error', (error: NodeJS.ErrnoException) => reject(listenError(error, address)));
@@ -129,7 +151,7 @@ export class Broker {
         const { port } = server.address() as net.AddressInfo;
         resolve({
           port,
-          renew: (nextKey, cert) => server.setSecureContext({ key: nextKey, cert, minVersion: 'TLSv1.3' }),
+          renew: (nextKey, cert) => secure.setSecureContext({ key: nextKey, cert, minVersion: 'TLSv1.3' }),
           close: () =>
             new Promise((done) => {
               server.close(() => done());
@@ -173,26 +195,28 @@ export class Broker {
     const aedes = this.#aedes;
     const login = new LoginCheck(this.#options);
 
-    const refuse = (what: string, reason: string, returnCode: number) => {
+    const refuse = ({ conn }: Client, what: string, reason: string, returnCode: number) => {
       onRefused?.(what, reason);
+      // What EVC cannot look at is no fault of the peer.
+      if (reason !== 'login.unavailable') this.#failed(conn);
       return Object.assign(new Error('refused'), { returnCode }) as AuthenticateError;
     };
 
     aedes.authenticate = (client, user, password, done) => {
-      const channel = this.#channels.get(client.conn) ?? null;
+      const channel = this.#channels.get(client.conn)?.binding ?? null;
       const who = user && isDeviceId(user) ? user : 'nobody';
       const enter = (id: string, peer: Peer): boolean => {
         // The client id says which connection of the device it is; it must not take another device's place.
         if (!isClientOf(id, client.id)) {
-          done(refuse(who, 'login.client-id', connack.identifierRejected), false);
+          done(refuse(client, who, 'login.client-id', connack.identifierRejected), false);
           return false;
         }
         if ((this.#hasty.get(id) ?? 0) > performance.now()) {
-          done(refuse(who, 'limit.rate', connack.unavailable), false);
+          done(refuse(client, who, 'limit.rate', connack.unavailable), false);
           return false;
         }
         if (!this.#admit(id, client)) {
-          done(refuse(who, 'limit.device-connections', connack.unavailable), false);
+          done(refuse(client, who, 'limit.device-connections', connack.unavailable), false);
           return false;
         }
         peers.set(client, peer);
@@ -204,25 +228,25 @@ export class Broker {
       if (readerOf && user && password && !isDeviceId(user)) {
         readerOf(user, password.toString('utf8')).then(
           (reader) => {
-            if (typeof reader === 'string') done(refuse(who, reader, connack.badLogin), false);
+            if (typeof reader === 'string') done(refuse(client, who, reader, connack.badLogin), false);
             else if (enter(reader.id, { kind: 'reader', accounts: reader.accounts }))
               this.#read(client, reader);
           },
-          () => done(refuse(who, 'login.unavailable', connack.unavailable), false),
+          () => done(refuse(client, who, 'login.unavailable', connack.unavailable), false),
         );
         return;
       }
       login.check(user ?? undefined, password ?? undefined, channel).then(
         (result) => {
           if (!result.ok) {
-            done(refuse(who, result.reason, connack.badLogin), false);
+            done(refuse(client, who, result.reason, connack.badLogin), false);
             return;
           }
           const { device } = result;
           enter(device, { kind: 'device', device });
         },
         // Whether the device is retired could not be asked: nobody is let in unchecked.
-        () => done(refuse(who, 'login.unavailable', connack.unavailable), false),
+        () => done(refuse(client, who, 'login.unavailable', connack.unavailable), false),
       );
     };
     aedes.authorizePublish = (client, packet, done) => {
@@ -263,11 +287,11 @@ export class Broker {
       },
       () => undefined,
     );
-    aedes.preConnect = (_client, packet, done) => {
+    aedes.preConnect = (client, packet, done) => {
       // A will would speak for a device that is gone: no topic of ours takes one.
       const { will } = packet as { will?: unknown };
       const willed = will !== undefined && will !== null;
-      if (willed) onRefused?.('connection', 'acl.will');
+      if (willed) refuse(client, 'connection', 'acl.will', connack.badLogin);
       // What Aedes keeps of a session for its next connection has no bound. EVC asks again, and the device as well.
       packet.clean = true;
       // Without an error Aedes refuses and leaves the connection open.
@@ -304,6 +328,11 @@ export class Broker {
       this.#readers--;
       forget();
     });
+  }
+
+  #failed(stream: object): void {
+    const source = this.#channels.get(stream)?.source;
+    if (source !== undefined) this.#pace.fail(source);
   }
 
   #keepOut(device: string): void {
@@ -345,7 +374,7 @@ function isClientOf(device: string, client: string): boolean {
   );
 }
 
-function channelOf(socket: tls.TLSSocket): Uint8Array {
+function bindingOf(socket: tls.TLSSocket): Uint8Array {
   return socket.exportKeyingMaterial(channelBinding.length, channelBinding.label, Buffer.alloc(0));
 }
 

@@ -15,6 +15,8 @@ export interface Limits {
   pieces: number;
   /** ms for the handshake of TLS, and as many again for the CONNECT. */
   login: number;
+  /** Handshakes of TLS a second. Half of `login` is as long as one may wait for its turn. */
+  handshakes: number;
 }
 
 export const defaultLimits: Limits = {
@@ -25,6 +27,7 @@ export const defaultLimits: Limits = {
   // The largest packet in segments of 256 bytes, and room.
   pieces: 4096,
   login: 10_000,
+  handshakes: 250,
 };
 
 export type LimitReason =

@@ -150,14 +150,14 @@ export async function startApi(options: ApiOptions): Promise<ApiServer> {
 }
 
 /**
- * Who was answered before its body came would send all of it: Node reads it to its end and throws it away. It has a moment to read
- * the answer, and the connection ends.
+ * Who was answered before its body came would send all of it: Node reads it to its end and throws it away, which it begins when the
+ * answer is finished, so that only a later pause counts. The peer has a moment to read the answer, and the connection ends.
  */
 function leaveUnread({ complete, headers, socket }: IncomingMessage): void {
   const small =
     headers['transfer-encoding'] === undefined && Number(headers['content-length'] ?? 0) <= unread;
   if (complete || small) return;
-  socket.pause();
+  setImmediate(() => socket.pause());
   setTimeout(() => socket.destroy(), lingering).unref();
 }
 

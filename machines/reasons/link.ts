@@ -191,6 +191,14 @@ export const linkReasons = {
     text: 'The broker has as many connections as it takes.',
     remedy: 'Raise the limit, or add a controller.',
   },
+  'limit.handshakes': {
+    kind: 'link',
+    severity: 'warning',
+    title: 'Too many handshakes',
+    text: 'More connections were begun than the broker takes in a second, and one waited for too long.',
+    remedy:
+      'Nothing: a device comes back by itself. When it goes on, look where they come from, or add a controller.',
+  },
   'limit.device-connections': {
     kind: 'link',
     severity: 'warning',

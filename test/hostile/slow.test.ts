@@ -148,7 +148,8 @@ test('requests that come byte by byte hold their own connection alone, and who m
     [`${method} ${path} HTTP/1.1`, 'Host: localhost', ...lines, '', ''].join('\r\n');
   const body = ['Content-Type: application/json', 'Content-Length: 8000000'];
   try {
-    for (let n = 0; n < most - 3; n++)
+    // Each of the three that are answered early has its place for a second more; the last is the witness's.
+    for (let n = 0; n < most - 4; n++)
       drip(
         await dial(),
         Buffer.from(head('GET', '/api/v1/status', ...Array<string>(400).fill('X-Slow: yes'))),

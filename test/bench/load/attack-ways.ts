@@ -1,5 +1,7 @@
 // What an attacker may do (attack.ts does it), in the order in which it is measured.
 export const attackWays = [
+  // What it costs to have the attacker on the same two cores: the reference for all others.
+  'nothing, and keeps the processor busy',
   'handshakes',
   'half a handshake',
   'half a login',

@@ -27,6 +27,12 @@ function ownDevice(): SoftDevice {
   return { id, key: privateKey(key), certificate: new Uint8Array(Buffer.from(certificate, 'base64')) };
 }
 
+async function work(): Promise<void> {
+  for (let i = 0; i < 20; i++) tokenOf(device, honestClaims(device, Date.now(), null), stranger.key);
+  done++;
+  await pause(0);
+}
+
 async function shakeHands(): Promise<void> {
   const { stream } = await dialTls(server, ca);
   stream.destroy();
@@ -76,6 +82,9 @@ const topic = (request: string, endpoint = 'attest') => `eve/v2/${device.id}/up/
 const hello = Buffer.concat([Buffer.of(0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3), Buffer.alloc(500)]);
 const large = Buffer.alloc(10 * 1024 * 1024, 0x20);
 
+/** Sockets that are used again: one listener each. */
+const heard = new WeakSet<net.Socket>();
+
 function refusedRequest(body: Buffer): Promise<void> {
   return new Promise((resolve) => {
     const request = https.request(
@@ -83,7 +92,11 @@ function refusedRequest(body: Buffer): Promise<void> {
       (response) => response.on('error', () => undefined).resume(),
     );
     // Where an answer came early Node lets go of the socket, and what is still being written fails there.
-    request.on('socket', (socket) => socket.on('error', () => undefined));
+    request.on('socket', (socket) => {
+      if (heard.has(socket)) return;
+      heard.add(socket);
+      socket.on('error', () => undefined);
+    });
     request
       .on('error', () => undefined)
       .once('close', () => {
@@ -96,6 +109,7 @@ function refusedRequest(body: Buffer): Promise<void> {
 
 /** What one lane does again and again, and how many lanes there are. */
 const ways: Record<AttackWay, [lanes: number, act: () => Promise<void>]> = {
+  'nothing, and keeps the processor busy': [1, work],
   handshakes: [20, shakeHands],
   'half a handshake': [2000, () => drip(() => net.connect(server.port, '127.0.0.1'), hello)],
   'half a login': [500, () => drip(() => tls.connect({ ...server, ca }), Buffer.alloc(600, 0x10))],
