@@ -3,6 +3,7 @@ export const attackWays = [
   // What it costs to have the attacker on the same two cores: the reference for all others.
   'nothing, and keeps the processor busy',
   'handshakes',
+  'handshakes of the API',
   'half a handshake',
   'half a login',
   'logins with the key of another',

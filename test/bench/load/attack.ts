@@ -33,8 +33,8 @@ async function work(): Promise<void> {
   await pause(0);
 }
 
-async function shakeHands(): Promise<void> {
-  const { stream } = await dialTls(server, ca);
+async function shakeHands(port = server.port): Promise<void> {
+  const { stream } = await dialTls({ ...server, port }, ca);
   stream.destroy();
   done++;
 }
@@ -111,6 +111,7 @@ function refusedRequest(body: Buffer): Promise<void> {
 const ways: Record<AttackWay, [lanes: number, act: () => Promise<void>]> = {
   'nothing, and keeps the processor busy': [1, work],
   handshakes: [20, shakeHands],
+  'handshakes of the API': [20, () => shakeHands(Number(httpsPort))],
   'half a handshake': [2000, () => drip(() => net.connect(server.port, '127.0.0.1'), hello)],
   'half a login': [500, () => drip(() => tls.connect({ ...server, ca }), Buffer.alloc(600, 0x10))],
   'logins with the key of another': [20, () => refusedLogin({}, stranger.key)],
