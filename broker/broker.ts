@@ -8,7 +8,8 @@ import { isDeviceId, upFilter } from '../formats/wire/topics.ts';
 import { allowed, type Peer } from './acl.ts';
 import { defaultLimits, guard, type Limits, rateWindow } from './limits.ts';
 import { LoginCheck, type LoginOptions } from './login.ts';
-import { Pace, sourceOf } from './pace.ts';
+import { Pace } from './pace.ts';
+import { Places, sourceOf } from './places.ts';
 
 export interface BrokerOptions extends LoginOptions {
   limits?: Partial<Limits>;
@@ -39,6 +40,15 @@ export interface Listener {
   close(): Promise<void>;
 }
 
+interface Channel {
+  /** Binds a login to it. */
+  binding: Uint8Array;
+  /** Where it comes from. */
+  source: string;
+  /** Gives the place that it has among those who are unknown to the next. */
+  known(): void;
+}
+
 const peers = new WeakMap<Client, Peer>();
 const mostConnections = 20_000;
 /** Connections of one device at once: the one that it uses, and those whose end nobody has noticed yet. */
@@ -64,15 +74,19 @@ export class Broker {
   /** Devices that were cut off for all they sent, and until when they stay so: another connection is no way around a limit. */
   readonly #hasty = new Map<string, number>();
   #readers = 0;
-  /** Of streams that are TLS: what binds a login to them, and where they come from. */
-  readonly #channels = new WeakMap<object, { binding: Uint8Array; source: string }>();
+  /** Of streams that are TLS. */
+  readonly #channels = new WeakMap<object, Channel>();
   readonly #pace: Pace;
+  readonly #places: Places;
+  /** What gives the place of a connection back, by the address and port that it comes from. */
+  readonly #held = new Map<string, () => void>();
 
   private constructor(aedes: Aedes, options: BrokerOptions) {
     this.#aedes = aedes;
     this.#options = options;
     this.#limits = { ...defaultLimits, ...options.limits };
     const { handshakes, login } = this.#limits;
+    this.#places = new Places(options.connections ?? mostConnections);
     this.#pace = new Pace({ perSecond: handshakes, patience: login / 2 });
   }
 
@@ -96,8 +110,12 @@ export class Broker {
     if (stream.destroyed) return;
     // Asked for now: at the login the channel may be gone, and then Node throws.
     if (stream instanceof tls.TLSSocket) {
-      const source = sourceOf(stream.remoteAddress);
-      this.#channels.set(stream, { binding: bindingOf(stream), source });
+      const known = this.#held.get(peerOf(stream)) ?? (() => undefined);
+      this.#channels.set(stream, {
+        binding: bindingOf(stream),
+        source: sourceOf(stream.remoteAddress),
+        known,
+      });
     }
     this.#streams.add(stream);
     stream.once('close', () => this.#streams.delete(stream));
@@ -129,10 +147,22 @@ export class Broker {
     server.on('drop', () => onRefused?.('connection', 'limit.connections'));
     const open = new Set<net.Socket>();
     server.on('connection', (socket) => {
+      const [source, peer] = [sourceOf(socket.remoteAddress), peerOf(socket)];
+      const giveBack = this.#places.take(source);
+      if (!giveBack) {
+        onRefused?.('connection', 'limit.source-connections');
+        socket.destroy();
+        return;
+      }
       open.add(socket);
+      this.#held.set(peer, giveBack);
       socket.on('error', () => socket.destroy());
-      socket.once('close', () => open.delete(socket));
-      this.#pace.come(sourceOf(socket.remoteAddress), {
+      socket.once('close', () => {
+        open.delete(socket);
+        if (this.#held.get(peer) === giveBack) this.#held.delete(peer);
+        giveBack();
+      });
+      this.#pace.come(source, {
         begin: () => {
           if (socket.destroyed) return false;
           secure.emit('connection', socket);
@@ -221,6 +251,7 @@ export class Broker {
         }
         peers.set(client, peer);
         this.#devices.set(client.conn, id);
+        this.#channels.get(client.conn)?.known();
         done(null, true);
         return true;
       };
@@ -372,6 +403,10 @@ function isClientOf(device: string, client: string): boolean {
     client === device ||
     (client.startsWith(`${device}:`) && /^[A-Za-z0-9_-]{1,32}$/.test(client.slice(device.length + 1)))
   );
+}
+
+function peerOf({ remoteAddress, remotePort }: net.Socket): string {
+  return `${remoteAddress} ${remotePort}`;
 }
 
 function bindingOf(socket: tls.TLSSocket): Uint8Array {

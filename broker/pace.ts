@@ -92,13 +92,3 @@ export class Pace {
     });
   }
 }
-
-/** Who a connection is counted to: its address, of IPv6 the 64 bits of its network, since a host has as many addresses as it likes. */
-export function sourceOf(address = ''): string {
-  const mapped = /^::ffff:([\d.]+)$/i.exec(address)?.[1];
-  if (mapped) return mapped;
-  if (!address.includes(':')) return address;
-  const [front = [], back = []] = address.split('::').map((half) => half.split(':').filter(Boolean));
-  const zeros = Array<string>(Math.max(0, 8 - front.length - back.length)).fill('0');
-  return [...front, ...zeros, ...back].slice(0, 4).join(':');
-}

@@ -1,9 +1,10 @@
 // EVC's HTTPS server: the operator API under /api/v1 for those with a token, and image files for devices.
 import type { IncomingMessage } from 'node:http';
 import type { Server } from 'node:https';
-import type { AddressInfo } from 'node:net';
+import type { AddressInfo, Socket } from 'node:net';
 import { Ajv2020 } from 'ajv/dist/2020.js';
 import Fastify, { type FastifyInstance } from 'fastify';
+import { Places, sourceOf } from '../../broker/places.ts';
 import type { Evc } from '../evc.ts';
 import type { Caller } from '../tokens.ts';
 import { type BrokerLogin, serveBrokerLogin } from './broker-login.ts';
@@ -33,8 +34,10 @@ export interface ApiOptions {
   certificate: string;
   /** For a broker that is not EVC's own. */
   brokerLogin?: BrokerLogin;
-  /** Most connections at once; those beyond are closed before they have said anything. */
+  /** Most connections at once, and half of them from one address; those beyond are closed before they have said anything. */
   connections?: number;
+  /** ms for the handshake of TLS. */
+  handshake?: number;
   /** Whether devices reach EVC through its broker; without it they do. */
   brokerReady?(): boolean;
   /** Facts of this EVC, for `evc status`. */
@@ -54,6 +57,8 @@ export interface ApiServer {
 
 /** Connections at once: each costs a channel of TLS, before anybody has shown a token. */
 const mostConnections = 5000;
+/** As long as the broker gives, ms. */
+const usualHandshake = 10_000;
 /** Bytes of a request that are read though it was answered, so that its connection serves others. */
 const unread = 64 * 1024;
 /** ms from an answer to the end of a connection on which more comes than anybody reads. */
@@ -67,7 +72,12 @@ export async function startApi(options: ApiOptions): Promise<ApiServer> {
   const { evc, host, port } = options;
   const { store, runner, recorder, operator, clock } = evc;
   const app = Fastify({
-    https: { key: options.key, cert: options.certificate, minVersion: 'TLSv1.2' },
+    https: {
+      key: options.key,
+      cert: options.certificate,
+      minVersion: 'TLSv1.2',
+      handshakeTimeout: options.handshake ?? usualHandshake,
+    },
     bodyLimit: usualBody,
     forceCloseConnections: true,
     requestTimeout: 0,
@@ -136,7 +146,14 @@ export async function startApi(options: ApiOptions): Promise<ApiServer> {
     void evc.sessions.sweep().catch(() => undefined);
   }, sweeping).unref();
   app.addHook('onClose', async () => clearInterval(sweep));
-  app.server.maxConnections = options.connections ?? mostConnections;
+  const { connections = mostConnections } = options;
+  const places = new Places(connections);
+  app.server.maxConnections = connections;
+  app.server.on('connection', (socket: Socket) => {
+    const giveBack = places.take(sourceOf(socket.remoteAddress));
+    if (giveBack) socket.once('close', giveBack);
+    else socket.destroy();
+  });
   try {
     await app.listen({ host, port });
   } catch (error) {

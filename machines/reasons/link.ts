@@ -191,6 +191,13 @@ export const linkReasons = {
     text: 'The broker has as many connections as it takes.',
     remedy: 'Raise the limit, or add a controller.',
   },
+  'limit.source-connections': {
+    kind: 'link',
+    severity: 'warning',
+    title: 'Too many connections from one place',
+    text: 'One address holds half of the connections that the broker takes without a login.',
+    remedy: 'Nothing, unless it is an address of yours: a device comes back by itself.',
+  },
   'limit.handshakes': {
     kind: 'link',
     severity: 'warning',

@@ -2,8 +2,7 @@
 import tls from 'node:tls';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { Broker } from '../../broker/broker.ts';
-import type { Limits } from '../../broker/limits.ts';
+import { Broker, type BrokerOptions } from '../../broker/broker.ts';
 import { createPki } from '../../controller/pki.ts';
 import { channelBinding } from '../../formats/wire/login.ts';
 import { inFolder } from '../kit/folders.ts';
@@ -20,13 +19,13 @@ interface Dialled {
 }
 
 async function withListener(
-  limits: Partial<Limits>,
+  options: Pick<BrokerOptions, 'limits' | 'connections'>,
   work: (dial: (from: string) => Dialled, refused: string[]) => Promise<void>,
 ): Promise<void> {
   await inFolder(async (folder) => {
     const refused: string[] = [];
     const onRefused = (what: string, reason: string) => void refused.push(`${reason} ${what}`);
-    const broker = await Broker.start({ now: Date.now, onMessage: () => undefined, onRefused, limits });
+    const broker = await Broker.start({ now: Date.now, onMessage: () => undefined, onRefused, ...options });
     const pki = await createPki(folder, ['localhost', here], Date.now());
     const key = pki.server.key.export({ type: 'pkcs8', format: 'pem' }).toString();
     const { port, close } = await broker.listen(
@@ -51,7 +50,7 @@ async function withListener(
   });
 }
 
-/** What became of a login on a connection, which ends. */
+/** What became of a login on a connection. */
 async function login({ socket, secure }: Dialled, { id, certificate }: SoftDevice, key: SoftDevice['key']) {
   await secure;
   const { length, label } = channelBinding;
@@ -59,18 +58,16 @@ async function login({ socket, secure }: Dialled, { id, certificate }: SoftDevic
   const device = { id, certificate, key };
   const password = tokenOf(device, honestClaims(device, Date.now(), channel));
   const client = clientOn(socket, { clientId: id, username: id, password });
-  const what = await outcome(client);
-  client.end(true);
-  return what;
+  return { client, what: await outcome(client) };
 }
 
 test('of a flood of handshakes a few begin, who waits too long is refused by name, and a device from elsewhere gets its turn', () =>
-  withListener({ handshakes: 5, login: 2000 }, async (dial, refused) => {
+  withListener({ limits: { handshakes: 5, login: 2000 } }, async (dial, refused) => {
     let begun = 0;
     const flood = Array.from({ length: 60 }, () => dial(elsewhere));
     for (const { secure } of flood) void secure.then(() => begun++);
     await Promise.race(flood.map(({ secure }) => secure));
-    assert.is(await login(dial(here), witness, witness.key), 'connected');
+    assert.is((await login(dial(here), witness, witness.key)).what, 'connected');
     assert.ok(begun < 30, `${begun} of the flood came first`);
     // Those that began say nothing, and have no more than the time for a login either.
     await Promise.all(flood.map(({ closed }) => closed));
@@ -81,17 +78,31 @@ test('of a flood of handshakes a few begin, who waits too long is refused by nam
 test('where a login fails the next connection waits, and one from elsewhere does not', () =>
   withListener({}, async (dial, refused) => {
     const failing = Array.from({ length: 50 }, () => login(dial(elsewhere), witness, attacker.key));
-    assert.equal(new Set(await Promise.all(failing)), new Set([4]));
+    assert.equal(new Set((await Promise.all(failing)).map(({ what }) => what)), new Set([4]));
     assert.equal(new Set(refused), new Set([`login.signature ${witness.id}`]));
     // Two seconds for fifty.
     const order: string[] = [];
     const [first, second] = [dial(elsewhere), dial(here)];
     void first.secure.then(() => order.push(elsewhere));
     void second.secure.then(() => order.push(here));
-    assert.is(await login(second, witness, witness.key), 'connected');
+    assert.is((await login(second, witness, witness.key)).what, 'connected');
     assert.equal(order, [here]);
-    assert.is(await login(first, attacker, attacker.key), 'connected');
+    assert.is((await login(first, attacker, attacker.key)).what, 'connected');
     assert.equal(order, [here, elsewhere]);
+  }));
+
+test('one address holds half of the connections until it logs in, and nobody else is kept out', () =>
+  withListener({ connections: 6 }, async (dial, refused) => {
+    const held = Array.from({ length: 3 }, () => dial(elsewhere));
+    await Promise.all(held.map(({ secure }) => secure));
+    await dial(elsewhere).closed;
+    assert.equal(refused, ['limit.source-connections connection']);
+    const { client, what } = await login(dial(here), witness, witness.key);
+    assert.is(what, 'connected');
+    client.end(true);
+    // Who is known has another's place no longer.
+    assert.is((await login(held[0] as Dialled, attacker, attacker.key)).what, 'connected');
+    await dial(elsewhere).secure;
   }));
 
 test.run();

@@ -10,30 +10,22 @@ import { makeToken } from '../../controller/api/token.ts';
 import { apiOf } from '../kit/api.ts';
 import { EvcBench } from '../kit/controller.ts';
 
-const most = 5;
+const most = 6;
 
-test('a flood of silent connections is closed beyond a bound, and who comes after it is answered', async () => {
+test('silent connections of one address take half of the places, of several all of them, and who comes beside or after them is answered', async () => {
   const bench = await EvcBench.open();
   const { root } = bench.evc.pki;
   const api = await apiOf(bench, { tokenHash: makeToken().hash, connections: most });
   try {
     const open = new Set<net.Socket>();
-    const dial = async () => {
-      const socket = net.connect(api.port, '127.0.0.1');
+    const dial = async (localAddress: string) => {
+      const socket = net.connect({ port: api.port, host: '127.0.0.1', localAddress });
       socket.on('error', () => undefined);
       await once(socket, 'connect');
       open.add(socket);
       socket.once('close', () => open.delete(socket));
       return socket;
     };
-    for (let n = 0; n < most; n++) await dial();
-    for (let n = 0; n < 3 * most; n++) await once(await dial(), 'close');
-    assert.is(open.size, most);
-    for (const socket of open) {
-      const closed = once(socket, 'close');
-      socket.destroy();
-      await closed;
-    }
     const status = async () => {
       const ca = root.toString();
       const at = {
@@ -48,7 +40,34 @@ test('a flood of silent connections is closed beyond a bound, and who comes afte
       response.resume();
       return response.statusCode as number;
     };
+    const [one, another] = ['127.0.0.2', '127.0.0.3'] as const;
+    for (let n = 0; n < most / 2; n++) await dial(one);
+    for (let n = 0; n < most; n++) await once(await dial(one), 'close');
+    assert.is(open.size, most / 2);
     assert.is(await status(), 401);
+    for (let n = 0; n < most / 2; n++) await dial(another);
+    for (let n = 0; n < 3 * most; n++) await once(await dial('127.0.0.4'), 'close');
+    assert.is(open.size, most);
+    for (const socket of open) {
+      const closed = once(socket, 'close');
+      socket.destroy();
+      await closed;
+    }
+    assert.is(await status(), 401);
+  } finally {
+    await api.close();
+    await bench.close();
+  }
+});
+
+test('a handshake that never ends is cut', async () => {
+  const bench = await EvcBench.open();
+  const api = await apiOf(bench, { tokenHash: makeToken().hash, handshake: 200 });
+  try {
+    const socket = net.connect(api.port, '127.0.0.1');
+    socket.on('error', () => undefined).resume();
+    socket.write(Buffer.of(0x16, 3, 1));
+    await once(socket, 'close');
   } finally {
     await api.close();
     await bench.close();

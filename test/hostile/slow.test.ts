@@ -126,8 +126,9 @@ test('requests that come byte by byte hold their own connection alone, and who m
   const bench = await EvcBench.open();
   const { root } = bench.evc.pki;
   const { token, hash } = makeToken();
+  /** From one address. */
   const most = 12;
-  const api = await apiOf(bench, { tokenHash: hash, connections: most });
+  const api = await apiOf(bench, { tokenHash: hash, connections: 2 * most });
   const sockets: tls.TLSSocket[] = [];
   const dial = async () => {
     const socket = tls.connect({ port: api.port, host: 'localhost', ca: root.toString() });
