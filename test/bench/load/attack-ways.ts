@@ -8,6 +8,7 @@ export const attackWays = [
   'half a login',
   'logins with the key of another',
   'logins with a will',
+  'attestations of one device, as many as it may',
   'tiny packets',
   'retained messages',
   'subscriptions',

@@ -8,7 +8,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 import tls from 'node:tls';
 import type mqtt from 'mqtt';
 import { dialTls } from '../../../device/link/dial.ts';
-import { type FleetFile, fleetFileIn, privateKey } from '../../kit/attester.ts';
+import { Attester, Fleet, type FleetFile, fleetFileIn, privateKey } from '../../kit/attester.ts';
 import { clientOn, honestClaims, outcome, type SoftDevice, softDevice, tokenOf } from '../../kit/logins.ts';
 import type { AttackWay } from './attack-ways.ts';
 
@@ -16,16 +16,16 @@ const [way = '', data = '', mqttPort = '', httpsPort = ''] = process.argv.slice(
 const ca = readFileSync(`${data}/pki/root.cert.pem`, 'utf8');
 const server = { host: 'localhost', port: Number(mqttPort) };
 /** The last of those that are enrolled: the others are served. */
-const device = ownDevice();
+const fleetFile = JSON.parse(readFileSync(fleetFileIn(data), 'utf8')) as FleetFile;
+const own = fleetFile.devices.at(-1) as FleetFile['devices'][number];
+const device: SoftDevice = {
+  id: own.id,
+  key: privateKey(own.key),
+  certificate: new Uint8Array(Buffer.from(own.certificate, 'base64')),
+};
 const stranger = await softDevice();
 let done = 0;
 let over = false;
-
-function ownDevice(): SoftDevice {
-  const { devices } = JSON.parse(readFileSync(fleetFileIn(data), 'utf8')) as FleetFile;
-  const { id, key, certificate } = devices.at(-1) as FleetFile['devices'][number];
-  return { id, key: privateKey(key), certificate: new Uint8Array(Buffer.from(certificate, 'base64')) };
-}
 
 async function work(): Promise<void> {
   for (let i = 0; i < 20; i++) tokenOf(device, honestClaims(device, Date.now(), null), stranger.key);
@@ -44,6 +44,26 @@ async function connected(options: mqtt.IClientOptions = {}, key = device.key): P
   stream.on('error', () => undefined);
   const password = tokenOf(device, honestClaims(device, Date.now(), channel), key);
   return clientOn(stream, { clientId: device.id, username: device.id, password, ...options });
+}
+
+async function enter(): Promise<Attester> {
+  const attester = new Attester(new Fleet(fleetFile, ca, server), own);
+  while (!attester.connected) await pause(20);
+  await attester.fetchCertificates();
+  return attester;
+}
+
+let attester: Promise<Attester> | null = null;
+const lanesOfAttester = 16;
+
+/** True quotes, of which each spoils the nonce of the one before: most are refused. With 190 requests a second nobody is cut. */
+async function attest(): Promise<void> {
+  attester ??= enter();
+  const entered = await attester;
+  const fast = pause((lanesOfAttester * 4 * 1000) / 190);
+  await entered.attest().catch(() => undefined);
+  done++;
+  await fast;
 }
 
 /** Sends as fast as it is let, and comes back when it is cut off. */
@@ -119,6 +139,7 @@ const ways: Record<AttackWay, [lanes: number, act: () => Promise<void>]> = {
     20,
     () => refusedLogin({ will: { topic: 'x', payload: Buffer.alloc(1), qos: 0, retain: true } }),
   ],
+  'attestations of one device, as many as it may': [lanesOfAttester, attest],
   'tiny packets': [1, () => insist((client) => client.sendPing())],
   'retained messages': [
     1,
