@@ -19,6 +19,8 @@ export interface BrokerOptions extends LoginOptions {
   onLink?(device: string, online: boolean): void;
   /** Who may read events with this password, or the code of why not. Without it nobody may. */
   reader?(user: string, password: string): Promise<EventReader | string>;
+  /** Whether a device is enrolled: until it is, its connection counts to those of its address. Without it all are. */
+  enrolled?(device: string): Promise<boolean>;
   /** A connection, message or subscription that was refused: which, and why. */
   onRefused?(what: string, reason: string): void;
 }
@@ -251,7 +253,8 @@ export class Broker {
         }
         peers.set(client, peer);
         this.#devices.set(client.conn, id);
-        this.#channels.get(client.conn)?.known();
+        if (peer.kind === 'reader') this.#channels.get(client.conn)?.known();
+        else void this.#ask(id);
         done(null, true);
         return true;
       };
@@ -359,6 +362,18 @@ export class Broker {
       this.#readers--;
       forget();
     });
+  }
+
+  /** Anybody can make a key and log in with it; it is a device of ours that is no stranger. */
+  async #ask(device: string): Promise<void> {
+    const { enrolled } = this.#options;
+    // What cannot be asked now keeps its place as a stranger.
+    if (!enrolled || (await enrolled(device).catch(() => false))) this.known(device);
+  }
+
+  /** A device was enrolled: its connections count to those of its address no more. */
+  known(device: string): void {
+    for (const { conn } of this.#loggedIn.get(device) ?? []) this.#channels.get(conn)?.known();
   }
 
   #failed(stream: object): void {

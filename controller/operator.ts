@@ -9,7 +9,7 @@ import { checkName, checkReason, type Decision, evcItself, OperatorError } from 
 import { type ChangesView, changesView, type DeviceView, deviceView } from './device-view.ts';
 import type { Catalogue } from './images/catalogue.ts';
 import { trustOf } from './record/facts.ts';
-import type { Decided, RecordEvent, RecordRunner } from './record/runner.ts';
+import { type Decided, type RecordEvent, type RecordRunner, withoutSettings } from './record/runner.ts';
 import type { DeviceRow, JournalEntry, Store } from './store/store.ts';
 
 export type { ChangesView, DeviceView } from './device-view.ts';
@@ -252,7 +252,9 @@ export class Operator {
 
   async journal(device: string, limit = 50): Promise<(JournalEntry & { seq: number })[]> {
     await this.#record(device);
-    return this.#options.store.journal(device, limit);
+    const entries = await this.#options.store.journal(device, limit);
+    // Entries of before have the values.
+    return entries.map((entry) => ({ ...entry, body: withoutSettings(entry.body) }));
   }
 
   /** The device that a person means: its id, the start of it, its UUID or its serial number. */

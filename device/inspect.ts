@@ -5,7 +5,7 @@ import { createServer, type IncomingMessage, type ServerResponse } from 'node:ht
 import type { AddressInfo, Socket } from 'node:net';
 import { hostname } from 'node:os';
 import type { Duplex } from 'node:stream';
-import { isLocal, pageAnswer, pageFiles, pageHeaders } from '../inspector/server/page.ts';
+import { isLocal, pageAnswer, pageFiles, pageHeaders, targetOf } from '../inspector/server/page.ts';
 import { Readers, streamTo } from '../inspector/server/readers.ts';
 import { refuse, StatelyEndpoint } from '../inspector/server/stately.ts';
 import { Failure } from './cli/failure.ts';
@@ -46,7 +46,8 @@ export async function serveInspector(
     if (!isOurs(request)) return end(response, 403, 'ask for this page by the name localhost\n');
     if (request.method !== 'GET' && request.method !== 'HEAD')
       return end(response, 405, 'this page is only read\n');
-    const { pathname } = new URL(request.url ?? '/', 'http://localhost');
+    const pathname = targetOf(request)?.pathname;
+    if (pathname === undefined) return end(response, 400, 'this is no address\n');
     const file = files.get(pathname);
     if (file) {
       const { status, headers, body } = pageAnswer(file, request.headers);
@@ -71,7 +72,7 @@ export async function serveInspector(
   });
   server.on('upgrade', (request: IncomingMessage, socket: Duplex, head: Buffer) => {
     socket.on('error', () => socket.destroy());
-    const { pathname } = new URL(request.url ?? '/', 'http://localhost');
+    const pathname = targetOf(request)?.pathname;
     if (!isOurs(request)) return refuse(socket, '403 Forbidden');
     if (pathname !== '/inspect' && pathname !== '/') return refuse(socket, '404 Not Found');
     stately.upgrade(request, socket, head);

@@ -73,7 +73,7 @@ const allowances: { file: RegExp; to: RegExp; why: string }[] = [
   },
   { file: /^inspector\/server\//, to: /^(node:|ws$)/, why: 'the page is served to browsers by it, in Node' },
   {
-    file: /^(controller\/api\/(page|recordings)|device\/inspect)\.ts$/,
+    file: /^(controller\/api\/(page|recordings|stream)|device\/inspect)\.ts$/,
     to: /^inspector\/server\//,
     why: 'EVC and a device serve the same page',
   },

@@ -13,6 +13,9 @@ export interface BrokerLogin {
 /** Under this name controllers log in, with the secret. */
 export const controllerUser = 'evc';
 
+/** Bytes of a question. */
+const largest = 16 * 1024;
+
 const schema = {
   body: {
     type: 'object',
@@ -27,11 +30,17 @@ const schema = {
 export function serveBrokerLogin(app: FastifyInstance, { secretHash, check }: BrokerLogin): void {
   app.post<{ Body: { username: string; password: string } }>(
     '/broker/login',
-    { schema },
+    {
+      schema,
+      bodyLimit: largest,
+      // Before anything of a body is read.
+      onRequest: async (request) => {
+        const token = bearerOf(request.headers.authorization);
+        if (token === null || !tokenMatches(token, secretHash))
+          throw new RequestError('auth.wrong', 401, 'only a broker with its secret may ask this');
+      },
+    },
     async (request, reply) => {
-      const token = bearerOf(request.headers.authorization);
-      if (token === null || !tokenMatches(token, secretHash))
-        throw new RequestError('auth.wrong', 401, 'only a broker with its secret may ask this');
       const { username, password } = request.body;
       if (username === controllerUser) {
         if (tokenMatches(password, secretHash)) return reply.code(204).send();

@@ -1,12 +1,27 @@
 // Image files for devices: public, since each is signed, and in ranges, since links break.
-import { createReadStream } from 'node:fs';
+import { createReadStream, type ReadStream } from 'node:fs';
 import { stat } from 'node:fs/promises';
+import type { Socket } from 'node:net';
 import type { FastifyInstance } from 'fastify';
 import { RequestError } from './problem.ts';
 
+const mostAtOnce = 4;
+
 export function serveImages(app: FastifyInstance, fileOf: (sha256: string) => string): void {
+  const underWay = new WeakMap<Socket, number>();
   app.get<{ Params: { sha256: string } }>('/images/:sha256', async (request, reply) => {
     const { sha256 } = request.params;
+    const { socket } = request.raw;
+    const open = underWay.get(socket) ?? 0;
+    // Answers to requests that come without waiting stand in a row, and each holds its file open.
+    if (open >= mostAtOnce)
+      throw new RequestError(
+        'image.busy',
+        503,
+        `${mostAtOnce} images are on their way on this connection already`,
+      );
+    underWay.set(socket, open + 1);
+    reply.raw.once('close', () => underWay.set(socket, (underWay.get(socket) ?? 1) - 1));
     if (!/^[0-9a-f]{64}$/.test(sha256)) throw unknownImage(sha256);
     const path = fileOf(sha256);
     const { size } = await stat(path).catch(() => {
@@ -29,15 +44,25 @@ export function serveImages(app: FastifyInstance, fileOf: (sha256: string) => st
     }
     if (range === 'whole') {
       reply.header('content-length', size);
-      return reply.send(createReadStream(path));
+      return reply.send(readFor(socket, path));
     }
     const { from, to } = range;
     reply
       .code(206)
       .header('content-range', `bytes ${from}-${to}/${size}`)
       .header('content-length', to - from + 1);
-    return reply.send(createReadStream(path, { start: from, end: to }));
+    return reply.send(readFor(socket, path, { start: from, end: to }));
   });
+}
+
+/** Closes with the connection: an answer that is still behind another is not told of its end. */
+function readFor(socket: Socket, path: string, range: { start?: number; end?: number } = {}): ReadStream {
+  const file = createReadStream(path, range);
+  const close = () => file.destroy();
+  socket.once('close', close);
+  file.once('close', () => socket.off('close', close));
+  if (socket.destroyed) close();
+  return file;
 }
 
 /**

@@ -140,10 +140,13 @@ export class Api extends Operations {
     });
   }
 
-  /** Who asks, and whether they may, before anything of a body is read. */
+  /** Who asks, whether they may, and whether there is anything, before anything of a body is read. */
   async #admit(request: FastifyRequest, reply: FastifyReply): Promise<void> {
     const { operation } = request.routeOptions.config as { operation?: Operation };
-    if (!operation && !request.url.startsWith('/api/')) return;
+    if (!operation && !request.url.startsWith('/api/')) {
+      if (request.is404) throw unknownRoute(request);
+      return;
+    }
     let caller: Caller;
     try {
       caller = await this.#options.caller(request.headers);
@@ -152,7 +155,7 @@ export class Api extends Operations {
       throw error;
     }
     request.caller = caller;
-    if (!operation) return;
+    if (!operation) throw unknownRoute(request);
     const { role, reach, method, bodyLimit = usualBody } = operation;
     if (!mayAct(caller, role))
       throw new RequestError(
@@ -196,11 +199,12 @@ export class Api extends Operations {
       ...(ifRevision === undefined ? {} : { ifRevision }),
     };
     const query = request.query as Query;
-    const untilRefused = (end: () => void) => this.#untilRefused(caller, end);
+    const untilRefused = (end: () => void) => this.untilRefused(caller, end);
     return { params, query, body, device, caller, decision, untilRefused, ifMatch, request, reply };
   }
 
-  #untilRefused({ id, expires }: Caller, end: () => void): () => void {
+  /** Calls back when this caller is let in no more, unless the result is called before. */
+  untilRefused({ id, expires }: Caller, end: () => void): () => void {
     const { untilRevoked, now } = this.#options;
     const left = expires === null ? longestTimer : Math.min(longestTimer, expires - now());
     const timer = setTimeout(end, left);
@@ -210,6 +214,10 @@ export class Api extends Operations {
       forget();
     };
   }
+}
+
+export function unknownRoute({ method, url }: FastifyRequest): RequestError {
+  return new RequestError('route.unknown', 404, `nothing is at ${method} ${url.slice(0, 200)}`);
 }
 
 const nothing = { type: 'object', additionalProperties: false, properties: {} } as const;

@@ -3,8 +3,8 @@
 import type { IncomingMessage } from 'node:http';
 import type { Duplex } from 'node:stream';
 import type { FastifyInstance } from 'fastify';
-import { pageAnswer, pageFiles, pageHeaders } from '../../inspector/server/page.ts';
-import { Readers, streamTo } from '../../inspector/server/readers.ts';
+import { pageAnswer, pageFiles, pageHeaders, targetOf } from '../../inspector/server/page.ts';
+import { hangUp, Readers, streamTo } from '../../inspector/server/readers.ts';
 import { refuse, StatelyEndpoint } from '../../inspector/server/stately.ts';
 import type { RecordRecorder } from '../record/recorder.ts';
 import type { RecordRunner } from '../record/runner.ts';
@@ -20,6 +20,8 @@ export interface PageOptions {
   logins(): Promise<boolean>;
   /** Whose token this is; rejects where it is nobody's. */
   caller(token: string): Promise<Caller>;
+  /** Calls back when this caller is let in no more, unless the result is called before. */
+  untilRefused(caller: Caller, end: () => void): () => void;
   runner: RecordRunner;
   recorder: RecordRecorder;
   find(words: string, accounts: readonly string[] | null): Promise<string>;
@@ -50,7 +52,7 @@ export class Guests {
           throw new RequestError('events.too-many', 503, `${mostReaders} others read the guests already`);
         reply.hijack();
         let detach = () => {};
-        const forget = untilRefused(() => reply.raw.end());
+        const forget = untilRefused(() => hangUp(reply.raw));
         detach = this.readers.attach(
           streamTo(reply.raw, {}, () => {
             detach();
@@ -97,13 +99,15 @@ export function servePage(app: FastifyInstance, guests: Guests, options: PageOpt
   });
   app.server.on('upgrade', (request: IncomingMessage, socket: Duplex, head: Buffer) => {
     socket.on('error', () => socket.destroy());
-    const { pathname, searchParams } = new URL(request.url ?? '/', 'http://localhost');
-    if (pathname !== inspectPath) return refuse(socket, '404 Not Found');
-    const token = bearerOf(request.headers.authorization) ?? searchParams.get('token') ?? '';
+    const target = targetOf(request);
+    if (target?.pathname !== inspectPath) return refuse(socket, '404 Not Found');
+    const token = bearerOf(request.headers.authorization) ?? target.searchParams.get('token') ?? '';
     options.caller(token).then(
       // Clients are shown what other clients show, so there is no part of it for some accounts.
-      ({ accounts }) =>
-        accounts === null ? stately.upgrade(request, socket, head) : refuse(socket, '403 Forbidden'),
+      (caller) =>
+        caller.accounts === null
+          ? stately.upgrade(request, socket, head, (end) => options.untilRefused(caller, end))
+          : refuse(socket, '403 Forbidden'),
       () => refuse(socket, '401 Unauthorized'),
     );
   });

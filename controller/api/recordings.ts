@@ -1,6 +1,6 @@
 // Recordings over the API: the attempts that are kept of a device, and its record as it moves, as lines of JSON until the reader
 // goes. Nobody who reads slowly is waited for: lines are dropped, and it is said how many.
-import { recordingType, streamTo } from '../../inspector/server/readers.ts';
+import { hangUp, recordingType, streamTo } from '../../inspector/server/readers.ts';
 import { attemptRecording } from '../record/attempt.ts';
 import type { RecordRecorder } from '../record/recorder.ts';
 import type { RecordRunner } from '../record/runner.ts';
@@ -38,7 +38,7 @@ export function serveRecordings(api: Operations, { store, runner, recorder }: Re
       const now = await runner.read(device);
       reply.hijack();
       readers++;
-      const forget = untilRefused(() => reply.raw.end());
+      const forget = untilRefused(() => hangUp(reply.raw));
       let stop = () => {};
       const sink = streamTo(reply.raw, {}, () => {
         readers--;

@@ -12,7 +12,7 @@ import { serveHealth } from './health.ts';
 import { Idempotency } from './idempotency.ts';
 import { serveImages } from './images.ts';
 import { serveLogin, sessionOf } from './login.ts';
-import { Api, type Operation, usualBody } from './operation.ts';
+import { Api, type Operation, unknownRoute, usualBody } from './operation.ts';
 import { addOperations } from './operations.ts';
 import { Guests, servePage } from './page.ts';
 import { RequestError, sendProblem } from './problem.ts';
@@ -86,12 +86,7 @@ export async function startApi(options: ApiOptions): Promise<ApiServer> {
   }) as unknown as FastifyInstance;
   checkRequests(app);
   app.setErrorHandler((error, _request, reply) => sendProblem(reply, error));
-  app.setNotFoundHandler((request, reply) =>
-    sendProblem(
-      reply,
-      new RequestError('route.unknown', 404, `nothing is at ${request.method} ${request.url.slice(0, 200)}`),
-    ),
-  );
+  app.setNotFoundHandler((request, reply) => sendProblem(reply, unknownRoute(request)));
   app.addHook('onResponse', async ({ raw }) => leaveUnread(raw));
   const routes: string[] = [];
   app.addHook('onRoute', ({ method, url }) => void routes.push(`${String(method)} ${url}`));
@@ -136,6 +131,7 @@ export async function startApi(options: ApiOptions): Promise<ApiServer> {
     name,
     logins: async () => (await evc.oidc.show()) !== null,
     caller: callerOf,
+    untilRefused: (caller, end) => api.untilRefused(caller, end),
     runner,
     recorder,
     find,

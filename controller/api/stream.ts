@@ -1,5 +1,6 @@
 // What EVC does, as it happens: server-sent events, one for each step of a record.
-import type { RunnerEvent } from '../record/runner.ts';
+import { hangUp } from '../../inspector/server/readers.ts';
+import { type RunnerEvent, withoutSettings } from '../record/runner.ts';
 import { type Given, type Operations, reach } from './operation.ts';
 import { RequestError } from './problem.ts';
 import { body, text } from './schemas.ts';
@@ -99,12 +100,18 @@ export class StepStream {
     const timer = setInterval(() => raw.writableLength > backlog || write(':\n\n'), pulse);
     const reader = { wants, write };
     this.#readers.add(reader);
-    const forget = untilRefused(() => raw.end());
-    request.raw.once('close', () => {
+    let forget = () => {};
+    const stop = () => {
       clearInterval(timer);
       this.#readers.delete(reader);
       forget();
+    };
+    forget = untilRefused(() => {
+      stop();
+      hangUp(raw);
     });
+    raw.on('error', () => raw.destroy());
+    request.raw.once('close', stop);
     // The reader knows that it misses nothing from here on.
     write('event: ready\ndata: {}\n\n');
   }
@@ -144,7 +151,7 @@ function eventView(event: { type: string }): { type: string } & Record<string, u
     upgrade?: Record<string, unknown>;
   };
   return {
-    ...rest,
+    ...withoutSettings(rest),
     type,
     ...(verdict ? { verdict: { ...verdict, pcrs: undefined, logs: undefined } } : {}),
     ...(upgrade ? { upgrade: { from: upgrade.from, to: upgrade.to, until: upgrade.until } } : {}),

@@ -145,7 +145,7 @@ export async function serve(options: ServeOptions): Promise<number> {
     const onMessage = (topic: string, payload: Uint8Array) =>
       void opened.then((evc) => evc.receive(topic, payload));
     const source = sourceOf(pki);
-    const { publish, listen, connect, linked, readers } = await (options.broker === undefined
+    const { publish, listen, connect, linked, readers, enrolled } = await (options.broker === undefined
       ? ownBroker(onMessage, opened)
       : remoteBroker(options.broker, onMessage));
     const store = options.store ?? process.env.EVC_STORE;
@@ -165,6 +165,7 @@ export async function serve(options: ServeOptions): Promise<number> {
           : await withFirstAccount(await openStore(store)),
       watch: (step) => {
         stream.publish(step);
+        if (step.event.type === 'device.registered') enrolled(step.device);
         const told = readers() > 0 ? announcement(step, source) : null;
         // Whoever is gone meanwhile is told nothing.
         if (told) publish(told.topic, told.payload).catch(() => undefined);
@@ -187,6 +188,7 @@ export async function serve(options: ServeOptions): Promise<number> {
       now: () => systemClock.now(),
       onMessage,
       onLink: (device, online) => void opened.then((evc) => evc.link(device, online)),
+      enrolled: async (device) => (await (await opened).store.get('device', device)) !== null,
       reader: async (user, token) => readerOf((await opened).tokens, systemClock, user, token),
       onRefused: (what, reason) => refused(what, reason, ''),
     });
@@ -194,6 +196,7 @@ export async function serve(options: ServeOptions): Promise<number> {
     return {
       publish: (topic, bytes) => broker.publish(topic, bytes),
       readers: () => broker.readers,
+      enrolled: (device) => broker.known(device),
       listen: async (key, certificate) => {
         const listener = await broker.listen({ host: options.host, port: ports.mqtt }, key, certificate);
         closing.push(() => listener.close());
@@ -214,8 +217,9 @@ export async function serve(options: ServeOptions): Promise<number> {
         if (!broker) throw new Error('the broker is not connected yet');
         await broker.publish(topic, bytes);
       },
-      // Who reads there is that broker's matter.
+      // Who reads there is that broker's matter, and so is whom it lets in.
       readers: () => 0,
+      enrolled: () => undefined,
       listen: async () => Number(new URL(url).port || defaultPorts.mqtt),
       connect: async () => {
         const { RemoteBroker: Remote } = await import('../../broker/remote.ts');
@@ -274,6 +278,8 @@ interface Link {
   publish(topic: string, bytes: Uint8Array): Promise<void>;
   /** Who are told of events at the moment. */
   readers(): number;
+  /** This device is none that nobody knows any more. */
+  enrolled(device: string): void;
   /** Lets devices in; resolves with the port. */
   listen(key: string, certificate: string): Promise<number>;
   /** After the API is there, which a broker of somebody else's asks whether EVC may log in. */

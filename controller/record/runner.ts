@@ -316,7 +316,14 @@ export function journalBody(event: RecordEvent): object {
     const { akName, ekName, ekTrust } = identity;
     return { request, akName, ekName, ekTrust };
   }
-  if (event.type !== 'verdict.given') return body;
+  if (event.type !== 'verdict.given') return withoutSettings(body);
   const { accepted, genuine, grounds, findings, versions } = event.verdict;
   return { attempt: event.attempt, accepted, genuine, grounds, findings, versions };
+}
+
+/** With the names of settings in the place of their values, which are not for everybody who may know what happened. */
+export function withoutSettings<Body extends object>(body: Body): Body {
+  const { settings } = body as { settings?: unknown };
+  if (typeof settings !== 'object' || settings === null || Array.isArray(settings)) return body;
+  return { ...body, settings: Object.keys(settings) };
 }

@@ -7,17 +7,21 @@ export async function inTransaction<Result>(
   work: (client: pg.PoolClient) => Promise<Result>,
 ): Promise<Result> {
   const client = await pool.connect();
+  // A connection that breaks says so in the next query as well; the pool listens to those alone that it has.
+  const broken = () => undefined;
+  client.on('error', broken);
+  const release = (failed?: Error) => {
+    client.off('error', broken);
+    client.release(failed);
+  };
   try {
     await client.query('begin');
     const result = await work(client);
     await client.query('commit');
-    client.release();
+    release();
     return result;
   } catch (error) {
-    await client.query('rollback').then(
-      () => client.release(),
-      (broken: Error) => client.release(broken),
-    );
+    await client.query('rollback').then(() => release(), release);
     throw error;
   }
 }

@@ -2,7 +2,7 @@
 // headers that let the page run its own script and talk to the server that it came from, and to nobody else.
 import { createHash } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
-import type { IncomingHttpHeaders, OutgoingHttpHeaders } from 'node:http';
+import type { IncomingHttpHeaders, IncomingMessage, OutgoingHttpHeaders } from 'node:http';
 import { join } from 'node:path';
 
 export interface PageFile {
@@ -81,6 +81,12 @@ export function pageAnswer({ type, bytes, packed, tag }: PageFile, asked: Incomi
     return { status: 200, headers, body: bytes };
   headers['content-encoding'] = 'gzip';
   return { status: 200, headers, body: packed };
+}
+
+/** What is asked for; null where it is no address: anybody may write anything there. */
+export function targetOf({ url = '/' }: IncomingMessage): URL | null {
+  const base = 'http://localhost';
+  return URL.canParse(url, base) ? new URL(url, base) : null;
 }
 
 /** Where a message of a chart client may come from: this machine, or the page itself. */

@@ -15,6 +15,8 @@ export const backlog = 1024 * 1024;
 const delay = 40;
 /** An empty line now and then, so that whatever stands between does not take the silence for an end, ms. */
 const pulse = 15_000;
+/** ms from the end of an answer to that of its connection. */
+const lingering = 1000;
 
 /** Begins an answer that has no end; the sink writes to it. `gone` is called when the reader is. */
 export function streamTo(
@@ -28,11 +30,19 @@ export function streamTo(
   const room = () => pieces.weight < backlog;
   const timer = setInterval(() => pieces.weight === 0 && response.write('\n'), pulse);
   timer.unref();
+  // What is on its way when it is hung up is written after its end.
+  response.on('error', () => response.destroy());
   response.once('close', () => {
     clearInterval(timer);
     gone();
   });
   return { line: (text) => pieces.line(text), late: (line) => pieces.late(line), room };
+}
+
+/** Ends an answer that has no end; a reader that does not read the rest of it is not waited for. */
+export function hangUp(response: ServerResponse): void {
+  response.end();
+  setTimeout(() => response.destroy(), lingering).unref();
 }
 
 /** Lines that come from elsewhere, told to every reader: those that say how things stand first. */

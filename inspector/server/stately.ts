@@ -6,6 +6,7 @@ import type { Duplex } from 'node:stream';
 import { type WebSocket, WebSocketServer } from 'ws';
 import type { Line } from '../../formats/recording/format.ts';
 import { StatelyReader, StatelyWriter } from '../../formats/recording/stately.ts';
+import { targetOf } from './page.ts';
 import type { LineSink, Readers } from './readers.ts';
 
 export interface StatelyOptions {
@@ -19,6 +20,8 @@ export interface StatelyOptions {
 /** Bytes of one message. */
 const largestMessage = 1024 * 1024;
 const mostClients = 32;
+/** For whoever does not read why it is refused, ms. */
+const lingering = 1000;
 /** Bytes that may wait for a reader before messages are left out. */
 const backlog = 1024 * 1024;
 /** Messages of a client in a second; more are left out. */
@@ -38,14 +41,28 @@ export class StatelyEndpoint {
     this.#options = options;
   }
 
-  /** Takes over a request to change to WebSockets; whoever asks has been let in already. */
-  upgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void {
+  /**
+   * Takes over a request to change to WebSockets; whoever asks has been let in already. `untilRefused` calls back when it may not be
+   * here any more, unless the result is called before.
+   */
+  upgrade(
+    request: IncomingMessage,
+    socket: Duplex,
+    head: Buffer,
+    untilRefused: (end: () => void) => () => void = () => () => undefined,
+  ): void {
     if (this.#clients.size >= mostClients) {
       refuse(socket, '503 Service Unavailable');
       return;
     }
-    const query = new URL(request.url ?? '/', 'http://localhost').searchParams;
-    this.#server.handleUpgrade(request, socket, head, (client) => this.#connected(client, query));
+    const query = targetOf(request)?.searchParams ?? new URLSearchParams();
+    this.#server.handleUpgrade(request, socket, head, (client) => {
+      this.#connected(client, query);
+      client.once(
+        'close',
+        untilRefused(() => client.terminate()),
+      );
+    });
   }
 
   close(): void {
@@ -100,5 +117,7 @@ export class StatelyEndpoint {
 
 /** Answers a request to change to WebSockets that is not granted. */
 export function refuse(socket: Duplex, status: string): void {
-  socket.end(`HTTP/1.1 ${status}\r\nconnection: close\r\n\r\n`);
+  // Node has let go of this socket: nobody but us ends it, whether or not the peer reads.
+  setTimeout(() => socket.destroy(), lingering).unref();
+  socket.end(`HTTP/1.1 ${status}\r\nconnection: close\r\n\r\n`, () => socket.destroy());
 }

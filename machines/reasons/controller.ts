@@ -345,6 +345,13 @@ export const controllerReasons = {
     text: 'The image has no byte in the range that was asked for.',
     remedy: 'Fetch it from the start.',
   },
+  'image.busy': {
+    kind: 'request',
+    severity: 'warning',
+    title: 'Too many images at once',
+    text: 'A connection asked for more image files than it may while others were on their way.',
+    remedy: 'Wait for an answer before the next request, or use another connection.',
+  },
   'image.no-file': {
     kind: 'request',
     severity: 'error',
