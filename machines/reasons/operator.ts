@@ -104,8 +104,8 @@ export const operatorReasons = {
     kind: 'request',
     severity: 'error',
     title: 'Too many tokens',
-    text: 'EVC keeps a thousand tokens at the most, those that were taken back among them.',
-    remedy: 'Use fewer tokens for more.',
+    text: 'A thousand tokens may let somebody in at the most; those that were taken back or have expired do not count.',
+    remedy: 'Take back those that nobody uses: evc token list, evc token revoke NAME',
   },
   'token.unknown': {
     kind: 'request',

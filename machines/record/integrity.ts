@@ -2,7 +2,17 @@
 import type { Attempt, DeviceRecordContext, Identity } from './events.ts';
 import { staleNonce, tokenWhy, unendorsedWhy } from './judgement.ts';
 import { nonceLife, trustLife } from './lives.ts';
-import { answer, approval, fullConfig, ok, partialConfig, refusal, refuse, unknown } from './replies.ts';
+import {
+  answer,
+  approval,
+  fullConfig,
+  ok,
+  partialConfig,
+  refusal,
+  refusalOfSilence,
+  refuse,
+  unknown,
+} from './replies.ts';
 import { record } from './setup.ts';
 
 /** What a TPM was trusted for ends when its account does not take it any more. */
@@ -185,6 +195,17 @@ export const integrity = record.createStateConfig({
               type: 'verify',
               params: ({ context }) => ({ attempt: context.attempt as Attempt }),
             },
+          },
+          {
+            guard: 'silentlyAway',
+            target: 'uud',
+            actions: [
+              { type: 'reply', params: refusalOfSilence },
+              'takeTokenBack',
+              'takeVerdict',
+              'refuseVerdict',
+              { type: 'clearTimer', params: { timer: 'trust' } },
+            ],
           },
           {
             guard: 'trustworthy',

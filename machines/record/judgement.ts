@@ -79,6 +79,11 @@ export function blockedByPlace(context: DeviceRecordContext, verdict: Verdict): 
   return verdict.location.moved && context.account?.moved === 'block';
 }
 
+/** Whether a quote vouches for where the device is. */
+export function saysWhere({ location }: Verdict): boolean {
+  return location.vouched && location.fix !== null;
+}
+
 export function tokenGood(context: DeviceRecordContext, hash: string | null, at: number): boolean {
   return context.active && hash !== null && context.token?.hash === hash && context.token.until > at;
 }

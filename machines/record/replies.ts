@@ -100,6 +100,15 @@ export function approval({ context, event }: Args<'verdict.given'>): Reply {
   });
 }
 
+export function refusalOfSilence({ context, event }: Args<'verdict.given'>): Reply {
+  const why = {
+    code: 'policy.location.blocked',
+    text: 'the device was in another place than it was locked to, and does not say where it is now',
+  };
+  const { request } = context.attempt as Attempt;
+  return answer(request, 'quoteFailed', why, [...event.verdict.findings, why]);
+}
+
 export function refusal({ context, event }: Args<'verdict.given'>): Reply {
   const { verdict } = event;
   const findings =

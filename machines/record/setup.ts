@@ -1,5 +1,5 @@
 // What the regions of the record share: its guards, its changes of memory, and the effects that it asks for.
-import { assign, setup } from 'xstate';
+import { and, assign, setup, stateIn } from 'xstate';
 import type { Grounds } from '../flow.ts';
 import type { Why } from '../waiting.ts';
 import type { Attempt, DeviceRecordContext, DeviceRecordEvent, Identity, Timer } from './events.ts';
@@ -13,6 +13,7 @@ import {
   losesEndorsement,
   proves,
   samePair,
+  saysWhere,
   standingRefusal,
   timerStillSet,
   tokenGood,
@@ -59,6 +60,14 @@ export const record = setup({
       const verdict = current(context, event);
       return verdict?.accepted === true && !blockedByPlace(context, verdict);
     },
+    /** Leaving out where it is does not bring it back. */
+    silentlyAway: and([
+      stateIn({ location: 'umd' }),
+      ({ context, event }) => {
+        const verdict = current(context, event);
+        return verdict?.accepted === true && context.account?.moved === 'block' && !saysWhere(verdict);
+      },
+    ]),
     untrustworthy: ({ context, event }) => current(context, event) !== null,
     lastTrusted: ({ context }) => context.verdict?.accepted === true && context.token !== null,
     lastExpired: ({ context }) => context.verdict?.accepted === true && context.token === null,
@@ -82,12 +91,12 @@ export const record = setup({
     },
     inPlace: ({ context, event }) => {
       const verdict = current(context, event);
-      return verdict?.accepted === true && !verdict.location.moved && verdict.location.fix !== null;
+      return verdict?.accepted === true && !verdict.location.moved && saysWhere(verdict);
     },
     /** Rule 5: a location counts only with a trusted quote, and only if that quote vouches for it. */
     fixed: ({ context, event }) => {
       const verdict = current(context, event);
-      return verdict?.accepted === true && verdict.location.vouched && verdict.location.fix !== null;
+      return verdict?.accepted === true && saysWhere(verdict);
     },
     otherAccount: ({ context, event }) =>
       event.type === 'account.changed' && context.account?.id !== event.account.id,
@@ -126,7 +135,9 @@ export const record = setup({
         ((event.body.committed === context.upgrade.to && context.candidate !== null) ||
           (event.body.failed === context.upgrade.to &&
             Number(event.body.retryCounter ?? 0) >= context.upgrade.baseOs.retryCounter))),
-    registeringLocked: ({ event }) => event.type === 'device.registered' && locks(event.account),
+    /** Who registers again is where it is: else that would be a way to be locked anew. */
+    registeringLocked: ({ context, event }) =>
+      event.type === 'device.registered' && !context.active && locks(event.account),
     actsOnPlace: ({ context }) => context.place.locked !== null && context.place.seen !== null,
     lastAttempt: ({ context, event }) =>
       event.type === 'state.accepted' &&
@@ -240,6 +251,9 @@ export const record = setup({
         place: { ...context.place, seen: verdict.location.fix ?? context.place.seen },
       };
     }),
+    refuseVerdict: assign(({ context }) =>
+      context.verdict ? { verdict: { ...context.verdict, accepted: false } } : {},
+    ),
     giveToken: assign(({ context, event }) =>
       event.type === 'verdict.given' && context.attempt
         ? {

@@ -807,6 +807,36 @@ test('location: an account that blocks what moved gives neither token nor key', 
   assert.is(record.why(), 'policy.location.blocked');
 });
 
+test('location: a device that is away and blocked does not come back by saying nothing, or by registering again', () => {
+  const at = (fix: Location | null, moved: boolean, vouched = true): Verdict => ({
+    ...good,
+    grounds: 'baseline',
+    location: { fix, vouched, moved },
+  });
+  const record = certified({ ...site, moved: 'block' })
+    .attest(at(here, false))
+    .key('k1', 1);
+  record.attest(at(there, true));
+  for (const silent of [at(null, false), at(here, false, false)]) {
+    record.attest(silent);
+    assert.is(record.state('integrity'), 'uud');
+    assert.is(record.context.token, null);
+    assert.is(record.context.verdict?.accepted, false);
+    const { body } = record.reply();
+    assert.ok(body?.kind === 'verdict' && body.code === 'quoteFailed' && body.key === null);
+    assert.is(record.why(), 'policy.location.blocked');
+  }
+  record.register();
+  assert.is(record.state('location'), 'umd');
+  record.attest(at(there, true));
+  assert.equal(record.context.place.locked, here);
+  assert.is(record.state('integrity'), 'uud');
+  record.attest(at(here, false));
+  assert.equal([record.state('integrity'), record.state('location')], ['trusted', 'locked']);
+  record.register();
+  assert.is(record.state('location'), 'locked');
+});
+
 test('retired is the end: nothing is given, and nothing brings it back', () => {
   const record = trusted().key('k1', 1).certify();
   record.send({ type: 'device.retired', by: 'kim', reason: 'sold' });
