@@ -91,6 +91,8 @@ export class Evc {
   readonly #spans: AttemptSpans | null;
   readonly #verifier: VerifierPool;
   readonly #stopping = new AbortController();
+  /** Ends what webhooks are told: the journal has it still, and the next start tells it. */
+  readonly #telling = new AbortController();
   readonly #working = new Set<Promise<unknown>>();
   readonly #timers: Promise<void>;
   #stoppingNow = false;
@@ -180,7 +182,7 @@ export class Evc {
       now: () => clock.now(),
     });
     const { signal } = this.#stopping;
-    this.webhooks = new Webhooks({ store, clock, pki: this.pki, signal });
+    this.webhooks = new Webhooks({ store, clock, pki: this.pki, signal: this.#telling.signal });
     this.#timers = runTimers(store, runner, clock, signal, () => {
       // Nobody waits for the addresses of others.
       this.#track(this.webhooks.look());
@@ -235,6 +237,7 @@ export class Evc {
    */
   async finish(patience: number): Promise<{ finished: boolean; effects: number }> {
     this.#stoppingNow = true;
+    this.#telling.abort();
     let timer: NodeJS.Timeout | undefined;
     const late = new Promise<false>((resolve) => {
       timer = setTimeout(() => resolve(false), patience);
@@ -257,6 +260,7 @@ export class Evc {
 
   async close(): Promise<void> {
     this.#stopping.abort();
+    this.#telling.abort();
     await this.#timers;
     await this.settled();
     await this.#verifier.close();

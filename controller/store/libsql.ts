@@ -276,11 +276,8 @@ export class LibsqlStore implements Store {
     return rows.map(journalRow);
   }
 
-  async journalAfter(seq: number, until: number, limit: number) {
-    const rows = this.#db.all(
-      'select * from journal where seq > ? and at <= ? order by seq limit ?',
-      ...[seq, until, limit],
-    );
+  async journalAfter(seq: number, limit: number) {
+    const rows = this.#db.all('select * from journal where seq > ? order by seq limit ?', seq, limit);
     return rows.map((row) => ({ ...journalRow(row), device: String(row.device) }));
   }
 

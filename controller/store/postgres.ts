@@ -226,10 +226,10 @@ export class PostgresStore implements Store {
     return rows.map(journalRow);
   }
 
-  async journalAfter(seq: number, until: number, limit: number) {
+  async journalAfter(seq: number, limit: number) {
     const rows = await this.#rows(
-      'select seq, device, at, event, body from journal where seq > $1 and at <= $2 order by seq limit $3',
-      [seq, until, limit],
+      'select seq, device, at, event, body from journal where seq > $1 order by seq limit $2',
+      [seq, limit],
     );
     return rows.map((row) => ({ ...journalRow(row), device: String(row.device) }));
   }

@@ -313,12 +313,11 @@ export interface Store {
   label(device: string, labels: readonly string[]): Promise<boolean>;
   bySerial(serial: string): Promise<string | null>;
   journal(device: string, limit: number): Promise<(JournalEntry & { seq: number })[]>;
-  /** Lines of all devices behind this number, in its order. @param until no younger than this, ms since the epoch */
-  journalAfter(
-    seq: number,
-    until: number,
-    limit: number,
-  ): Promise<(JournalEntry & { seq: number; device: string })[]>;
+  /**
+   * Lines of all devices behind this number, in its order. Where controllers share the store, a line may come into sight after one
+   * with a higher number; until then a number is missing between them.
+   */
+  journalAfter(seq: number, limit: number): Promise<(JournalEntry & { seq: number; device: string })[]>;
   /** Number of the last line; 0 where there is none. */
   journalEnd(): Promise<number>;
   escrowed(device: string, version: number): Promise<EscrowRow | null>;

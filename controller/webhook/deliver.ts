@@ -3,7 +3,7 @@ import { createHmac } from 'node:crypto';
 import type { CloudEvent } from './event.ts';
 
 /** ms that an address may take. */
-const patience = 10_000;
+export const patience = 10_000;
 
 /** Null when the other side took it, else why it did not, in a few words. Never rejects. */
 export async function deliver(

@@ -6,7 +6,7 @@ import type { Clock } from '../../machines/clock.ts';
 import { type Decision, OperatorError } from '../decision.ts';
 import { type Pki, secretOf } from '../pki.ts';
 import type { Store } from '../store/store.ts';
-import { deliver, secretText } from './deliver.ts';
+import { deliver, patience, secretText } from './deliver.ts';
 import { cloudEvent, type DeviceEntry, toldEvents } from './event.ts';
 
 export interface WebhookWish {
@@ -60,15 +60,25 @@ const mostTries = 20;
 const mostDead = 100;
 const batch = 100;
 const lease = 120_000;
-/** A line with a lower number may come into sight this much later, ms. */
-const settle = 1000;
+/** No delivery begins later than this before the lease ends, so that it and what it came to are told and stored within it, ms. */
+const leaseRest = 2 * patience;
+/**
+ * A line with a lower number may come into sight this much later, ms: far longer than a step takes from its number to its end. A
+ * number that is missing for longer was given to a step that failed, or its line was cut from the journal.
+ */
+const settle = 10_000;
 const backoff = { base: 1000, cap: 3_600_000 } as const;
 const loopback = new Set(['localhost', '127.0.0.1', '[::1]']);
 
 export class Webhooks {
   readonly #options: WebhooksOptions;
   readonly #source: string;
-  #looking: Promise<void> | null = null;
+  /** Looks under way, by webhook. Each tells one thing at a time, so `mostWebhooks` bounds the connections. */
+  readonly #looking = new Map<string, Promise<void>>();
+  /** The end of the journal, and when it was seen, by this controller's clock: the times in the lines are those of others, too. */
+  #end: { seq: number; at: number } | null = null;
+  /** Up to here no line comes into sight any more. */
+  #settled = 0;
 
   constructor(options: WebhooksOptions) {
     this.#options = options;
@@ -111,7 +121,7 @@ export class Webhooks {
       ...{ deadLetters: [], cursor: await store.journalEnd(), next: 0, leased: 0 },
     };
     await store.put('webhook', id, kept);
-    await this.#audit(by, 'webhook.added', id, '', null, viewOf(kept));
+    await this.#audit(by, 'webhook.added', id, '', null, auditedOf(kept));
     return { webhook: viewOf(kept), secret: secretText(secretOf(pki.secret, 'webhook', id, id)) };
   }
 
@@ -123,18 +133,18 @@ export class Webhooks {
   async remove(id: string, { by, reason = '' }: Decision): Promise<WebhookView> {
     const kept = await this.#options.store.get<Kept>('webhook', id);
     if (!kept || !(await this.#options.store.remove('webhook', id))) throw unknown(id);
-    await this.#audit(by, 'webhook.removed', id, reason, viewOf(kept), null);
+    await this.#audit(by, 'webhook.removed', id, reason, auditedOf(kept), null);
     return viewOf(kept);
   }
 
   /** Tells what was set aside once more, as far as the journal has it still. Throws OperatorError webhook.unknown. */
   async retry(id: string): Promise<WebhookView> {
-    const { store, clock, signal } = this.#options;
+    const { store, signal } = this.#options;
     const kept = await store.get<Kept>('webhook', id);
     if (!kept) throw unknown(id);
     const taken = new Set<number>();
     for (const { seq } of kept.deadLetters) {
-      const [entry] = await store.journalAfter(seq - 1, clock.now(), 1);
+      const [entry] = await store.journalAfter(seq - 1, 1);
       const why = entry?.seq === seq ? await this.#tell(kept, entry, signal) : null;
       if (why === null) taken.add(seq);
     }
@@ -152,21 +162,47 @@ export class Webhooks {
     return viewOf(after);
   }
 
-  /** Tells what there is to tell. One look at a time; never rejects. */
-  look(): Promise<void> {
-    this.#looking ??= this.#lookAtAll()
-      .catch(() => undefined)
-      .finally(() => {
-        this.#looking = null;
-      });
-    return this.#looking;
+  /** Tells what there is to tell, to each address for itself and one look at a time. Resolves when all are told; never rejects. */
+  async look(): Promise<void> {
+    const { store, signal } = this.#options;
+    if (signal.aborted) return;
+    try {
+      await this.#settle();
+      for (const id of await store.ids('webhook')) this.#begin(id);
+    } catch {
+      // The store is out of reach: the next look finds what is there.
+    }
+    await Promise.all(this.#looking.values());
   }
 
-  async #lookAtAll(): Promise<void> {
-    const { store } = this.#options;
-    const ids = await store.ids('webhook');
-    // A slow one holds nobody else up.
-    await Promise.all(ids.map((id) => this.#lookAt(id)));
+  #begin(id: string): void {
+    if (this.#looking.has(id)) return;
+    const look = this.#lookAt(id)
+      .catch(() => undefined)
+      .finally(() => this.#looking.delete(id));
+    this.#looking.set(id, look);
+  }
+
+  async #settle(): Promise<void> {
+    const { store, clock } = this.#options;
+    const end = this.#end;
+    const age = end ? clock.now() - end.at : 0;
+    // Of a clock that was set back nobody knows how long ago it was.
+    if (end && age >= 0 && age < settle) return;
+    const seq = await store.journalEnd();
+    if (end && age >= settle) this.#settled = Math.max(this.#settled, end.seq);
+    this.#end = { seq, at: clock.now() };
+  }
+
+  /** The next lines behind a place, up to the first one that another one may come into sight before. */
+  async #linesAfter(cursor: number): Promise<readonly DeviceEntry[]> {
+    // What is settled later may be missing in what is read now.
+    const settled = this.#settled;
+    const entries = await this.#options.store.journalAfter(cursor, batch);
+    const gap = entries.findIndex(
+      ({ seq }, i) => seq > settled && seq !== (entries[i - 1]?.seq ?? cursor) + 1,
+    );
+    return gap === -1 ? entries : entries.slice(0, gap);
   }
 
   async #lookAt(id: string): Promise<void> {
@@ -174,15 +210,16 @@ export class Webhooks {
     const now = clock.now();
     const known = await store.get<Kept>('webhook', id);
     if (!known || known.leased > now || known.next > now) return;
-    const entries = await store.journalAfter(known.cursor, now - settle, batch);
+    const entries = await this.#linesAfter(known.cursor);
     if (entries.length === 0) return;
     const kept = await this.#change(id, (found) =>
       found.leased <= now && found.cursor === known.cursor ? { ...found, leased: now + lease } : null,
     );
     if (!kept) return;
-    let { cursor, tries, why, next, delivered } = { ...kept, next: 0 };
+    let { cursor, tries, why, next, delivered } = { ...kept, next: 0, delivered: 0 };
     const dead: DeadLetter[] = [];
     for (const entry of entries) {
+      if (clock.now() > kept.leased - leaseRest) break;
       const failed = signal.aborted ? 'EVC stops' : await this.#tell(kept, entry, signal);
       if (signal.aborted && failed !== null) break;
       if (failed === null) {
@@ -200,11 +237,17 @@ export class Webhooks {
       dead.push({ seq: entry.seq, at: clock.now(), event: entry.event, device: entry.device, why: failed });
       [cursor, tries] = [entry.seq, 0];
     }
-    await this.#change(id, (found) => ({
-      ...found,
-      ...{ cursor, tries, why, next: Math.round(next), delivered, leased: 0 },
-      deadLetters: [...found.deadLetters, ...dead].slice(-mostDead),
-    }));
+    // Whoever took the lease over told the same once more, and knows how far it came.
+    await this.#change(id, (found) =>
+      found.leased === kept.leased && found.cursor === kept.cursor
+        ? {
+            ...found,
+            ...{ cursor, tries, why, next: Math.round(next), leased: 0 },
+            delivered: found.delivered + delivered,
+            deadLetters: [...found.deadLetters, ...dead].slice(-mostDead),
+          }
+        : null,
+    );
   }
 
   /** Null where it was removed meanwhile, which no change undoes, or where `change` gives none. */
@@ -258,6 +301,11 @@ export function sourceOf({ root }: Pick<Pki, 'root'>): string {
 
 function viewOf({ cursor: _, next: __, leased: ___, ...view }: Kept): WebhookView {
   return view;
+}
+
+/** Whoever reads the audit log need not know the rest of the address, which often is a secret. */
+function auditedOf(kept: Kept): WebhookView {
+  return { ...viewOf(kept), url: new URL(kept.url).origin };
 }
 
 function checkUrl(text: string): string {

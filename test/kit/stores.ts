@@ -330,31 +330,32 @@ export function storeSuite(
 
   check('the journal of all is read on from a place', async (store) => {
     assert.is(await store.journalEnd(), 0);
-    assert.equal(await store.journalAfter(0, 1e9, 10), []);
+    assert.equal(await store.journalAfter(0, 10), []);
     const at = (time: number) => ({ journal: { at: time, event: 'tested', body: { time } } });
-    await store.commit(stepOf('d', 0, at(1)));
-    await store.commit(stepOf('e', 0, at(2)));
-    await store.commit(stepOf('d', 1, at(3)));
-    const all = await store.journalAfter(0, 1e9, 10);
+    // Clocks of controllers differ: the order is that of the numbers.
+    await store.commit(stepOf('d', 0, at(3)));
+    await store.commit(stepOf('e', 0, at(1)));
+    await store.commit(stepOf('d', 1, at(2)));
+    const all = await store.journalAfter(0, 10);
     assert.equal(
       all.map(({ device, body }) => [device, body]),
       [
-        ['d', { time: 1 }],
-        ['e', { time: 2 }],
         ['d', { time: 3 }],
+        ['e', { time: 1 }],
+        ['d', { time: 2 }],
       ],
     );
     const seqs = all.map(({ seq }) => seq);
     assert.is(await store.journalEnd(), seqs[2]);
     assert.equal(
-      (await store.journalAfter(seqs[0] ?? 0, 2, 10)).map(({ seq }) => seq),
-      [seqs[1]],
+      (await store.journalAfter(seqs[0] ?? 0, 10)).map(({ seq }) => seq),
+      seqs.slice(1),
     );
     assert.equal(
-      (await store.journalAfter(0, 1e9, 1)).map(({ seq }) => seq),
+      (await store.journalAfter(0, 1)).map(({ seq }) => seq),
       [seqs[0]],
     );
-    assert.equal(await store.journalAfter(seqs[2] ?? 0, 1e9, 10), []);
+    assert.equal(await store.journalAfter(seqs[2] ?? 0, 10), []);
   });
 
   check('how much waits, and how old the keys are', async (store) => {

@@ -5,6 +5,7 @@ import * as assert from 'uvu/assert';
 import { PostgresStore } from '../../../controller/store/postgres.ts';
 import { postgresSteps, postgresVersion } from '../../../controller/store/postgres-schema.ts';
 import { type Store, StoreError } from '../../../controller/store/store.ts';
+import { inTransaction } from '../../../controller/store/transaction.ts';
 import { needDebian } from '../../kit/debian.ts';
 import { Pooler, PostgresServer, postgresPrograms } from '../../kit/postgres.ts';
 import { rejects } from '../../kit/rejects.ts';
@@ -56,6 +57,24 @@ if (await needDebian(['postgresql-15', 'pgbouncer'], [])) {
       for (const store of opened) await store.close();
     }
   }
+
+  test('a connection that is lost in the middle of a transaction fails it, and ends nothing else', async () => {
+    const pool = new pg.Pool({ connectionString: await server.database(), max: 1 });
+    pool.on('error', () => undefined);
+    try {
+      const lost = inTransaction(pool, async (client) => {
+        const gone = new Promise((resolve) => client.once('end', resolve));
+        await client.query('select pg_terminate_backend(pg_backend_pid())').catch(() => undefined);
+        await gone;
+        await client.query('select 1');
+      });
+      await rejects(lost, Error, () => true);
+      const { rows } = await inTransaction(pool, (client) => client.query('select 1 as one'));
+      assert.equal(rows, [{ one: 1 }]);
+    } finally {
+      await pool.end();
+    }
+  });
 
   // Without a lease everything is anybody's at once, as the suite wants to see it.
   storeSuite('postgres', (work) => shared(async (open) => work(await open(-1), () => open(-1))));

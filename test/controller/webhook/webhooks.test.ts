@@ -3,14 +3,22 @@
 import { createHmac } from 'node:crypto';
 import http from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { OperatorError } from '../../../controller/decision.ts';
+import { LibsqlStore } from '../../../controller/store/libsql.ts';
+import type { Store } from '../../../controller/store/store.ts';
 import type { CloudEvent } from '../../../controller/webhook/event.ts';
+import { Webhooks } from '../../../controller/webhook/webhooks.ts';
 import { ApiBench } from '../../kit/api.ts';
+import { SimulatedClock } from '../../kit/clock.ts';
+import { EvcBench } from '../../kit/controller.ts';
 import { softDevice } from '../../kit/logins.ts';
 import { rejects } from '../../kit/rejects.ts';
+import { throughCalls } from '../../kit/store-calls.ts';
+import { stepOf } from '../../kit/stores.ts';
 
 const bench = await ApiBench.open();
 const { evc } = bench.evc;
@@ -29,10 +37,18 @@ interface Heard {
 class Receiver {
   readonly heard: Heard[] = [];
   answer = 204;
+  /** What the next answer waits for. */
+  held: Promise<void> | null = null;
+  /** Told of each request, before it is answered. */
+  hears: () => void = () => undefined;
   readonly #server = http.createServer(async (request, response) => {
     let text = '';
     for await (const chunk of request) text += chunk;
     this.heard.push({ headers: request.headers, text, event: JSON.parse(text) });
+    this.hears();
+    const { held } = this;
+    this.held = null;
+    await held;
     response.writeHead(this.answer, { location: `${this.url}elsewhere` }).end();
   });
   url = '';
@@ -51,6 +67,25 @@ class Receiver {
 
   types(): string[] {
     return this.heard.map(({ event }) => event.type);
+  }
+
+  subjects(): string[] {
+    return this.heard.map(({ event }) => event.subject);
+  }
+
+  async until(count: number): Promise<void> {
+    const end = performance.now() + 5000;
+    while (this.heard.length < count && performance.now() < end) await setImmediate();
+    assert.is(this.heard.length, count);
+  }
+
+  /** Lets the next answer wait; gives what ends the wait. */
+  hold(): () => void {
+    let goOn: () => void = () => undefined;
+    this.held = new Promise((resolve) => {
+      goOn = resolve;
+    });
+    return goOn;
   }
 }
 
@@ -235,5 +270,201 @@ test('one that was removed while it was told something does not come back', () =
     await looking;
     assert.is(await of(id), undefined);
   }));
+
+/** Controllers over one store, in which nothing happens but what a test lets happen. */
+class Controllers {
+  readonly store: LibsqlStore;
+  readonly #stop = new AbortController();
+
+  constructor(name: string) {
+    this.store = LibsqlStore.open(join(bench.evc.folder, `${name}.db`));
+  }
+
+  one(clock: SimulatedClock, signal = this.#stop.signal, store: Store = this.store): Webhooks {
+    return new Webhooks({ store, clock, pki: evc.pki, signal });
+  }
+
+  happens(device: string, at = 0): Promise<void> {
+    return this.store.commit(stepOf(device, 0, { journal: { at, event: 'rotation.asked', body: {} } }));
+  }
+
+  async close(): Promise<void> {
+    this.#stop.abort();
+    await this.store.close();
+  }
+}
+
+async function withControllers(
+  name: string,
+  work: (controllers: Controllers, receiver: Receiver) => Promise<void>,
+): Promise<void> {
+  const controllers = new Controllers(name);
+  const heard = await Receiver.open();
+  try {
+    await work(controllers, heard);
+  } finally {
+    heard.close();
+    await controllers.close();
+  }
+}
+
+const rotations = (url: string) => ({ url, events: ['rotation.asked'], accounts: null });
+const start = Date.UTC(2026, 5, 1);
+
+test('a line is told in its order, whatever the time is that its controller put on it', () =>
+  withControllers('times', async (controllers, receiver) => {
+    const clock = new SimulatedClock(start);
+    const hooks = controllers.one(clock);
+    await hooks.add(rotations(receiver.url), ann);
+    await controllers.happens('d1', start + 500);
+    await controllers.happens('d2', start - 5000);
+    await controllers.happens('d3', start + 10_000 * hour);
+    await controllers.happens('d4', start - 5000);
+    for (let i = 0; i < 3; i++) {
+      await hooks.look();
+      clock.pass(2000);
+    }
+    assert.equal(receiver.subjects(), ['d1', 'd2', 'd3', 'd4']);
+  }));
+
+test('a line that comes into sight behind a later one is told before it, and one that never comes is not waited for long', () =>
+  withControllers('gaps', async (controllers, receiver) => {
+    const clock = new SimulatedClock(start);
+    const unseen = new Set(['d2', 'd4']);
+    const store = throughCalls(controllers.store, async (name, call) => {
+      const answer = await call();
+      if (name !== 'journalAfter') return answer;
+      return (answer as { device: string }[]).filter(({ device }) => !unseen.has(device));
+    });
+    const hooks = controllers.one(clock, undefined, store);
+    await hooks.add(rotations(receiver.url), ann);
+    for (const device of ['d1', 'd2', 'd3', 'd4', 'd5']) await controllers.happens(device, start - 60_000);
+    clock.pass(5000);
+    await hooks.look();
+    assert.equal(receiver.subjects(), ['d1']);
+    unseen.delete('d2');
+    await hooks.look();
+    assert.equal(receiver.subjects(), ['d1', 'd2', 'd3']);
+    for (let i = 0; i < 4 && receiver.heard.length < 4; i++) {
+      clock.pass(10_000);
+      await hooks.look();
+    }
+    assert.equal(receiver.subjects(), ['d1', 'd2', 'd3', 'd5']);
+  }));
+
+test('a slow address holds up itself alone, and is told one thing at a time', () =>
+  withControllers('slow', async (controllers, quick) => {
+    const slow = await Receiver.open();
+    const hooks = controllers.one(new SimulatedClock(start));
+    await hooks.add(rotations(slow.url), ann);
+    await hooks.add(rotations(quick.url), ann);
+    const goOn = slow.hold();
+    await controllers.happens('d1');
+    const looks = [hooks.look()];
+    await slow.until(1);
+    await quick.until(1);
+    await controllers.happens('d2');
+    // The look that told it may have this one ending still.
+    for (let i = 0; i < 100 && quick.heard.length < 2; i++) {
+      looks.push(hooks.look());
+      await setImmediate();
+    }
+    await quick.until(2);
+    assert.equal(slow.subjects(), ['d1']);
+    goOn();
+    await Promise.all(looks);
+    await hooks.look();
+    assert.equal(slow.subjects(), ['d1', 'd2']);
+    slow.close();
+  }));
+
+test('a batch ends before its lease does', () =>
+  withControllers('batch', async (controllers, receiver) => {
+    const clock = new SimulatedClock(start);
+    const hooks = controllers.one(clock);
+    await hooks.add(rotations(receiver.url), ann);
+    const devices = Array.from({ length: 30 }, (_, i) => `d${i + 10}`);
+    for (const device of devices) await controllers.happens(device);
+    receiver.hears = () => clock.pass(9000);
+    await hooks.look();
+    assert.ok(clock.now() - start < 120_000, `${clock.now() - start} ms`);
+    for (let i = 0; i < 5; i++) await hooks.look();
+    assert.equal(receiver.subjects(), devices);
+  }));
+
+test('a controller whose lease another one took over leaves the place of the webhook as it is', () =>
+  withControllers('lease', async (controllers, receiver) => {
+    const clock = new SimulatedClock(start);
+    const [first, second] = [controllers.one(new SimulatedClock(start)), controllers.one(clock)];
+    await first.add(rotations(receiver.url), ann);
+    await controllers.happens('d1');
+    const goOn = receiver.hold();
+    const late = first.look();
+    await receiver.until(1);
+    clock.pass(200_000);
+    await second.look();
+    await controllers.happens('d2');
+    await second.look();
+    assert.equal(receiver.subjects(), ['d1', 'd1', 'd2']);
+    goOn();
+    await late;
+    await second.look();
+    assert.equal(receiver.subjects(), ['d1', 'd1', 'd2']);
+    assert.is((await second.list())[0]?.delivered, 2);
+  }));
+
+test('a controller that stops ends what it tells, and the next one tells it at once', () =>
+  withControllers('stop', async (controllers, receiver) => {
+    const clock = new SimulatedClock(start);
+    const stop = new AbortController();
+    const first = controllers.one(clock, stop.signal);
+    await first.add(rotations(receiver.url), ann);
+    await controllers.happens('d1');
+    const goOn = receiver.hold();
+    const look = first.look();
+    await receiver.until(1);
+    stop.abort();
+    await look;
+    await first.look();
+    goOn();
+    await controllers.one(clock).look();
+    assert.equal(receiver.subjects(), ['d1', 'd1']);
+  }));
+
+test('a receiver that never answers does not keep EVC from stopping', async () => {
+  const own = await EvcBench.open();
+  const deaf = await Receiver.open();
+  try {
+    const device = await softDevice();
+    await own.register(device, await own.onboardingKey(), 'edge');
+    await own.evc.webhooks.add(rotations(deaf.url), ann);
+    const goOn = deaf.hold();
+    await own.evc.operator.rotateKey(device.id);
+    const look = own.evc.webhooks.look();
+    await deaf.until(1);
+    const { finished } = await own.evc.finish(20_000);
+    assert.ok(finished);
+    await look;
+    goOn();
+  } finally {
+    deaf.close();
+    await own.close();
+  }
+});
+
+test('of the address, which may hold a secret, the audit log has the origin alone', async () => {
+  const { url } = receiver;
+  await withHook({ url: `${url}services/T0KEN?key=T0KEN` }, async (id) => {
+    await webhooks.remove(id, ann);
+    const audits = await evc.store.audits({ limit: 10, subject: id });
+    const said = audits.map(({ before, after }) => (before ?? after) as { url: string } | null);
+    const { origin } = new URL(url);
+    assert.equal(
+      said.map((one) => one?.url),
+      [origin, origin],
+    );
+    assert.not.match(JSON.stringify(audits), 'T0KEN');
+  });
+});
 
 test.run();
