@@ -58,6 +58,7 @@ export interface DownlinkOptions extends EnrolmentOptions {
 
 const sha256 = (bytes: Uint8Array) => createHash('sha256').update(bytes).digest();
 const largestInfo = 32 * 1024;
+const deepestInfo = 32;
 /** Reports of different kinds that are kept of one device. */
 const mostReports = 16;
 const longestKey = 100;
@@ -433,12 +434,21 @@ function readInfo(body: string): Record<string, unknown> {
     throw new WireError('wire.malformed', `a report of ${body.length} characters`);
   try {
     const value: unknown = JSON.parse(body);
+    if (deeperThan(value, deepestInfo))
+      throw new WireError('wire.malformed', `a report of more than ${deepestInfo} objects in each other`);
     if (typeof value === 'object' && value !== null && !Array.isArray(value))
       return value as Record<string, unknown>;
-  } catch {
+  } catch (error) {
+    if (error instanceof WireError) throw error;
     // Said below.
   }
   throw new WireError('wire.malformed', 'a report is a JSON object');
+}
+
+/** Whatever looks at a report later follows it down: as deep as it is, and never deeper than this asks. */
+function deeperThan(value: unknown, depth: number): boolean {
+  if (typeof value !== 'object' || value === null) return false;
+  return depth === 0 || Object.values(value).some((part) => deeperThan(part, depth - 1));
 }
 
 /** An error as the device is told of it; what is not meant for it is only named. */

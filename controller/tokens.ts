@@ -43,7 +43,10 @@ export type Refused = 'auth.wrong' | 'auth.expired' | 'auth.revoked';
 
 /** Of nothing: what is compared where there is no such token, so that its absence takes as long. */
 const nobody = '0'.repeat(64);
+/** That let somebody in. */
 const mostTokens = 1000;
+/** Those that let nobody in any more as well. */
+const mostKept = 2000;
 
 /** What has no end, and ends with the token or session that it was asked with. */
 export class OpenStreams {
@@ -111,11 +114,14 @@ export class Tokens {
     const all = await this.list();
     if (all.some((one) => one.name === name && one.revoked === null))
       throw new OperatorError('token.exists', 409, `there is a token ${name} already`);
-    if (all.length >= mostTokens)
+    const now = this.#clock.now();
+    const [live, dead] = [all.filter((one) => isLive(one, now)), all.filter((one) => !isLive(one, now))];
+    if (live.length >= mostTokens)
       throw new OperatorError('token.too-many', 409, `EVC keeps ${mostTokens} tokens at most`);
     for (const account of accounts ?? [])
       if (!(await this.#store.get('account', account)))
         throw new OperatorError('account.unknown', 404, `there is no account ${account}`);
+    await this.#forget(dead, all.length + 1 - mostKept);
     const id = randomBytes(6).toString('hex');
     const { token, hash } = makeToken(id);
     const stored: StoredToken = {
@@ -125,7 +131,7 @@ export class Tokens {
       expires,
       by,
       hash,
-      created: this.#clock.now(),
+      created: now,
       revoked: null,
     };
     await this.#store.put('token', id, stored);
@@ -159,6 +165,12 @@ export class Tokens {
     return after;
   }
 
+  async #forget(dead: readonly TokenView[], count: number): Promise<void> {
+    // Set-up would make the first one anew, and what was taken back would let somebody in again.
+    const oldest = dead.filter(({ id }) => id !== firstTokenId).sort((a, b) => a.created - b.created);
+    for (const { id } of oldest.slice(0, Math.max(0, count))) await this.#store.remove('token', id);
+  }
+
   async #audit(by: string, what: string, before: TokenView | null, after: TokenView, reason: string) {
     const { id: subject } = after;
     await this.#store.audit({ at: this.#clock.now(), by, what, subject, account: '', reason, before, after });
@@ -167,6 +179,10 @@ export class Tokens {
 
 export function mayAct(caller: Caller, role: Role): boolean {
   return roles.indexOf(caller.role) >= roles.indexOf(role);
+}
+
+function isLive({ revoked, expires }: TokenView, now: number): boolean {
+  return revoked === null && (expires === null || expires > now);
 }
 
 function viewOf(id: string, { hash: _, ...view }: StoredToken): TokenView {

@@ -148,8 +148,12 @@ export async function holderOf(
 ): Promise<string | null> {
   const holder = await store.get<TpmHolder>('tpm', tpm);
   if (!holder || holder.device === device) return null;
-  const { active, identity } = (await read(holder.device))?.context ?? { active: false, identity: null };
-  return active && identity?.ekPublic && tpmIdOf(identity.ekPublic) === tpm ? holder.device : null;
+  const context = (await read(holder.device))?.context;
+  // It took the TPM with the right proof, which its record may count a moment later: what is pending holds it as well.
+  const held = [context?.identity, context?.pending?.identity].some(
+    (identity) => identity?.ekPublic && tpmIdOf(identity.ekPublic) === tpm,
+  );
+  return context?.active && held ? holder.device : null;
 }
 
 /**

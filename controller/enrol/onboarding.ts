@@ -121,18 +121,8 @@ async function awaitApproval(
 ): Promise<void> {
   // What has registered once was let in.
   if (await store.get('device', device)) return;
-  await store.update<OnboardingKey>('onboarding-key', key, (found) => {
-    const key = letIn(found as OnboardingKey);
-    const { waiting = [], limit } = key;
-    if (waiting.includes(device)) return key;
-    if (waiting.length >= limit)
-      throw new EnrolmentRefused(
-        'enrol.key-used-up',
-        403,
-        `as many devices wait with this onboarding key as it is good for (${limit})`,
-      );
-    return { ...key, waiting: [...waiting, device] };
-  });
+  // Who has asked before has its place, or the answer.
+  if (!(await store.get('enrolment', device))) await takePlace(store, key, device);
   const { state } = await store.update<WaitingDevice>(
     'enrolment',
     device,
@@ -146,6 +136,31 @@ async function awaitApproval(
       403,
       'a person has to let this device in first; it is on the list, and may ask again',
     );
+}
+
+async function takePlace(store: Store, id: string, device: string): Promise<void> {
+  const before = await store.get<OnboardingKey>('onboarding-key', id);
+  const full = before !== null && (before.waiting ?? []).length >= before.limit;
+  // Whom a person refused gives its place up to the next: or a few of them would use a key up that let nobody in.
+  const refused = full ? await refusedDevices(store) : new Set<string>();
+  await store.update<OnboardingKey>('onboarding-key', id, (found) => {
+    const key = letIn(found as OnboardingKey);
+    const { limit } = key;
+    const waiting = (key.waiting ?? []).filter((one) => !refused.has(one));
+    if (waiting.includes(device)) return key;
+    if (waiting.length >= limit)
+      throw new EnrolmentRefused(
+        'enrol.key-used-up',
+        403,
+        `as many devices wait with this onboarding key as it is good for (${limit})`,
+      );
+    return { ...key, waiting: [...waiting, device] };
+  });
+}
+
+async function refusedDevices(store: Store): Promise<Set<string>> {
+  const asked = await store.all<WaitingDevice>('enrolment');
+  return new Set(asked.filter(({ body }) => body.state === 'refused').map(({ id }) => id));
 }
 
 const useId = (key: string, device: string) => `${key}:${device}`;

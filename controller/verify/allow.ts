@@ -6,6 +6,7 @@ import { describeEvent } from '../../formats/eventlog/describe.ts';
 import { type Partition, readGpt } from '../../formats/eventlog/gpt.ts';
 import { type CheckedEvent, type CheckedLog, initialPcr } from '../../formats/eventlog/replay.ts';
 import { EventType, eventTypeName } from '../../formats/eventlog/types.ts';
+import type { Variable } from '../../formats/eventlog/variables.ts';
 import { concat } from '../../formats/tpm2/hash.ts';
 import type { Finding } from '../../machines/flow.ts';
 import { evePolicyPcrs } from '../../machines/pcrs.ts';
@@ -157,13 +158,9 @@ export function vouchedSubject(event: CheckedEvent): string | undefined {
   if (!event.cover) return undefined;
   const data = readEventData(event);
   switch (data.kind) {
-    case 'variable': {
-      if (event.cover === 'data') return data.name;
-      // The name is no part of what was hashed. Only a value that can be nothing else stands for its variable.
-      const { value } = data;
-      const order = value.kind === 'boot-order' && data.data.length <= longestBootOrder;
-      return order || value.kind === 'boot-option' ? data.name : undefined;
-    }
+    case 'variable':
+      // Where the name was not hashed, a boot entry may be any of them; only an order can be nothing else.
+      return event.cover === 'data' || isBootOrder(data) ? data.name : undefined;
     case 'config-file':
       return data.path;
     case 'action':
@@ -175,8 +172,14 @@ export function vouchedSubject(event: CheckedEvent): string | undefined {
   }
 }
 
-/** Bytes of 64 boot entries: a table of the platform, passed off as an order, is longer. */
+/** Bytes of 64 boot entries. */
 const longestBootOrder = 128;
+
+/** By its value: a table of the platform, passed off as an order, is longer, and a boot entry has zeros more than once. */
+function isBootOrder({ value, data }: Variable): boolean {
+  if (value.kind !== 'boot-order' || data.length > longestBootOrder) return false;
+  return new Set(value.order).size === value.order.length;
+}
 
 function coverSlots(rule: AllowRule, hunk: Hunk, covered: Map<CheckedEvent, Covering>): void {
   const tables = (events: readonly CheckedEvent[]) =>

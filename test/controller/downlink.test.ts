@@ -634,6 +634,10 @@ test('a report is a JSON object of a bearable size', async () => {
     assert.is(await report(body), '422 wire.malformed');
   assert.is(await report(`{"a":"${'x'.repeat(500_000)}"}`), '422 wire.malformed');
   assert.is(await report('{}', 'k'.repeat(101)), '422 wire.malformed');
+  const nested = (depth: number) => `{"a":${'['.repeat(depth)}${']'.repeat(depth)}}`;
+  assert.is(await report(nested(32)), '422 wire.malformed');
+  assert.is(await report(nested(15_000)), '422 wire.malformed');
+  assert.is(await report(nested(31)), '200');
   const good = await bench.ask(device, 'info', ZInfoMsgSchema, { key: 'status', body: '{"a":1}' });
   assert.is(saidOf(good), '200');
   bodyOf(InfoResponseSchema, good);

@@ -1,6 +1,7 @@
 // deadline: 120 s
 // Who a device is, through the wire: its TPM's certificate, the proof, and the attacks that others suffered.
 import { createHmac } from 'node:crypto';
+import { setImmediate } from 'node:timers/promises';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { makeCredential } from '../../../controller/enrol/credential.ts';
@@ -12,12 +13,13 @@ import { TPM_ALG } from '../../../formats/tpm2/constants.ts';
 import { TPMT_PUBLIC } from '../../../formats/tpm2/structures.ts';
 import {
   ProblemSchema,
+  ZAttestReqSchema,
   ZAttestReqType,
   ZAttestResponseSchema,
   ZCertType,
 } from '../../../formats/wire/eve_pb.ts';
 import { pem } from '../../../formats/x509/certificate.ts';
-import { account, bodyOf, certOf, EvcBench, quoteOf, saidOf } from '../../kit/controller.ts';
+import { type Answer, account, bodyOf, certOf, EvcBench, quoteOf, saidOf } from '../../kit/controller.ts';
 import { authority, ekCertificate, type Recipe, usage } from '../../kit/ek-certificates.ts';
 import { LabBoard, sha256 } from '../../kit/evidence.ts';
 import { type SoftDevice, softDevice } from '../../kit/logins.ts';
@@ -268,25 +270,68 @@ test('[N47] what a device says of its endorsement key does not make it another T
   await bench.evc.operator.retire(first.id, 'tester', 'done');
 });
 
-test('[N47] two devices that prove one TPM at the same time: one of them is it', async () => {
-  const devices = [await registered(), await softDevice()];
-  const [, second = devices[0]] = devices;
-  await bench.register(second as SoftDevice, await bench.onboardingKey(), `identity-${serials++}`);
-  // As before anybody proved it.
-  await bench.evc.store.put('tpm', tpmId((await board.keys()).ek.public), { device: 'none' });
-  const proofs: { device: SoftDevice; challenge: string; proof: Uint8Array }[] = [];
+interface Proof {
+  device: SoftDevice;
+  message: { reqType: ZAttestReqType; proof: { challenge: string; proof: Uint8Array } };
+}
+
+/** Of the same board, each for a credential of its own. */
+async function proofsOf(devices: readonly SoftDevice[]): Promise<Proof[]> {
+  const proofs: Proof[] = [];
   for (const device of devices) {
     const { credential } = bodyOf(ZAttestResponseSchema, await sendCertificate(device, new Uint8Array()));
     if (!credential) throw new Error('no credential');
     const { ak, ek, srk } = await board.keys();
     const secret = await activateCredential(board.tpm, { ak, ek, salt: srk }, credential);
     const proof = createHmac('sha256', secret).update(credential.id).digest();
-    proofs.push({ device, challenge: credential.id, proof });
+    const message = { reqType: ATTEST_REQ_PROOF, proof: { challenge: credential.id, proof } };
+    proofs.push({ device, message });
   }
+  return proofs;
+}
+
+test('[N47] two devices that prove one TPM at the same time: one of them is it', async () => {
+  const devices = [await registered(), await softDevice()];
+  const [, second = devices[0]] = devices;
+  await bench.register(second as SoftDevice, await bench.onboardingKey(), `identity-${serials++}`);
+  // As before anybody proved it.
+  await bench.evc.store.put('tpm', tpmId((await board.keys()).ek.public), { device: 'none' });
+  const proofs = await proofsOf(devices);
   const said: string[] = [];
-  for (const { device, ...proof } of proofs)
-    said.push(saidOf(await bench.attest(device, { reqType: ATTEST_REQ_PROOF, proof })));
+  for (const { device, message } of proofs) said.push(saidOf(await bench.attest(device, message)));
   assert.equal(said, ['200', '409 enrol.tpm-taken']);
+});
+
+test('[N47] a proof that comes after another took the TPM, and before the record of that one says so', async () => {
+  const [first, second] = [await registered(), await softDevice()];
+  await bench.register(second, await bench.onboardingKey(), `identity-${serials++}`);
+  await bench.evc.store.put('tpm', tpmId((await board.keys()).ek.public), { device: 'none' });
+  const [early, late] = (await proofsOf([first, second])) as [Proof, Proof];
+  const topic = bench.topic(second, 'attest');
+  const frame = await bench.frame(second, topic, ZAttestReqSchema, late.message);
+  const answer = () => bench.answers.find((one) => one.topic === topic.replace('/up/', '/down/'));
+
+  const { runner } = bench.evc;
+  const send = runner.send.bind(runner);
+  runner.send = async (device, event, extras) => {
+    if (device === first.id && event.type === 'proof.received') {
+      bench.evc.receive(topic, frame);
+      while (!answer()) await setImmediate();
+    }
+    return send(device, event, extras);
+  };
+  try {
+    // Its own answer and the other one's: `attest` expects one.
+    const own = bench.topic(first, 'attest');
+    await bench.receive(own, await bench.frame(first, own, ZAttestReqSchema, early.message));
+  } finally {
+    runner.send = send;
+  }
+  const identities = [first, second].map(async ({ id }) => (await runner.read(id))?.context.identity);
+  const [mine, theirs] = await Promise.all(identities);
+  assert.ok(mine);
+  assert.is(theirs, null);
+  assert.is(saidOf(answer() as Answer), '409 enrol.tpm-taken');
 });
 
 test.run();

@@ -98,6 +98,29 @@ test('no more devices wait with a key than it is good for', async () => {
   for (const { device } of await evc.keys.waiting()) await evc.keys.answer(device, 'refused', ann);
 });
 
+test('whom a person refused takes no place of those who wait, and is let in by itself no more than before', async () => {
+  const key = await keyOf({ approval: true });
+  const junk = [await register(key), await register(key)];
+  assert.is((await register(key)).code, 'enrol.key-used-up');
+  for (const { device } of junk) await evc.keys.answer(device.id, 'refused', ann);
+  const honest = await register(key);
+  assert.is(honest.code, 'enrol.awaits-approval');
+  assert.is((await register(key)).code, 'enrol.awaits-approval');
+  assert.is((await register(key)).code, 'enrol.key-used-up', 'no more wait than before');
+  for (const { device } of junk) assert.is((await register(key, device)).code, 'enrol.not-approved');
+  const stored = await evc.store.get<OnboardingKey>('onboarding-key', key.id);
+  assert.is(stored?.waiting?.length, 2, 'asking again takes no place either');
+
+  await evc.keys.answer(honest.device.id, 'approved', ann);
+  assert.is((await register(key, honest.device)).code, 'registered');
+  const [first] = junk;
+  if (!first) throw new Error('none');
+  await evc.keys.answer(first.device.id, 'approved', ann);
+  assert.is((await register(key, first.device)).code, 'registered', 'a person thought otherwise');
+  assert.is((await evc.keys.list()).find(({ id }) => id === key.id)?.used, 2);
+  for (const { device } of await evc.keys.waiting()) await evc.keys.answer(device, 'refused', ann);
+});
+
 test('a key that let in many devices is as small as one that let in a few, and forgets none', async () => {
   const key = await keyOf({ limit: 300 });
   const admitted = (device: string) =>

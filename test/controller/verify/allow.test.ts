@@ -17,6 +17,7 @@ import {
   loadOption,
   variableData,
 } from '../../../formats/eventlog/build.ts';
+import { readEventData } from '../../../formats/eventlog/data.ts';
 import { configFileMeasurement } from '../../../formats/eventlog/eve-boot.ts';
 import type { Partition } from '../../../formats/eventlog/gpt.ts';
 import type { CheckedLog } from '../../../formats/eventlog/replay.ts';
@@ -121,7 +122,10 @@ test('only what the digest vouches for is believed', () => {
   const [esp] = partitions(0x0102n, 0n) as [Partition];
   const option = loadOption('USB stick', diskFilePath(6, 1, esp, '\\EFI\\BOOT\\BOOTX64.EFI'));
   const stick = rule(1, about('EV_EFI_VARIABLE_BOOT', 'Boot0003'));
-  assert.ok(covered([separator], [variableBoot('Boot0003', option), separator], stick));
+  const whole = variableData(EFI_GLOBAL_VARIABLE, 'Boot0003', option);
+  assert.ok(covered([separator], [variableBoot('Boot0003', option, whole), separator], stick));
+  // Without its name it may be any boot entry.
+  assert.not(covered([separator], [variableBoot('Boot0003', option), separator], stick));
   // The name is a hint: a table of the platform under the name of a boot entry, and as an order.
   const table = new Uint8Array(600).fill(3);
   assert.not(covered([separator], [variableBoot('Boot0003', table), separator], stick));
@@ -302,6 +306,26 @@ test('the note of an event that is gone names no place in this boot, and that of
   const [gone] = notes([order(1), separator], [separator]);
   assert.equal([gone?.code, 'event' in (gone ?? {})], ['policy.event.allowed', false]);
   assert.is(notes([separator], [order(1), separator])[0]?.event, 2);
+});
+
+test('no name in the log makes another boot entry, or an order, of one whose value alone was measured', () => {
+  const [esp] = partitions(0x0102n, 0n) as [Partition];
+  const evil = loadOption('EVIL', diskFilePath(6, 1, esp, '\\A'));
+  assert.ok(evil.length <= 128 && evil.length % 2 === 0, 'as an order is');
+  for (const name of ['Boot0000', 'Boot0001', 'BootOrder']) {
+    const named = [variableBoot(name, evil)];
+    assert.not(covered([], named, rule(1, about('EV_EFI_VARIABLE_BOOT', name))), name);
+  }
+  // Entries of real firmware that are as short as an order.
+  const short = checkedFixture('eve/binary_bios_measurement').events.flatMap((event) => {
+    const data = readEventData(event);
+    return data.kind === 'variable' && data.value.kind === 'boot-option' ? [data.data] : [];
+  });
+  assert.ok(short.some(({ length }) => length <= 128 && length % 2 === 0));
+  for (const value of short)
+    assert.not(covered([], [variableBoot('BootOrder', value)], bootOrderRule), `${value.length} bytes`);
+  assert.ok(covered([], [order(2, 1)], bootOrderRule));
+  assert.not(covered([], [order(2, 1, 2)], bootOrderRule), 'an order names nothing twice');
 });
 
 test('the name of a variable counts where all of it was measured, or its value can be nothing else', () => {
