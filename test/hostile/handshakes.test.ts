@@ -19,8 +19,8 @@ interface Dialled {
 }
 
 async function withListener(
-  options: Pick<BrokerOptions, 'limits' | 'connections'>,
-  work: (dial: (from: string) => Dialled, refused: string[]) => Promise<void>,
+  options: Pick<BrokerOptions, 'limits' | 'connections' | 'enrolled'>,
+  work: (dial: (from: string) => Dialled, refused: string[], broker: Broker) => Promise<void>,
 ): Promise<void> {
   await inFolder(async (folder) => {
     const refused: string[] = [];
@@ -42,7 +42,7 @@ async function withListener(
       return { socket, secure, closed };
     };
     try {
-      await work(dial, refused);
+      await work(dial, refused, broker);
     } finally {
       await close();
       await broker.close();
@@ -91,18 +91,26 @@ test('where a login fails the next connection waits, and one from elsewhere does
     assert.equal(order, [here, elsewhere]);
   }));
 
-test('one address holds half of the connections until it logs in, and nobody else is kept out', () =>
-  withListener({ connections: 6 }, async (dial, refused) => {
-    const held = Array.from({ length: 3 }, () => dial(elsewhere));
-    await Promise.all(held.map(({ secure }) => secure));
-    await dial(elsewhere).closed;
-    assert.equal(refused, ['limit.source-connections connection']);
-    const { client, what } = await login(dial(here), witness, witness.key);
-    assert.is(what, 'connected');
-    client.end(true);
-    // Who is known has another's place no longer.
-    assert.is((await login(held[0] as Dialled, attacker, attacker.key)).what, 'connected');
-    await dial(elsewhere).secure;
-  }));
+test('one address holds half of the connections until it logs in as a device that is enrolled, and nobody else is kept out', () =>
+  withListener(
+    { connections: 6, enrolled: async (device) => device === witness.id },
+    async (dial, refused, broker) => {
+      const held = Array.from({ length: 3 }, () => dial(elsewhere));
+      await Promise.all(held.map(({ secure }) => secure));
+      await dial(elsewhere).closed;
+      assert.equal(refused, ['limit.source-connections connection']);
+      const { client, what } = await login(dial(here), witness, witness.key);
+      assert.is(what, 'connected');
+      client.end(true);
+      // Anybody can make a key and log in with it.
+      assert.is((await login(held[0] as Dialled, attacker, attacker.key)).what, 'connected');
+      await dial(elsewhere).closed;
+      assert.is(refused.length, 2);
+      broker.known(attacker.id);
+      const next = dial(elsewhere);
+      assert.is((await login(next, witness, witness.key)).what, 'connected');
+      await dial(elsewhere).secure;
+    },
+  ));
 
 test.run();

@@ -17,7 +17,10 @@ const tokenHash = createHash('sha256').update(bench.admin).digest('hex');
 test.after(() => bench.close());
 
 /** @param allowHalfOpen its own end stays open when the other is closed */
-async function dial(port = bench.server.port, allowHalfOpen = false): Promise<{ socket: tls.TLSSocket; closed: Promise<void> }> {
+async function dial(
+  port = bench.server.port,
+  allowHalfOpen = false,
+): Promise<{ socket: tls.TLSSocket; closed: Promise<void> }> {
   const to = { host: '127.0.0.1', servername: 'localhost', port, ca: bench.root, allowHalfOpen };
   const socket = tls.connect(to as tls.ConnectionOptions);
   socket.on('error', () => undefined);
@@ -104,7 +107,10 @@ test('who reads events and stops to, and whose token is taken back then, is let 
 test('who shows charts, or reads them, does so no longer once its token is taken back', async () => {
   const token = await bench.token('shows', 'viewer');
   const address = `wss://127.0.0.1:${bench.server.port}/inspect?token=${token}`;
-  const socket = new WebSocket(address, { ca: bench.root, servername: 'localhost' } as WebSocket.ClientOptions);
+  const socket = new WebSocket(address, {
+    ca: bench.root,
+    servername: 'localhost',
+  } as WebSocket.ClientOptions);
   socket.on('error', () => undefined);
   await once(socket, 'open');
   const closed = once(socket, 'close');
