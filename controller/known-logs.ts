@@ -4,6 +4,9 @@ import type { Store } from './store/store.ts';
 
 /** Bytes. */
 const memory = 32 * 1024 * 1024;
+/** Logs of a device in a day that are kept though no baseline needs them: entries that extend no PCR make any number of them. */
+const mostOffered = 20;
+const day = 86_400_000;
 
 export class KnownLogs {
   readonly #store: Pick<Store, 'blob' | 'putBlob'>;
@@ -11,6 +14,8 @@ export class KnownLogs {
     maxSize: memory,
     sizeCalculation: ({ length }) => length + 200,
   });
+
+  readonly #offered = new LRUCache<string, number>({ max: 100_000, ttl: day, noUpdateTTL: true });
 
   constructor(store: Pick<Store, 'blob' | 'putBlob'>) {
     this.#store = store;
@@ -23,6 +28,17 @@ export class KnownLogs {
     const bytes = await this.#store.blob(sha256);
     if (bytes) this.#recent.set(sha256, bytes);
     return bytes;
+  }
+
+  /**
+   * Keeps it, so that the device need not send it again, unless that device has offered too many. One that is not kept is sent again.
+   */
+  async offer(device: string, sha256: string, bytes: Uint8Array): Promise<void> {
+    if (this.#recent.has(sha256)) return;
+    const before = this.#offered.get(device) ?? 0;
+    if (before >= mostOffered) return;
+    this.#offered.set(device, before + 1);
+    await this.keep(sha256, bytes);
   }
 
   /** Resolves when it is stored. @param sha256 of the bytes, hex: computed on this side */

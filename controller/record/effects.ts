@@ -8,6 +8,7 @@ import type {
   DeviceRecordSnapshot,
   Reply,
 } from '../../machines/device-record.ts';
+import type { Grounds } from '../../machines/flow.ts';
 import type { Downlink } from '../downlink.ts';
 import { openEvidence } from '../evidence.ts';
 import { activeRules } from '../images/allow-rules.ts';
@@ -19,6 +20,9 @@ import type { VerifierPool } from '../verify/pool.ts';
 import type { Basis } from '../verify/verify.ts';
 import type { Judged } from './recorder.ts';
 import type { RecordRunner } from './runner.ts';
+
+/** Grounds on which what a device shows is its baseline from then on. */
+const newBaselines: ReadonlySet<Grounds> = new Set(['first-boot', 'acceptance', 'upgrade']);
 
 export interface EffectOptions {
   store: Store;
@@ -58,7 +62,7 @@ export function performer({ store, clock, catalogue, downlink, logs, verifier }:
     const bytes = stored?.id === attempt.id ? stored.bytes : await store.evidence(attempt.id);
     if (!bytes) return;
     const { context } = snapshot;
-    const judged = await judgeEvidence(bytes, attempt, context);
+    const judged = await judgeEvidence(device, bytes, attempt, context);
     await runner.send(
       device,
       {
@@ -73,6 +77,7 @@ export function performer({ store, clock, catalogue, downlink, logs, verifier }:
   }
 
   async function judgeEvidence(
+    device: string,
     bytes: Uint8Array,
     attempt: Attempt,
     context: DeviceRecordContext,
@@ -83,7 +88,9 @@ export function performer({ store, clock, catalogue, downlink, logs, verifier }:
     const at = clock.now();
     const verdict = await verifier.verify(evidence, basis, at);
     // Kept before the verdict counts: a baseline without the log that explains it would explain nothing.
-    if (verdict.genuine) for (const part of evidence.boot.logs) await logs.keep(part.sha256, part.bytes);
+    const becomesBaseline = verdict.grounds !== null && newBaselines.has(verdict.grounds);
+    for (const { sha256, bytes: log } of verdict.genuine ? evidence.boot.logs : [])
+      await (becomesBaseline ? logs.keep(sha256, log) : logs.offer(device, sha256, log));
     return { attempt: attempt.id, at, basis, verdict, bytes, logs: evidence.boot.logs };
   }
 }

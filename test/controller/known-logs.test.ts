@@ -36,6 +36,24 @@ test('a log is read once', async () => {
   assert.equal(store.asked, [`blob ${name}`]);
 });
 
+test('of what a device offers twenty logs are kept, and those of others beside them; a baseline is kept all the same', async () => {
+  const store = rows();
+  const logs = new KnownLogs(store);
+  const named = (n: number): [string, Uint8Array] => {
+    const bytes = Buffer.from(`log ${n}`);
+    return [createHash('sha256').update(bytes).digest('hex'), bytes];
+  };
+  for (let n = 0; n < 30; n++) await logs.offer('flooder', ...named(n));
+  assert.is(store.asked.length, 20);
+  await logs.offer('flooder', ...named(3));
+  assert.is(store.asked.length, 20, 'it is there');
+  await logs.offer('other', ...named(40));
+  await logs.keep(...named(41));
+  assert.is(store.asked.length, 22);
+  assert.is(await logs.find(named(25)[0]), null);
+  assert.equal(await logs.find(named(41)[0]), named(41)[1]);
+});
+
 test('a log that EVC does not have is asked for each time: another controller may get it', async () => {
   const store = rows();
   const logs = new KnownLogs(store);
