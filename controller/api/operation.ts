@@ -69,6 +69,8 @@ export interface AccessOptions {
   /** Calls back when the token or session is taken back, unless the result is called before. */
   untilRevoked(id: string, end: () => void): () => void;
   now(): number;
+  /** ms after which whoever reads on is looked at again. */
+  recheck?: number;
 }
 
 declare module 'fastify' {
@@ -82,6 +84,8 @@ declare module 'fastify' {
 
 /** ms that a timer of Node counts; whoever reads on for that long reads anew. */
 const longestTimer = 2 ** 31 - 1;
+
+const usualRecheck = 15_000;
 
 export const usualBody = 8 * 1024 * 1024;
 
@@ -199,18 +203,33 @@ export class Api extends Operations {
       ...(ifRevision === undefined ? {} : { ifRevision }),
     };
     const query = request.query as Query;
-    const untilRefused = (end: () => void) => this.untilRefused(caller, end);
+    const check = async () => {
+      const now = await this.#options.caller(request.headers);
+      if (device !== '') await this.#options.find(device, now.accounts);
+      return now;
+    };
+    const untilRefused = (end: () => void) => this.untilRefused(caller, check, end);
     return { params, query, body, device, caller, decision, untilRefused, ifMatch, request, reply };
   }
 
-  /** Calls back when this caller is let in no more, unless the result is called before. */
-  untilRefused({ id, expires }: Caller, end: () => void): () => void {
+  /**
+   * Calls back when this caller is let in no more, unless the result is called before.
+   *
+   * @param check asks again who it is, and whether what it reads is for it: another controller takes tokens back as well, and a device
+   * is moved to another account
+   */
+  untilRefused({ id, expires }: Caller, check: () => Promise<Caller>, end: () => void): () => void {
     const { untilRevoked, now } = this.#options;
     const left = expires === null ? longestTimer : Math.min(longestTimer, expires - now());
     const timer = setTimeout(end, left);
+    const look = setInterval(() => {
+      // A store that does not answer says nothing about a token.
+      check().catch(({ status }: { status?: number }) => (status === 401 || status === 404) && end());
+    }, this.#options.recheck ?? usualRecheck).unref();
     const forget = untilRevoked(id, end);
     return () => {
       clearTimeout(timer);
+      clearInterval(look);
       forget();
     };
   }

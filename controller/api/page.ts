@@ -21,7 +21,7 @@ export interface PageOptions {
   /** Whose token this is; rejects where it is nobody's. */
   caller(token: string): Promise<Caller>;
   /** Calls back when this caller is let in no more, unless the result is called before. */
-  untilRefused(caller: Caller, end: () => void): () => void;
+  untilRefused(caller: Caller, check: () => Promise<Caller>, end: () => void): () => void;
   runner: RecordRunner;
   recorder: RecordRecorder;
   find(words: string, accounts: readonly string[] | null): Promise<string>;
@@ -106,7 +106,9 @@ export function servePage(app: FastifyInstance, guests: Guests, options: PageOpt
       // Clients are shown what other clients show, so there is no part of it for some accounts.
       (caller) =>
         caller.accounts === null
-          ? stately.upgrade(request, socket, head, (end) => options.untilRefused(caller, end))
+          ? stately.upgrade(request, socket, head, (end) =>
+              options.untilRefused(caller, () => options.caller(token), end),
+            )
           : refuse(socket, '403 Forbidden'),
       () => refuse(socket, '401 Unauthorized'),
     );

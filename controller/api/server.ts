@@ -38,6 +38,8 @@ export interface ApiOptions {
   connections?: number;
   /** ms for the handshake of TLS. */
   handshake?: number;
+  /** ms after which whoever reads on is looked at again. */
+  recheck?: number;
   /** Whether devices reach EVC through its broker; without it they do. */
   brokerReady?(): boolean;
   /** Facts of this EVC, for `evc status`. */
@@ -103,6 +105,7 @@ export async function startApi(options: ApiOptions): Promise<ApiServer> {
     idempotency,
     find,
     now: () => clock.now(),
+    ...(options.recheck === undefined ? {} : { recheck: options.recheck }),
     untilRevoked: (id, end) => evc.streams.until(id, end),
     caller: async (headers) => {
       const token = bearerOf(headers.authorization);
@@ -131,7 +134,7 @@ export async function startApi(options: ApiOptions): Promise<ApiServer> {
     name,
     logins: async () => (await evc.oidc.show()) !== null,
     caller: callerOf,
-    untilRefused: (caller, end) => api.untilRefused(caller, end),
+    untilRefused: (caller, check, end) => api.untilRefused(caller, check, end),
     runner,
     recorder,
     find,

@@ -10,6 +10,7 @@ import * as assert from 'uvu/assert';
 import WebSocket from 'ws';
 import type { RunnerEvent } from '../../controller/record/runner.ts';
 import { ApiBench, apiOf } from '../kit/api.ts';
+import { account } from '../kit/controller.ts';
 
 const bench = await ApiBench.open();
 const { trusted } = await bench.devices();
@@ -116,6 +117,32 @@ test('who shows charts, or reads them, does so no longer once its token is taken
   const closed = once(socket, 'close');
   await bench.evc.evc.tokens.revoke('shows', { by: 'test' });
   await closed;
+});
+
+test('a token that another controller takes back is noticed by whoever lets its reader read', async () => {
+  const token = await bench.token('elsewhere', 'viewer');
+  const other = await apiOf(bench.evc, { tokenHash, recheck: 50 });
+  const { socket } = await dial(other.port);
+  const { id } = (await bench.call('GET', '/api/v1/whoami', { token })).json as { id: string };
+  socket.write(lines('GET /api/v1/events HTTP/1.1', 'Host: localhost', `Authorization: Bearer ${token}`));
+  await once(socket, 'data');
+  await bench.evc.evc.store.remove('token', id);
+  for await (const piece of socket) if (String(piece).endsWith('0\r\n\r\n')) break;
+  await other.close();
+});
+
+test('who follows a device of its account follows it no longer when it is in another', async () => {
+  await bench.evc.evc.accounts.add({ ...account, id: 'another' });
+  const token = await bench.token('scoped', 'viewer', [account.id]);
+  const other = await apiOf(bench.evc, { tokenHash, recheck: 50 });
+  const { socket } = await dial(other.port);
+  const path = `/api/v1/devices/${trusted.id}/recording`;
+  socket.write(lines(`GET ${path} HTTP/1.1`, 'Host: localhost', `Authorization: Bearer ${token}`));
+  const [first] = (await once(socket, 'data')) as [Buffer];
+  assert.match(String(first), /^HTTP\/1\.1 200/);
+  await bench.evc.evc.operator.moveDevice(trusted.id, 'another');
+  for await (const piece of socket) if (String(piece).endsWith('0\r\n\r\n')) break;
+  await other.close();
 });
 
 test('who may look and not change sees which settings a device has, and no values', async () => {
