@@ -1,5 +1,5 @@
 // Recordings on the disk: one file that somebody asked for, and the last attempts that every device keeps.
-import { createWriteStream, existsSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
+import { createWriteStream, mkdirSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Writable } from 'node:stream';
 import { constants, createGzip } from 'node:zlib';
@@ -21,6 +21,8 @@ export class RecordingFile implements Sink {
   readonly #done: Promise<void>;
   readonly #most: number;
   readonly #pieces = new Pieces((piece, done) => this.#put(piece, done), delay);
+  /** Tells the piece that is out that it is taken: a packer that is destroyed never does. */
+  #taken: (() => void) | null = null;
   #written = 0;
   #full = false;
   #failed = false;
@@ -37,6 +39,7 @@ export class RecordingFile implements Sink {
       this.#pieces.drop();
       this.#out.destroy();
       file.destroy();
+      this.#tookPiece();
     };
     file.on('error', failed);
     if (path.endsWith('.gz')) {
@@ -63,10 +66,11 @@ export class RecordingFile implements Sink {
     return !this.#failed && !this.#full && weight < backlog;
   }
 
-  /** Resolves when everything is in the file. */
+  /** Resolves when everything is in the file, or when it failed. */
   async close(): Promise<void> {
     await this.#pieces.flush();
-    if (!this.#failed) this.#out.end();
+    if (this.#failed) return;
+    this.#out.end();
     await this.#done;
   }
 
@@ -76,7 +80,14 @@ export class RecordingFile implements Sink {
       return;
     }
     this.#written += piece.length;
-    this.#out.write(piece, done);
+    this.#taken = done;
+    this.#out.write(piece, () => this.#tookPiece());
+  }
+
+  #tookPiece(): void {
+    const taken = this.#taken;
+    this.#taken = null;
+    taken?.();
   }
 }
 
@@ -100,6 +111,7 @@ export class AttemptRing {
   readonly #options: RingOptions;
   readonly #ignore: () => void;
   #file: RecordingFile | null = null;
+  #sink: Sink | null = null;
   #detach: (() => void) | null = null;
   readonly #closing = new Set<Promise<void>>();
   /** Whether the open file holds an attempt already, and whether another one begins. */
@@ -110,7 +122,6 @@ export class AttemptRing {
   constructor(recorder: DeviceRecorder, options: RingOptions) {
     this.#recorder = recorder;
     this.#options = options;
-    mkdirSync(options.folder, { recursive: true, mode: 0o700 });
     this.#ignore = recorder.onEvent((event) => this.#watch(event));
     if (options.now) this.#begin();
   }
@@ -137,34 +148,43 @@ export class AttemptRing {
     this.#end();
     this.#next = false;
     this.#attempted = false;
-    const { folder, keep, most = largestAttempt } = this.#options;
-    const numbers = existsSync(folder)
-      ? readdirSync(folder).flatMap((name) => fileName.exec(name)?.[1] ?? [])
-      : [];
-    const number = Math.max(0, ...numbers.map(Number)) + 1;
-    for (const old of numbers.filter((name) => Number(name) <= number - keep))
-      rmSync(join(folder, `attempt-${old}.jsonl`), { force: true });
-    const name = `attempt-${String(number).padStart(6, '0')}.jsonl`;
-    const file = new RecordingFile(join(folder, name), { most });
-    this.#file = file;
-    this.#detach = this.#recorder.attach(
-      {
-        line: (text) => file.line(text),
-        late: (line) => file.late(line),
-        room: () => file.room(),
-        between: () => {
-          if (!this.#next || this.#file !== file) return;
-          this.#begin();
-          this.#attempted = true;
-        },
+    const { number, file } = this.#nextFile();
+    const sink: Sink = {
+      line: (text) => file?.line(text),
+      late: (line) => file?.late(line),
+      room: () => file?.room() ?? false,
+      between: () => {
+        if (!this.#next || this.#sink !== sink) return;
+        this.#begin();
+        this.#attempted = true;
       },
-      `attempt ${number}`,
-    );
+    };
+    this.#file = file;
+    this.#sink = sink;
+    this.#detach = this.#recorder.attach(sink, `attempt ${number}`);
+  }
+
+  /** Without a file where the disk fails: whoever calls is a chart that runs, and the next attempt has another chance. */
+  #nextFile(): { number: number; file: RecordingFile | null } {
+    const { folder, keep, most = largestAttempt } = this.#options;
+    let number = 0;
+    try {
+      mkdirSync(folder, { recursive: true, mode: 0o700 });
+      const numbers = readdirSync(folder).flatMap((name) => fileName.exec(name)?.[1] ?? []);
+      number = Math.max(0, ...numbers.map(Number)) + 1;
+      for (const old of numbers.filter((name) => Number(name) <= number - keep))
+        rmSync(join(folder, `attempt-${old}.jsonl`), { force: true });
+      const name = `attempt-${String(number).padStart(6, '0')}.jsonl`;
+      return { number, file: new RecordingFile(join(folder, name), { most }) };
+    } catch {
+      return { number, file: null };
+    }
   }
 
   #end(): void {
     this.#detach?.();
     this.#detach = null;
+    this.#sink = null;
     const closing = this.#file?.close();
     this.#file = null;
     if (!closing) return;

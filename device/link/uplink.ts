@@ -197,7 +197,7 @@ export class Uplink {
         client.once('error', reject);
         client.once('close', () => reject(new Refusal('link.down', 'the broker closed the connection')));
       });
-      await client.subscribeAsync(downFilter(device), { qos: 1 });
+      await this.#subscribe(client);
       this.#stopping.signal.throwIfAborted();
     } catch (error) {
       client.end(true);
@@ -208,6 +208,24 @@ export class Uplink {
     }
     client.once('close', () => this.#drop(this.#why));
     this.#client = client;
+  }
+
+  /** Its own deadline: mqtt.js has none for it, and the pings of a broker that never answers keep the connection. */
+  async #subscribe(client: mqtt.MqttClient): Promise<void> {
+    const { device, clock } = this.#options;
+    const over = new AbortController();
+    const signal = AbortSignal.any([over.signal, this.#stopping.signal]);
+    const late = clock.sleepUntil(clock.now() + requestDeadline, signal).then(() => {
+      throw new Refusal(
+        'link.timeout',
+        `the broker did not answer the subscription within ${requestDeadline / 1000} s`,
+      );
+    });
+    try {
+      await Promise.race([client.subscribeAsync(downFilter(device), { qos: 1 }), late]);
+    } finally {
+      over.abort(answered);
+    }
   }
 
   #closed(): Promise<void> {

@@ -1,15 +1,21 @@
 import { createHash } from 'node:crypto';
+import { rmSync } from 'node:fs';
+import { isDeepStrictEqual } from 'node:util';
 import { create, toBinary } from '@bufbuild/protobuf';
 import { AttestGPSInput, AttestVersionType, ClaimsSchema } from '../../formats/wire/eve_pb.ts';
 import type { attestTask, QuoteReply } from '../../machines/attest-task.ts';
 import type { PortsOf } from '../component.ts';
 import type { Node } from '../node.ts';
 import { Refusal } from '../refusal.ts';
+import type { StateFolder } from '../state.ts';
 import { bodyOf } from '../wiring.ts';
 
+// Hints, both: without them EVC is sent more than it needs. A disk that fails must not cost what EVC answered, which it does not
+// answer twice.
 const certifiedFile = 'status/certified';
 /** Logs that EVC had with a quote that it accepted. */
 const seenLogsFile = 'status/seen-logs';
+const claimsFolder = 'claims';
 
 export function attestTaskPorts(node: Node): PortsOf<typeof attestTask> {
   const { bus, persist, run, tokens, boot } = node;
@@ -20,14 +26,14 @@ export function attestTaskPorts(node: Node): PortsOf<typeof attestTask> {
         throw new Refusal('attest.no-certificate', 'the TPM manager took its certificate back');
       const evc = await node.evc();
       const reply = await evc.sendCertificate(cert, signal);
-      if (!reply.challenge) persist.checkpoint(certifiedFile, { name });
+      if (!reply.challenge) remember(persist, certifiedFile, { name });
       return reply;
     },
     async sendProof({ challenge, proof }, signal) {
       const evc = await node.evc();
       await evc.sendProof(challenge, proof, signal);
       const cert = bodyOf('tpm-manager/EdgeNodeCert', bus.latest('tpm-manager/EdgeNodeCert'));
-      if (cert) persist.checkpoint(certifiedFile, { name: cert.name });
+      if (cert) remember(persist, certifiedFile, { name: cert.name });
       return null;
     },
     async requestNonce(_, signal) {
@@ -35,6 +41,8 @@ export function attestTaskPorts(node: Node): PortsOf<typeof attestTask> {
       return evc.requestNonce(signal);
     },
     async makeClaims({ nonce }) {
+      // Those of attempts before: a quote is sent with the claims of its own alone.
+      rmSync(run.file(claimsFolder), { recursive: true, force: true });
       const tokenHash = tokens.make();
       const location = await node.locate();
       const claims = toBinary(
@@ -69,16 +77,22 @@ export function attestTaskPorts(node: Node): PortsOf<typeof attestTask> {
         evc.sendQuote({ quote, claims, versions, logs, seen }, signal);
       let reply: QuoteReply;
       try {
-        reply = await send(persist.restore<{ seen: string[] }>(seenLogsFile)?.seen ?? []);
+        reply = await send(recall<{ seen: string[] }>(persist, seenLogsFile)?.seen ?? []);
       } catch (error) {
         if (!(error instanceof Refusal) || error.code !== 'evidence.log.unknown') throw error;
-        persist.forget(seenLogsFile);
+        forget(persist, seenLogsFile);
         reply = await send([]);
       }
-      if (reply.code === 'noCertFound') persist.forget(certifiedFile);
+      if (reply.code === 'noCertFound') forget(persist, certifiedFile);
       // Whoever accepts a quote keeps the log that explains it.
-      if (reply.code === 'success')
-        persist.checkpoint(seenLogsFile, { seen: logs.map(({ sha256 }) => sha256) });
+      if (reply.code === 'success') {
+        remember(persist, seenLogsFile, { seen: logs.map(({ sha256 }) => sha256) });
+        try {
+          tokens.confirm(tokenHash);
+        } catch {
+          // It is there until the next attempt, which makes another.
+        }
+      }
       return reply;
     },
   };
@@ -86,9 +100,34 @@ export function attestTaskPorts(node: Node): PortsOf<typeof attestTask> {
 
 /** Name of the attestation key that EVC has proven, hex; null when it has not. */
 export function certifiedName(node: Node): string | null {
-  return node.persist.restore<{ name: string }>(certifiedFile)?.name ?? null;
+  return recall<{ name: string }>(node.persist, certifiedFile)?.name ?? null;
+}
+
+function recall<Value>(persist: StateFolder, name: string): Value | null {
+  try {
+    return persist.restore<Value>(name);
+  } catch {
+    return null;
+  }
+}
+
+function remember(persist: StateFolder, name: string, value: object): void {
+  if (isDeepStrictEqual(recall(persist, name), value)) return;
+  try {
+    persist.checkpoint(name, value);
+  } catch {
+    // The next answer is kept instead.
+  }
+}
+
+function forget(persist: StateFolder, name: string): void {
+  try {
+    persist.forget(name);
+  } catch {
+    // EVC refuses it again, and is sent the rest again.
+  }
 }
 
 function claimsFile(tokenHash: string): string {
-  return `claims/${tokenHash}`;
+  return `${claimsFolder}/${tokenHash}`;
 }

@@ -1,6 +1,16 @@
-import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { randomBytes } from 'node:crypto';
+import {
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout } from 'node:timers/promises';
 import { gunzipSync } from 'node:zlib';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
@@ -46,6 +56,36 @@ test('the ring: a file for each attempt from power on, the last ones kept, each 
       assert.ok(steps > 20, `${name}: ${steps}`);
       assert.is(statSync(join(kept, name)).mode & 0o77, 0, 'for nobody else');
     }
+  }));
+
+test('a ring whose disk fails keeps nothing and costs the device nothing, until the disk is well', () =>
+  inWorld(async (world) => {
+    const device = await world.addDevice();
+    const kept = join(folder, 'failing');
+    // No folder can be made, read or emptied where a file is.
+    writeFileSync(kept, '');
+    const ring = new AttemptRing(device.recorder, { folder: kept, keep: 3, now: true });
+    const verdicts = () => world.steps.filter(({ event }) => event.type === 'verdict.given').length;
+    const another = async () => {
+      const before = verdicts();
+      await world.evc.operator.rotateKey(device.id);
+      await world.until('another verdict', () => verdicts() > before, 30 * 60_000);
+      await world.attested(device);
+    };
+    await device.node.reboot('test');
+    await world.attested(device);
+    await another();
+    rmSync(kept);
+    await another();
+    assert.equal(readdirSync(kept), ['attempt-000001.jsonl']);
+    rmSync(kept, { recursive: true });
+    writeFileSync(kept, '');
+    await another();
+    await ring.close();
+    assert.equal(
+      device.events.filter(({ kind }) => kind === 'failed'),
+      [],
+    );
   }));
 
 test('a file that is full takes no more, says how much is missing, and replays as far as it goes', () =>
@@ -105,6 +145,27 @@ test('a disk that fails ends the recording, says so once, and nothing else', asy
   assert.is(file.room(), false);
   file.line('more');
 });
+
+for (const end of ['jsonl', 'jsonl.gz'])
+  test(`a full disk ends a recording in ${end}, and closing it`, async () => {
+    const path = join(folder, `full-disk.${end}`);
+    symlinkSync('/dev/full', path);
+    const errors: string[] = [];
+    const file = new RecordingFile(path, {
+      onError: (error) => errors.push((error as { code?: string }).code ?? ''),
+    });
+    // More than the packer keeps to itself.
+    for (let i = 0; i < 100 && file.room(); i++) {
+      for (let k = 0; k < 50; k++) file.line(randomBytes(10_000).toString('base64'));
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    const closed = file.close().then(() => 'closed');
+    const stop = new AbortController();
+    const late = setTimeout(2000, 'open after 2 s', { signal: stop.signal });
+    assert.is(await Promise.race([closed, late.catch(() => 'stopped')]), 'closed');
+    stop.abort();
+    assert.equal(errors, ['ENOSPC']);
+  });
 
 test('of TPM commands: name, handles, response code and time, and nothing of what they carry', async () => {
   const command = Buffer.from(`80020000005f0000015881010001${'aa'.repeat(20)}`, 'hex');

@@ -4,6 +4,7 @@ import {
   mkdirSync,
   readdirSync,
   readFileSync,
+  rmSync,
   statSync,
   truncateSync,
   writeFileSync,
@@ -194,22 +195,65 @@ test('whatever is thrown becomes a reason, and no foreign text gets out', () => 
 });
 
 test('a token is known by its hash, and gone with its boot', () =>
-  withState((state) => {
+  withState((state, path) => {
     const tokens = new Tokens(state);
     const hash = tokens.make();
     assert.match(hash, /^[0-9a-f]{64}$/);
     assert.is(tokens.read(hash).length, 32);
-    assert.not.equal(tokens.read(tokens.make()), tokens.read(hash));
     for (const other of ['', '0'.repeat(64), `../tokens/${hash}`, `${hash}\n`, '../../etc/passwd'])
       assert.is(
         refusal(() => tokens.read(other)),
         'token.gone',
       );
-    state.remove(`tokens/${hash}`);
+    const before = tokens.read(hash);
+    assert.not.equal(tokens.read(tokens.make()), before);
+    rmSync(path, { recursive: true });
     assert.is(
       refusal(() => tokens.read(hash)),
       'token.gone',
     );
+  }));
+
+/** Names of the tokens that are there. */
+const kept = (tokens: Tokens, hashes: string[]) =>
+  hashes.filter((hash) => refusal(() => tokens.read(hash)) === 'none');
+
+test('a token stays while it is the last one proposed, or the last one confirmed', () =>
+  withState((state, path) => {
+    const tokens = new Tokens(state);
+    const [first, second] = [tokens.make(), tokens.make()];
+    assert.equal(kept(tokens, [first, second]), [second]);
+    tokens.confirm(second);
+    const refused = Array.from({ length: 150 }, () => tokens.make());
+    assert.equal(kept(tokens, [second, ...refused]), [second, refused.at(-1)]);
+    // As after the agent started again, and confirmed twice as the port may be called.
+    const again = new Tokens(new StateFolder(path));
+    const third = again.make();
+    again.confirm(third);
+    again.confirm(third);
+    // Whoever asks EVC at this moment still has the one before.
+    assert.equal(kept(again, [second, third]), [second, third]);
+    const fourth = again.make();
+    assert.equal(kept(again, [second, third, fourth]), [third, fourth]);
+    assert.is(readdirSync(join(path, 'tokens'), { recursive: true }).length, 3);
+  }));
+
+test('tokens of a program that did not say which is confirmed stay until one is', () =>
+  withState((state) => {
+    const old = ['0a', '0b', '0c'].map((byte) => byte.repeat(32));
+    for (const hash of old) state.write(`tokens/${hash}`, new Uint8Array(32));
+    const tokens = new Tokens(state);
+    const [first, second] = [tokens.make(), tokens.make()];
+    assert.equal(kept(tokens, [...old, first, second]), [...old, second]);
+    tokens.confirm(second);
+    const third = tokens.make();
+    assert.equal(kept(tokens, [...old, second, third]), [second, third]);
+    // One that was with EVC when the program was replaced.
+    const inFlight = '0d'.repeat(32);
+    state.write(`tokens/${inFlight}`, new Uint8Array(32));
+    tokens.confirm(inFlight);
+    const fourth = tokens.make();
+    assert.equal(kept(tokens, [second, third, inFlight, fourth]), [inFlight, fourth]);
   }));
 
 test.run();

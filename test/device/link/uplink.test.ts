@@ -1,4 +1,4 @@
-import { duplexPair } from 'node:stream';
+import { type Duplex, duplexPair } from 'node:stream';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { Broker } from '../../../broker/broker.ts';
@@ -22,7 +22,7 @@ class Bench {
   /** Whether the last connection is gone. */
   closed: () => boolean = () => false;
   /** What happens when the device dials. */
-  net: 'up' | 'down' | 'refused' = 'up';
+  net: 'up' | 'down' | 'refused' | 'unsubscribed' = 'up';
   cut: (error?: Error) => void = () => undefined;
   /** What happens while the device makes its login. */
   onLogin: () => void = () => undefined;
@@ -52,7 +52,8 @@ class Bench {
         far.on('close', () => near.destroy());
         bench.closed = () => near.destroyed;
         bench.cut = (error) => near.destroy(error);
-        bench.broker.accept(far);
+        if (bench.net === 'unsubscribed') answerConnectAlone(far);
+        else bench.broker.accept(far);
         return { stream: near, channel: null };
       },
       login: async () => {
@@ -118,6 +119,14 @@ class Bench {
   #wake(): void {
     for (const waker of this.#wakers) waker();
   }
+}
+
+/** A broker that takes the connection, and says nothing to what comes after. */
+function answerConnectAlone(stream: Duplex): void {
+  stream.once('data', () => {
+    stream.write(Uint8Array.of(0x20, 2, 0, 0));
+    stream.resume();
+  });
 }
 
 async function withUplink(work: (bench: Bench) => Promise<void>): Promise<void> {
@@ -266,6 +275,11 @@ test('pauses grow while EVC is out of reach, and end at ten minutes', () =>
     await bench.until(() => bench.uplink.connected || bench.links.at(-1) === 'up');
   }));
 
+/** Of the event loop, enough for what goes on to end. */
+async function turns(): Promise<void> {
+  for (let i = 0; i < 50; i++) await new Promise((resolve) => setImmediate(resolve));
+}
+
 async function nextSleep(bench: Bench): Promise<number> {
   for (;;) {
     const next = bench.clock.next();
@@ -317,6 +331,40 @@ test('a login that the TPM does not make lets the connection go', () =>
     assert.ok(bench.closed());
   }));
 
+test('a broker that does not answer the subscription is left at its deadline, and tried again', () =>
+  withUplink(async (bench) => {
+    bench.net = 'unsubscribed';
+    bench.cut();
+    const { dials } = bench;
+    bench.clock.advanceTo(await nextSleep(bench));
+    await bench.until(() => bench.dials > dials);
+    const reply = codeOf(bench.uplink.request('uuid', container));
+    await turns();
+    bench.clock.advanceTo(bench.clock.now() + requestDeadline);
+    const why = 'the broker did not answer the subscription within 10 s';
+    await bench.until(() => bench.links.at(-1) === `down: ${why}`);
+    assert.is(await reply, 'link.down');
+    assert.ok(bench.closed());
+    bench.net = 'up';
+    bench.clock.advanceTo(await nextSleep(bench));
+    await bench.until(() => bench.uplink.connected && bench.links.at(-1) === 'up');
+  }));
+
+test('closing leaves a broker that does not answer the subscription', () =>
+  withUplink(async (bench) => {
+    bench.net = 'unsubscribed';
+    bench.cut();
+    const { dials } = bench;
+    bench.clock.advanceTo(await nextSleep(bench));
+    await bench.until(() => bench.dials > dials);
+    await turns();
+    assert.not(bench.closed());
+    await bench.uplink.close();
+    await turns();
+    assert.ok(bench.closed());
+    assert.is(bench.clock.next(), null);
+  }));
+
 test('a request waits for a link that is being made, no longer than its deadline', async () => {
   const bench = await Bench.open();
   try {
@@ -333,7 +381,7 @@ test('a link that is closed while it is being made stays closed', async () => {
   const bench = await Bench.open();
   await bench.uplink.close();
   assert.is(await codeOf(bench.uplink.request('uuid', container)), 'link.down');
-  for (let i = 0; i < 50; i++) await new Promise((resolve) => setImmediate(resolve));
+  await turns();
   assert.not(bench.uplink.connected);
   assert.not(bench.links.includes('up'));
   await bench.broker.close();
