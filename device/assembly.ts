@@ -49,16 +49,11 @@ export interface Assembly {
 export function assemble(options: AssemblyOptions): Assembly {
   const { config, persist, run, clock, bus, slots, boot, tell, onLink, onMessage } = options;
   const tpm = new DeviceTpm(options.tpm, persist);
-  let device = '';
   let uplink: Uplink | null = null;
   let closed = false;
   const ending = new AbortController();
 
-  const identity = once<DeviceIdentity>(async () => {
-    const found = await deviceIdentity(config, persist, tpm, clock);
-    device = found.device;
-    return found;
-  });
+  const identity = once<DeviceIdentity>(() => deviceIdentity(config, persist, tpm, clock));
   const link = once<Uplink>(async () => {
     const known = await identity();
     const opened = new Uplink({
@@ -102,7 +97,7 @@ export function assemble(options: AssemblyOptions): Assembly {
     backend: () => vaultBackend(persist, options.vault ?? 'file'),
     tpm,
     state: persist,
-    device: () => device,
+    device: async () => (await identity()).device,
   });
   const node: Node = {
     config,

@@ -24,13 +24,15 @@ const trialFactor = 3;
 
 export class SlotStore {
   readonly #state: StateFolder;
+  /** A boot that there was no room to note. */
+  #noted: Table | null = null;
 
   constructor(state: StateFolder) {
     this.#state = state;
   }
 
   get installed(): boolean {
-    return this.#state.has(file);
+    return this.#noted !== null || this.#state.has(file);
   }
 
   directory(label: Label): string {
@@ -105,6 +107,7 @@ export class SlotStore {
     const slot = table.slots[label];
     const other = table.slots[otherThan(label)];
     const onTrial = ['updating', 'inprogress'];
+    const settled = ![slot, other].some(({ state }) => onTrial.includes(state));
     if (onTrial.includes(slot.state)) {
       slot.state = 'inprogress';
       // A boot loader tries once. It took it again, so it was told to commit, and we were not there to write that down.
@@ -122,7 +125,14 @@ export class SlotStore {
       if (other.state !== 'unused') other.state = 'unused';
     }
     slot.version = version;
-    this.#save({ ...table, booted: label, bootId });
+    const noted = { ...table, booted: label, bootId };
+    try {
+      this.#save(noted);
+    } catch (error) {
+      // A note of what the next boot finds out again: a disk that fails must not keep the device from EVC, which may heal it.
+      if (!settled) throw error;
+      this.#noted = noted;
+    }
   }
 
   /** The slot whose content is about to be replaced. Throws Refusal baseos.not-committed. */
@@ -202,13 +212,14 @@ export class SlotStore {
   }
 
   #load(): Table {
-    const table = this.#state.restore<Table>(file);
+    const table = this.#noted ? structuredClone(this.#noted) : this.#state.restore<Table>(file);
     if (!table) throw new Refusal('baseos.no-slot', 'no base OS is installed on this device');
     return table;
   }
 
   #save(table: Table): void {
     this.#state.checkpoint(file, table);
+    this.#noted = null;
   }
 }
 

@@ -4,6 +4,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { Bus, type BusServer, startBus } from '../../broker/bus.ts';
 import { patienceOf, ServiceManager } from '../../broker/service-manager.ts';
+import type { Clock } from '../../machines/clock.ts';
 import { type Component, components } from '../../machines/device-steps.ts';
 import type { LogPart } from '../../machines/flow.ts';
 import { openSpans } from '../../telemetry/otlp.ts';
@@ -18,6 +19,7 @@ import type { Boot } from '../node.ts';
 import { foldersOf, locationOf, socketsOf, vaultChoiceOf } from '../options.ts';
 import { openPersist } from '../persist.ts';
 import type { DeviceRecorder } from '../recorder.ts';
+import { reasonOf } from '../refusal.ts';
 import { beginBoot } from '../run-folder.ts';
 import { type Folders, StateFolder } from '../state.ts';
 import { type ServedTpm, serveTpm } from '../tpm/serve.ts';
@@ -90,12 +92,13 @@ function watching(print: Watch, recorder: DeviceRecorder | undefined): Watch {
 }
 
 /** One boot after another of board, bus and TPM, with the processes that belong to each. */
-class Machine {
+export class Machine {
   readonly #folders: Folders;
   readonly #board: Board;
   readonly #watch: Watch;
   readonly #recorder: DeviceRecorder | undefined;
   readonly #options: RunOptions | null;
+  readonly #clock: Clock;
   readonly #persist: StateFolder;
   readonly #children = new Map<Component, ChildProcess>();
   #life = new AbortController();
@@ -111,12 +114,14 @@ class Machine {
     watch: Watch,
     options: RunOptions | null,
     recorder: DeviceRecorder | undefined,
+    clock: Clock = systemClock,
   ) {
     this.#recorder = recorder;
     this.#folders = folders;
     this.#board = board;
     this.#watch = watch;
     this.#options = options;
+    this.#clock = clock;
     this.#persist = openPersist(folders.persist);
   }
 
@@ -128,7 +133,15 @@ class Machine {
     return this.#inTurn(async () => {
       await this.#halt(reason, orderly);
       if (this.#off) return;
-      await this.#boot(reason);
+      try {
+        await this.#boot(reason);
+      } catch (error) {
+        // Nobody is there to tell but the watchdog: a slot on trial that does not boot is not tried again.
+        const { code, text } = reasonOf(error);
+        const at = this.#clock.now();
+        this.#watch({ kind: 'failed', component: 'board', at, text: `${code}: ${text}` });
+        this.#afterWatchdog();
+      }
     });
   }
 
@@ -146,12 +159,12 @@ class Machine {
   async #boot(reason: string): Promise<void> {
     this.#life = new AbortController();
     const sockets = socketsOf(this.#folders);
-    this.#watch({ kind: 'power', at: systemClock.now(), on: true, reason });
+    this.#watch({ kind: 'power', at: this.#clock.now(), on: true, reason });
     const boot = await this.#board.boot();
     const run = beginBoot(this.#folders.run, boot.id);
     this.#watch({
       kind: 'boot',
-      at: systemClock.now(),
+      at: this.#clock.now(),
       boot: { id: boot.id, image: boot.versions.image, slot: boot.slot },
     });
     if (boot.image !== null && selfTestOf(boot.image) === 'hangs') {
@@ -198,8 +211,8 @@ class Machine {
   }
 
   #afterWatchdog(): void {
-    systemClock
-      .sleepUntil(systemClock.now() + watchdog, this.#life.signal)
+    this.#clock
+      .sleepUntil(this.#clock.now() + watchdog, this.#life.signal)
       .then(() => this.reboot('watchdog'))
       .catch(() => undefined);
   }
@@ -224,7 +237,7 @@ class Machine {
     this.#bus = null;
     this.#tpm = null;
     await this.#board.powerOff(orderly);
-    this.#watch({ kind: 'power', at: systemClock.now(), on: false, reason });
+    this.#watch({ kind: 'power', at: this.#clock.now(), on: false, reason });
   }
 
   #assemble(run: StateFolder, bus: Bus, tpm: Tpm, boot: Boot): Assembly {
@@ -232,7 +245,7 @@ class Machine {
       config: new StateFolder(this.#folders.config),
       persist: this.#persist,
       run,
-      clock: systemClock,
+      clock: this.#clock,
       bus,
       tpm,
       slots: this.#board.slots,
@@ -272,7 +285,7 @@ class Machine {
       if (this.#children.get(name) !== child) return;
       this.#children.delete(name);
       const why = { code: 'internal.component-failed', text: `${name} ended with ${signal ?? code}` };
-      this.#watch({ kind: 'failed', component: name, at: systemClock.now(), text: why.text });
+      this.#watch({ kind: 'failed', component: name, at: this.#clock.now(), text: why.text });
       this.#steps?.send({ type: 'component.failed', component: name, why } as { type: string });
     });
   }

@@ -1,5 +1,6 @@
 // The vault of a device with its master key: what the ports of the vault manager work on. An open vault holds its key
 // here, and it leaves only sealed in the TPM or encrypted for it.
+import type { BoxPurpose } from '../../formats/wire/box.ts';
 import { openBox, sealBox } from '../box.ts';
 import { Refusal } from '../refusal.ts';
 import type { StateFolder } from '../state.ts';
@@ -7,12 +8,14 @@ import type { DeviceTpm } from '../tpm/device-tpm.ts';
 import { MasterKeyStore, masterKey } from './master-key.ts';
 import type { MasterKey, VaultBackend, VaultPresence } from './vault.ts';
 
+const purpose: BoxPurpose = 'vault key for the TPM';
+
 export class DeviceVault {
   readonly #choose: () => VaultBackend;
   #backend: VaultBackend | null = null;
   readonly #tpm: DeviceTpm;
   readonly #store: MasterKeyStore;
-  readonly #device: () => string;
+  readonly #device: () => Promise<string>;
   #key: MasterKey | null = null;
   #unlocked = false;
 
@@ -21,7 +24,7 @@ export class DeviceVault {
     backend: () => VaultBackend;
     tpm: DeviceTpm;
     state: StateFolder;
-    device: () => string;
+    device: () => Promise<string>;
   }) {
     this.#choose = options.backend;
     this.#tpm = options.tpm;
@@ -78,12 +81,8 @@ export class DeviceVault {
   /** The master key for EVC to keep: nobody but this TPM opens it. */
   async export(): Promise<{ keyId: string; encryptedKey: string; rotating: boolean }> {
     const { id, bytes } = this.#required();
-    const box = sealBox(
-      await this.#tpm.boxPoint(),
-      bytes,
-      'vault key for the TPM',
-      `${this.#device()} ${id}`,
-    );
+    const context = `${await this.#device()} ${id}`;
+    const box = sealBox(await this.#tpm.boxPoint(), bytes, purpose, context);
     return {
       keyId: id,
       encryptedKey: Buffer.from(box).toString('base64'),
@@ -93,13 +92,13 @@ export class DeviceVault {
 
   /** Takes the escrowed key. Throws Refusal box.unreadable, vault.wrong-key. */
   async open(keyId: string, encryptedKey: string): Promise<void> {
-    const bytes = await openBox(
-      await this.#tpm.boxPoint(),
-      (point) => this.#tpm.agree(point),
-      Buffer.from(encryptedKey, 'base64'),
-      'vault key for the TPM',
-      `${this.#device()} ${keyId}`,
-    );
+    const box = Buffer.from(encryptedKey, 'base64');
+    const device = await this.#device();
+    const bytes = await this.#openBox(box, `${device} ${keyId}`).catch((error) => {
+      if (!(error instanceof Refusal) || error.code !== 'box.unreadable') throw error;
+      // EVC may hold one of a vault manager that ran by itself, and did not know its device.
+      return this.#openBox(box, ` ${keyId}`);
+    });
     const key = masterKey(bytes);
     if (key.id !== keyId)
       throw new Refusal('vault.wrong-key', 'the escrowed key is not the one it is called');
@@ -130,6 +129,10 @@ export class DeviceVault {
 
   dropOldSeals(): void {
     this.#store.dropPrevious();
+  }
+
+  async #openBox(box: Uint8Array, context: string): Promise<Uint8Array> {
+    return openBox(await this.#tpm.boxPoint(), (point) => this.#tpm.agree(point), box, purpose, context);
   }
 
   #required(): MasterKey {

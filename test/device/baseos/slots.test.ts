@@ -177,14 +177,15 @@ test('what an earlier write left is not mixed in', () =>
 
 // ---- A machine, whose boot loader chooses
 
-const noted = (work: (slots: SlotStore) => void) =>
+const noted = (work: (slots: SlotStore, state: StateFolder) => void) =>
   inFolder((folder) => {
-    const slots = new SlotStore(new StateFolder(folder));
+    const state = new StateFolder(folder);
+    const slots = new SlotStore(state);
     slots.noteBoot('IMGA', '1.0', 'boot 1', 0);
     slots.beginReplace();
     slots.written('2.0');
     slots.stage('2.0', 10, 1);
-    work(slots);
+    work(slots, state);
   });
 
 test('a machine that nobody installed has the slot that it booted from', () =>
@@ -242,6 +243,48 @@ test('an agent that starts anew after staging does not take its own boot for a r
     slots.noteBoot('IMGA', '1.0', 'boot 1', 100);
     assert.equal([slots.read().other.state, slots.read().failed], ['updating', null]);
   }));
+
+const full = (state: StateFolder, work: () => void) => {
+  const { write } = state;
+  state.write = () => {
+    throw Object.assign(new Error('write'), { code: 'ENOSPC' });
+  };
+  work();
+  state.write = write;
+};
+
+test('a boot that cannot be noted counts all the same, and is noted with the next change', () =>
+  inFolder((folder) => {
+    const state = new StateFolder(folder);
+    const slots = new SlotStore(state);
+    full(state, () => {
+      slots.noteBoot('IMGA', '1.0', 'boot 1', 0);
+      assert.not(state.has('slots/slots.json'));
+      assert.is(slots.read().current.version, '1.0');
+      assert.is(
+        refusal(() => slots.beginReplace()),
+        'disk.full',
+      );
+    });
+    slots.beginReplace();
+    slots.written('2.0');
+    slots.stage('2.0', 10, 1);
+    const again = new SlotStore(new StateFolder(folder));
+    again.noteBoot('IMGA', '1.0', 'boot 1', 100);
+    assert.equal([again.read().other.state, again.read().failed], ['updating', null]);
+  }));
+
+for (const label of ['IMGA', 'IMGB'] as const)
+  test(`a boot of ${label} that cannot be noted while a slot is on trial is refused`, () =>
+    noted((slots, state) => {
+      full(state, () =>
+        assert.is(
+          refusal(() => slots.noteBoot(label, '2.0', 'boot 2', 100)),
+          'disk.full',
+        ),
+      );
+      assert.equal([slots.read().current.label, slots.read().other.state], ['IMGA', 'updating']);
+    }));
 
 test('a slot that was cut short while it was written passes for none', () =>
   noted((slots) => {

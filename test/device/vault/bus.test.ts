@@ -76,7 +76,7 @@ function start(folder: string, wire: FaultyTransport, keys: Uint8Array[]): Vault
   const state = new StateFolder(folder);
   const tpm = new DeviceTpm(new Tpm(wire, { sole: true, sleep: async () => undefined }), state);
   const backend = new OpenVault(state);
-  const vault = new DeviceVault({ backend: () => backend, tpm, state, device: () => 'me' });
+  const vault = new DeviceVault({ backend: () => backend, tpm, state, device: async () => 'me' });
   const exported: KeyExport[] = [];
   const failures: string[] = [];
   const component = startComponent({

@@ -26,7 +26,7 @@ async function onBoard(work: (bench: Bench) => Promise<void>): Promise<void> {
       const state = new StateFolder(folder);
       const tpm = new DeviceTpm(board.tpm, state);
       const vault = (device = 'me') =>
-        new DeviceVault({ backend: () => new FileVault(state), tpm, state, device: () => device });
+        new DeviceVault({ backend: () => new FileVault(state), tpm, state, device: async () => device });
       await work({ board, tpm, state, vault });
     });
   } finally {
@@ -214,6 +214,19 @@ test('an escrowed key opens on its own device, under its own name, unchanged', (
     await fresh.open(keyId, encryptedKey);
     fresh.unlock();
     assert.ok(fresh.unlocked);
+  }));
+
+test('a key that was escrowed under the empty id opens, and is escrowed anew under that of the device', () =>
+  onBoard(async ({ vault }) => {
+    const old = vault('');
+    await made(old);
+    const { keyId, encryptedKey } = await old.export();
+    const next = vault();
+    await next.open(keyId, encryptedKey);
+    next.unlock();
+    const again = await next.export();
+    assert.is((await refusal(() => vault('').open(keyId, again.encryptedKey))).code, 'box.unreadable');
+    await vault().open(keyId, again.encryptedKey);
   }));
 
 test('a new master key takes the place of the old one without touching the data', () =>

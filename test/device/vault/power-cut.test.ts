@@ -52,7 +52,7 @@ class Life {
     const state = new StateFolder(folder);
     const tpm = new DeviceTpm(board.tpm, state);
     const backend = () => vaultBackend(state, choice);
-    this.vault = new DeviceVault({ backend, tpm, state, device: () => device });
+    this.vault = new DeviceVault({ backend, tpm, state, device: async () => device });
     const bus = {
       publish: (topic: string, body: Escrowed | null) => {
         if (topic !== 'vault-manager/EncryptedVaultKeyFromDevice' || body === null || power?.cut) return;
@@ -270,7 +270,7 @@ async function cutAt(bench: Bench, stage: Stage, kind: CutKind, { call, name }: 
         backend: () => vaultBackend(state, choice),
         tpm,
         state,
-        device: () => device,
+        device: async () => device,
       });
       assert.is(vault.backend.probe(), 'present', 'EVC was told of a vault that is there');
       await vault.open(newest.keyId, newest.encryptedKey);
