@@ -33,13 +33,12 @@ export async function deviceIdentity(
   if (!text) {
     const key = await tpm.devicePublicKey();
     const der = await keyCertificate(tpm, name, key.export({ type: 'spki', format: 'der' }), clock.now());
-    text = Buffer.from(pem('CERTIFICATE', der));
-    persist.write(certificateFile, text);
+    // Its processes start together, and have to be one device.
+    text = persist.make(certificateFile, Buffer.from(pem('CERTIFICATE', der)));
   }
   let serial = config.read(serialFile) ?? persist.read(madeSerialFile);
   if (!serial) {
-    serial = Buffer.from(`soft-${randomBytes(8).toString('hex')}`);
-    persist.write(madeSerialFile, serial);
+    serial = persist.make(madeSerialFile, Buffer.from(`soft-${randomBytes(8).toString('hex')}`));
   }
   const certificate = new X509Certificate(text).raw;
   return {

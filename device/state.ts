@@ -5,6 +5,7 @@ import {
   closeSync,
   existsSync,
   fsyncSync,
+  linkSync,
   mkdirSync,
   openSync,
   readFileSync,
@@ -60,9 +61,27 @@ export class StateFolder {
 
   /** Atomic and durable; `mode` 0o600 for everything, since most of it is nobody else's business. */
   write(name: string, bytes: Uint8Array): void {
+    this.#put(name, bytes, `${this.file(name)}.new`, renameSync);
+  }
+
+  /** The same for what is made once, by whichever process comes first. Returns what stands there. */
+  make(name: string, bytes: Uint8Array): Uint8Array {
+    try {
+      this.#put(name, bytes, `${this.file(name)}.${process.pid}.new`, (fresh, path) => {
+        linkSync(fresh, path);
+        rmSync(fresh);
+      });
+      return bytes;
+    } catch (error) {
+      const made = (error as NodeJS.ErrnoException).code === 'EEXIST' ? this.read(name) : null;
+      if (!made) throw error;
+      return made;
+    }
+  }
+
+  #put(name: string, bytes: Uint8Array, fresh: string, place: (fresh: string, path: string) => void): void {
     const path = this.file(name);
     this.#makeFolder(dirname(path));
-    const fresh = `${path}.new`;
     try {
       const fd = openSync(fresh, 'w', 0o600);
       try {
@@ -71,7 +90,7 @@ export class StateFolder {
       } finally {
         closeSync(fd);
       }
-      renameSync(fresh, path);
+      place(fresh, path);
     } catch (error) {
       rmSync(fresh, { force: true });
       throw error;

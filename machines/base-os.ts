@@ -50,6 +50,9 @@ export interface BaseOsContext {
 
 const rebootDeadline = 5 * minute;
 
+/** Windows that a trial takes at most, whatever EVC answers. */
+export const trialFactor = 3;
+
 export const baseOs = setup({
   types: { context: {} as BaseOsContext, events: {} as BaseOsEvent, input: {} as Stamp },
   actors: {
@@ -101,14 +104,15 @@ export const baseOs = setup({
     })),
     proceed: assign({ attempt: 1 }),
     stopWaiting: assign({ waiting: null }),
-    awaitApproval: assign(({ context, event }) => ({
-      waiting: {
-        for: 'EVC to approve the new image',
-        since: stampOf(event).at,
-        until: context.slots?.trial?.until ?? 0,
-        attempt: 1,
-      },
-    })),
+    awaitApproval: assign(({ context, event }) => {
+      const { at } = stampOf(event);
+      const { until = 0, window = 0 } = context.slots?.trial ?? {};
+      // The clock may have been set back since the trial began: it has no more than the whole of it from now on.
+      const last = at + window * trialFactor;
+      return {
+        waiting: { for: 'EVC to approve the new image', since: at, until: Math.min(until, last), attempt: 1 },
+      };
+    }),
     awaitWindow: assign(({ context, event }) => ({
       waiting: deadline('the test window', stampOf(event), context.slots?.trial?.window ?? 0),
     })),

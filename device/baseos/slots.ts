@@ -1,6 +1,6 @@
 // Two slots of the base OS on disk, with EVE's partition states, and the boot loader's choice between them.
 import { mkdirSync, renameSync, rmSync } from 'node:fs';
-import type { Slot, Slots } from '../../machines/base-os.ts';
+import { type Slot, type Slots, trialFactor } from '../../machines/base-os.ts';
 import type { Why } from '../../machines/waiting.ts';
 import { Refusal } from '../refusal.ts';
 import type { StateFolder } from '../state.ts';
@@ -18,9 +18,6 @@ interface Table {
 }
 
 const file = 'slots/slots.json';
-
-/** A trial may take this many test windows in all, fetching the approval included. */
-const trialFactor = 3;
 
 export class SlotStore {
   readonly #state: StateFolder;

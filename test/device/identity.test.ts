@@ -52,6 +52,13 @@ test('a device is the hash of a certificate that its key in the TPM signed, made
     assert.equal(await identity(birth + 1000 * day), first);
   }));
 
+test('processes that start together are one device', () =>
+  withDevice(async ({ identity }) => {
+    const all = await Promise.all([identity(), identity(), identity()]);
+    assert.is(new Set(all.map(({ device, serial }) => `${device} ${serial}`)).size, 1);
+    assert.equal(await identity(), all[0]);
+  }));
+
 test('the serial number is the one it was installed with, or one that it makes up and keeps', () =>
   withDevice(async ({ config, identity }) => {
     const made = (await identity()).serial;

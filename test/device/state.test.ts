@@ -23,6 +23,15 @@ import { refusal } from '../kit/rejects.ts';
 const withState = (work: (state: StateFolder, path: string) => void) =>
   inFolder((folder) => work(new StateFolder(join(folder, 'state')), join(folder, 'state')));
 
+test('what is made once stays as the first made it, whole and for its owner alone', () =>
+  withState((state, path) => {
+    assert.is(Buffer.from(state.make('a/file', Buffer.from('one'))).toString(), 'one');
+    assert.is(Buffer.from(state.make('a/file', Buffer.from('two'))).toString(), 'one');
+    assert.is(Buffer.from(state.read('a/file') ?? []).toString(), 'one');
+    assert.equal(readdirSync(join(path, 'a')), ['file']);
+    assert.is(statSync(join(path, 'a/file')).mode & 0o777, 0o600);
+  }));
+
 test('files are written whole, for their owner alone', () =>
   withState((state, path) => {
     assert.is(state.read('a/b/file'), null);

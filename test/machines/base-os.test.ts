@@ -18,7 +18,7 @@ const slots: Slots = {
 const trial: Slots = {
   current: { label: 'IMGB', version: '2.0', state: 'inprogress' },
   other: { label: 'IMGA', version: '1.0', state: 'active' },
-  trial: { until: Date.UTC(2026, 0, 1, 1), window: 60_000 },
+  trial: { until: Date.UTC(2026, 0, 1, 1), window: 20 * 60_000 },
   failed: null,
 };
 const committed: Slots = { ...trial, current: { ...trial.current, state: 'active' }, trial: null };
@@ -144,7 +144,7 @@ test('a trial: self-test, approval, window, commit', async () => {
   await run.send({ type: 'config.full' });
   const approved = run.clock.now();
   await run.elapse();
-  assert.is(run.clock.now() - approved, 60_000);
+  assert.is(run.clock.now() - approved, 20 * 60_000);
   await run.fail('commitSlot', 'disk.full');
   await run.elapse();
   await run.answer('commitSlot', committed);
@@ -171,6 +171,17 @@ test('no approval by the end of the trial: falls back, whatever else happens', a
   assert.is((run.inputOf('abandonSlot') as { why: { code: string } }).why.code, 'baseos.trial-expired');
   await run.fail('abandonSlot', 'disk.failed');
   assert.equal(asked(run), { reason: 'fallback' });
+  run.stop();
+});
+
+test('a trial that began with a clock that was a year ahead ends all the same', async () => {
+  const ahead = (trial.trial?.until ?? 0) + 365 * 86_400_000;
+  const run = await loaded({ ...trial, trial: { until: ahead, window: 60_000 } });
+  await run.answer('selfTest', null);
+  const began = run.clock.now();
+  await run.elapse();
+  assert.is(run.clock.now() - began, 3 * 60_000);
+  assert.is((run.inputOf('abandonSlot') as { why: { code: string } }).why.code, 'baseos.trial-expired');
   run.stop();
 });
 
