@@ -16,7 +16,8 @@ export interface ClientOptions {
   root?: string;
 }
 
-const idle = 30_000;
+/** ms without an answer: EVC takes minutes to change 20,000 devices, or to measure an image. */
+export const patience = { question: 30_000, change: 600_000 };
 
 export class ApiClient {
   readonly url: string;
@@ -24,10 +25,12 @@ export class ApiClient {
   readonly #sockets = new WeakSet<object>();
   readonly #agent: https.Agent;
   readonly #token: string;
+  readonly #patience: typeof patience;
 
-  constructor(url: string, token: string, root: string) {
+  constructor(url: string, token: string, root: string, wait = patience) {
     this.url = url;
     this.#token = token;
+    this.#patience = wait;
     this.#agent = new https.Agent({ ca: root, keepAlive: true, maxSockets: 8 });
   }
 
@@ -131,12 +134,14 @@ export class ApiClient {
     headers: Record<string, string | number> = {},
   ): Promise<Value> {
     return new Promise((resolve, reject) => {
+      const { question, change } = this.#patience;
+      let changing = false;
       const request = https.request(
         `${this.url}${path}`,
         {
           method,
           agent: this.#agent,
-          timeout: idle,
+          timeout: question,
           headers: {
             authorization: `Bearer ${this.#token}`,
             ...(typeof body === 'string' ? { 'content-type': 'application/json' } : {}),
@@ -160,14 +165,38 @@ export class ApiClient {
       );
       // Where an answer comes before all was sent, Node lets go of the socket, and what is still being written fails there.
       request.on('socket', (socket) => {
-        if (!this.#sockets.has(socket)) socket.on('error', () => undefined);
+        const connected = () => {
+          if (method === 'GET') return;
+          changing = true;
+          request.setTimeout(change);
+        };
+        if (this.#sockets.has(socket)) connected();
+        else {
+          socket.on('error', () => undefined);
+          // Until then nothing was sent, and there is nothing to be patient for.
+          socket.once('secureConnect', connected);
+        }
         this.#sockets.add(socket);
       });
-      request.once('timeout', () => request.destroy(new Error(`no answer within ${idle / 1000} s`)));
+      request.once('timeout', () => {
+        if (changing) reject(this.#underWay(change));
+        request.destroy(new Error(`no answer within ${question / 1000} s`));
+      });
       request.once('error', (error) => reject(this.#unreachable(error)));
       if (body === undefined || typeof body === 'string') request.end(body);
       else body.once('error', reject).pipe(request);
     });
+  }
+
+  #underWay(waited: number): Failure {
+    return new Failure(
+      `EVC at ${this.url} has not answered within ${waited / 1000} s, and may still be doing it`,
+      {
+        hint: 'before you ask again, look whether it was done: evc audit, evc status, evc image list, evc rollout list',
+        exitCode: exitCodes.unreachable,
+        code: 'evc.unreachable',
+      },
+    );
   }
 
   #unreachable(error: NodeJS.ErrnoException): Failure {

@@ -13,7 +13,7 @@ import { JweError, openerOf, recipientOf } from '../jwe.ts';
 import type { ApiClient } from './client.ts';
 import { exitCodes } from './failure.ts';
 import { nameOf, readInput, unusable } from './input.ts';
-import { openOutput } from './output-file.ts';
+import { replaceOutput } from './output-file.ts';
 import { short, table } from './print.ts';
 import { ask, type Common, remote } from './remote.ts';
 
@@ -106,22 +106,18 @@ async function exportAll(
   { to, out, filter }: { to: string; out: string; filter: string },
 ): Promise<Exported> {
   const done: Exported = { out, devices: 0, keys: 0, lost: 0 };
-  // A key that EVC refuses leaves no file behind.
-  let file: Awaited<ReturnType<typeof openOutput>> | null = null;
-  try {
+  // A key that EVC refuses, and an EVC that goes away, leave the export of before.
+  await replaceOutput(out, async (file) => {
     for (let after: string | null = ''; after !== null; ) {
       const wish = { key: to, filter, after };
       const page: ExportedPage = await api.send('POST', '/api/v1/escrow/export', wish);
-      file ??= await openOutput(out);
       await file.write(`${page.sealed}\n`);
       done.devices += page.devices;
       done.keys += page.keys;
       done.lost += page.lost;
       after = page.next;
     }
-  } finally {
-    await file?.close();
-  }
+  });
   return done;
 }
 

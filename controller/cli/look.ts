@@ -17,7 +17,7 @@ import {
 import { countOf } from './input.ts';
 import { plain, short, table } from './print.ts';
 import { type RecordOptions, record, recordedText } from './record.ts';
-import { ask, type Common, remote, say, watchable } from './remote.ts';
+import { ask, type Common, endedByEvc, remote, say, watchable } from './remote.ts';
 
 const filterHelp = `
 A filter is terms that must all hold; commas separate alternatives, - denies, * leaves the rest open:
@@ -136,16 +136,21 @@ async function events(words: string | undefined, options: Common & { account?: s
   const query = new URLSearchParams();
   if (words !== undefined) query.set('device', words);
   if (options.account !== undefined) query.set('account', options.account);
+  let asked = false;
   try {
     await new Promise<void>((resolve, reject) => {
       api
         .events(
           (step) => say(options.json ? JSON.stringify(step) : stepLine(step)),
-          resolve,
+          () => (asked ? resolve() : reject(endedByEvc())),
           query.size === 0 ? '' : `?${query}`,
         )
         .then((stream) => {
-          for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => stream.close());
+          const end = () => {
+            asked = true;
+            stream.close();
+          };
+          for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, end);
         }, reject);
     });
   } finally {

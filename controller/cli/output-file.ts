@@ -1,6 +1,7 @@
 // Where a recording goes: a file, packed where its name says so, or standard output.
-import { createWriteStream } from 'node:fs';
-import type { Writable } from 'node:stream';
+import { randomUUID } from 'node:crypto';
+import { createWriteStream, existsSync, realpathSync, renameSync, rmSync, statSync } from 'node:fs';
+import { pipeline, type Writable } from 'node:stream';
 import { createGzip } from 'node:zlib';
 import { Failure } from './failure.ts';
 
@@ -13,8 +14,44 @@ export interface Output {
 
 /** `undefined` and `-` are standard output. Rejects with Failure where the file cannot be made. */
 export async function openOutput(path: string | undefined): Promise<Output> {
-  if (path === undefined || path === '-') return outputOf(process.stdout, async () => undefined);
-  const file = createWriteStream(path, { mode: 0o600 });
+  if (path === undefined || path === '-')
+    return outputOf(process.stdout, async () => undefined, 'standard output');
+  return openFile(path, path, 'w');
+}
+
+/**
+ * Writes a file that takes the place of the one there only when all of it is written; what is no file, such as a pipe, is
+ * written to as it is. Rejects with Failure where it cannot be made, and as `fill` does: what was there stands then.
+ */
+export async function replaceOutput(path: string, fill: (output: Output) => Promise<void>): Promise<void> {
+  const there = path !== '-' && existsSync(path);
+  const inPlace = path === '-' || (there && !statSync(path).isFile());
+  // A link stays a link.
+  const target = there ? realpathSync(path) : path;
+  const beside = `${target}.${randomUUID().slice(0, 8)}.new`;
+  const output = await (inPlace ? openOutput(path) : openFile(beside, path, 'wx'));
+  try {
+    await fill(output);
+    await output.close();
+    if (!inPlace) replace(beside, target, path);
+  } catch (error) {
+    await output.close().catch(() => undefined);
+    if (!inPlace) rmSync(beside, { force: true });
+    throw error;
+  }
+}
+
+function replace(beside: string, target: string, path: string): void {
+  try {
+    renameSync(beside, target);
+  } catch (error) {
+    throw unwritable(path, error as Error);
+  }
+}
+
+/** @param path what the person calls it */
+async function openFile(name: string, path: string, flags: 'w' | 'wx'): Promise<Output> {
+  const file = createWriteStream(name, { mode: 0o600, flags });
   const closed = new Promise<void>((resolve, reject) => {
     file.once('close', resolve);
     file.once('error', (error) => reject(unwritable(path, error)));
@@ -24,19 +61,31 @@ export async function openOutput(path: string | undefined): Promise<Output> {
     file.once('ready', () => resolve());
     file.once('error', (error) => reject(unwritable(path, error)));
   });
-  if (!path.endsWith('.gz')) return outputOf(file, () => ended(file, closed));
+  if (!path.endsWith('.gz')) return outputOf(file, () => ended(file, closed), path);
   const packed = createGzip();
-  packed.pipe(file);
-  return outputOf(packed, () => ended(packed, closed));
+  // A pipe alone would leave the packing to wait for a file that is gone.
+  pipeline(packed, file, () => undefined);
+  return outputOf(packed, () => ended(packed, closed), path);
 }
 
-function outputOf(out: Writable, close: () => Promise<void>): Output {
+function outputOf(out: Writable, close: () => Promise<void>, path: string): Output {
+  const failure = () =>
+    out.errored
+      ? unwritable(path, out.errored)
+      : new Failure('the file took no more', { code: 'output.failed' });
   return {
     write: (text) =>
       new Promise((resolve, reject) => {
-        if (out.destroyed) reject(new Failure('the file took no more', { code: 'output.failed' }));
-        else if (out.write(text)) resolve();
-        else out.once('drain', resolve);
+        if (out.destroyed) return reject(failure());
+        if (out.write(text)) return resolve();
+        const settle = () => {
+          out.removeListener('drain', settle);
+          out.removeListener('close', settle);
+          if (out.destroyed) reject(failure());
+          else resolve();
+        };
+        out.once('drain', settle);
+        out.once('close', settle);
       }),
     close,
   };

@@ -1,7 +1,7 @@
 // What commands have in common that talk to a running EVC: their options, one question and its answer, and watching.
 import { type Command, Option } from 'commander';
 import { ApiClient, type ClientOptions } from './client.ts';
-import { Failure } from './failure.ts';
+import { exitCodes, Failure } from './failure.ts';
 
 export type Common = ClientOptions & { json?: boolean; watch?: boolean };
 
@@ -94,9 +94,14 @@ async function watch(api: ApiClient, answer: () => Promise<string>): Promise<voi
     process.removeListener('SIGTERM', asked);
     events.close();
   }
-  if (ended === 'evc')
-    throw new Failure('EVC ended what it told', {
-      code: 'evc.unreachable',
-      hint: 'see whether it runs: evc status',
-    });
+  if (ended === 'evc') throw endedByEvc();
+}
+
+/** EVC went away, or lets this token read no longer. */
+export function endedByEvc(): Failure {
+  return new Failure('EVC ended what it told', {
+    code: 'evc.unreachable',
+    hint: 'see whether it runs: evc status',
+    exitCode: exitCodes.unreachable,
+  });
 }
