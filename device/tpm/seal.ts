@@ -1,5 +1,6 @@
 // Sealing a secret to PCR values, and opening it. Both go through a salted session with parameter encryption, so the
 // secret is never on the bus in the clear and nobody on it can change what comes back.
+import { timingSafeEqual } from 'node:crypto';
 import { Create, Load, Unseal } from '../../formats/tpm2/commands.ts';
 import { digestSize, type HashName } from '../../formats/tpm2/hash.ts';
 import { objectName } from '../../formats/tpm2/names.ts';
@@ -91,6 +92,7 @@ function policyFor(bank: HashName, values: PcrValues): PolicyAssertion {
 /**
  * Seals a secret of 1 to 128 bytes to PCR values. `srk` is parent and salt key; its name is the one to trust.
  * @throws SealRefused if PCR 0 or 4 was never extended, whether or not it is among `pcrs`.
+ * @throws PolicyMismatch if the PCRs have other values than the TPM was heard to say, unless `values` are given.
  */
 export async function seal(
   tpm: Tpm,
@@ -102,7 +104,7 @@ export async function seal(
   if (secret.length < 1 || secret.length > largestSecret)
     throw new TypeError(`a secret of 1 to ${largestSecret} bytes can be sealed`);
   if (pcrs.length === 0) throw new TypeError('sealing needs at least one PCR');
-  return tpm.exclusive(async () => {
+  const blob = await tpm.exclusive(async () => {
     const current = await tpm.pcrRead(bank, [...critical, ...pcrs]);
     const sealedValue = (pcr: number) => {
       const value = future && (pcrs.includes(pcr) || future.has(pcr)) ? future.get(pcr) : current.get(pcr);
@@ -126,8 +128,19 @@ export async function seal(
         [{ session, decrypt: true, encrypt: true }],
       ),
     );
-    return { version: 1, public: created.outPublic, privateBytes: created.outPrivate, bank, pcrs: values };
+    return {
+      version: 1 as const,
+      public: created.outPublic,
+      privateBytes: created.outPrivate,
+      bank,
+      pcrs: values,
+    };
   });
+  // The values were read without a session: whoever sits on the wires could have them sealed to a boot of his own. What they are
+  // in truth only the TPM says, and in a session nobody else can say it.
+  if (!future && !timingSafeEqual(await unseal(tpm, srk, blob), secret))
+    throw new Error('the TPM gives back another secret than it sealed');
+  return blob;
 }
 
 /**

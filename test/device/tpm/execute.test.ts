@@ -125,6 +125,7 @@ test('a session survives refusals in between', () =>
     async (tpm, wire) => {
       const { srk } = await provisionKeys(tpm);
       const blob = await seal(tpm, srk, new Uint8Array(32).fill(7), { pcrs: [0, 4] });
+      wire.forget();
       wire.fault = refusing('Unseal', 0x922, 3);
       assert.equal(await unseal(tpm, srk, blob), new Uint8Array(32).fill(7));
       assert.is(wire.count('Unseal'), 4);

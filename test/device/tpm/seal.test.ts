@@ -129,6 +129,17 @@ test('[#6162] PCR 0 or 4 that was never extended: nothing is sealed', () =>
     await seal(tpm, srk, secret, { pcrs });
   }));
 
+test('values that somebody on the wires put in the place of the true ones are noticed, and nothing is kept under them', () =>
+  withFaults(async (tpm, wire) => {
+    const { srk } = await provisionKeys(tpm);
+    wire.fault = changed('PCR_Read', (response) => {
+      response[response.length - 1] = (response.at(-1) as number) ^ 0x04;
+    });
+    await rejects(seal(tpm, srk, secret, { pcrs }), PolicyMismatch, () => true);
+    wire.fault = undefined;
+    assert.equal(await unseal(tpm, srk, await seal(tpm, srk, secret, { pcrs })), secret);
+  }, booted));
+
 test('a flipped bit in what comes back is noticed', () =>
   withFaults(async (tpm, wire) => {
     const { srk } = await provisionKeys(tpm);
