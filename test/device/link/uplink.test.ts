@@ -331,13 +331,18 @@ test('a login that the TPM does not make lets the connection go', () =>
     assert.ok(bench.closed());
   }));
 
+/** A new connection, to a broker that answers no subscription. */
+async function dialUnsubscribed(bench: Bench): Promise<void> {
+  bench.net = 'unsubscribed';
+  bench.cut();
+  const { dials } = bench;
+  bench.clock.advanceTo(await nextSleep(bench));
+  await bench.until(() => bench.dials > dials);
+}
+
 test('a broker that does not answer the subscription is left at its deadline, and tried again', () =>
   withUplink(async (bench) => {
-    bench.net = 'unsubscribed';
-    bench.cut();
-    const { dials } = bench;
-    bench.clock.advanceTo(await nextSleep(bench));
-    await bench.until(() => bench.dials > dials);
+    await dialUnsubscribed(bench);
     const reply = codeOf(bench.uplink.request('uuid', container));
     await turns();
     bench.clock.advanceTo(bench.clock.now() + requestDeadline);
@@ -352,11 +357,7 @@ test('a broker that does not answer the subscription is left at its deadline, an
 
 test('closing leaves a broker that does not answer the subscription', () =>
   withUplink(async (bench) => {
-    bench.net = 'unsubscribed';
-    bench.cut();
-    const { dials } = bench;
-    bench.clock.advanceTo(await nextSleep(bench));
-    await bench.until(() => bench.dials > dials);
+    await dialUnsubscribed(bench);
     await turns();
     assert.not(bench.closed());
     await bench.uplink.close();
