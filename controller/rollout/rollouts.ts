@@ -187,6 +187,8 @@ export class Rollouts {
     const skipped = (why: string): RolloutDevice => ({ ...one, progress: 'skipped', why });
     const context = (await runner.read(device))?.context;
     if (!context?.active) return skipped('device.unknown');
+    // Who began it may have nothing to say about where the device is now.
+    if (kept.accounts && !kept.accounts.includes(context.account?.id ?? '')) return skipped('device.unknown');
     if (context.baseline?.versions.image === kept.version) return skipped('rollout.there');
     // An earlier look began with it, and could not write so any more.
     if (context.upgrade?.to === kept.version) return { ...one, progress: 'assigned', why: '' };

@@ -267,4 +267,14 @@ test('a token of an account sees its own roll-outs, and reaches no device of oth
   );
 });
 
+test('a device that left the account of a roll-out before its turn is skipped', async () => {
+  await evc.accounts.add({ ...account, id: 'left' });
+  const [device = ''] = await fleet(1, { ...account, id: 'left' });
+  const { id } = await rollouts.add({ ...wish, devices: [device], accounts: ['left'] }, ann);
+  await evc.operator.moveDevice(device, account.id);
+  await rollouts.look();
+  const [one] = (await rollouts.get(id)).devices;
+  assert.equal([one?.progress, one?.why], ['skipped', 'device.unknown']);
+});
+
 test.run();
