@@ -139,6 +139,12 @@ async function events(words: string | undefined, options: Common & { account?: s
   let asked = false;
   try {
     await new Promise<void>((resolve, reject) => {
+      let stop = resolve;
+      const end = () => {
+        asked = true;
+        stop();
+      };
+      for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, end);
       api
         .events(
           (step) => say(options.json ? JSON.stringify(step) : stepLine(step)),
@@ -146,11 +152,8 @@ async function events(words: string | undefined, options: Common & { account?: s
           query.size === 0 ? '' : `?${query}`,
         )
         .then((stream) => {
-          const end = () => {
-            asked = true;
-            stream.close();
-          };
-          for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, end);
+          stop = () => stream.close();
+          if (asked) stop();
         }, reject);
     });
   } finally {

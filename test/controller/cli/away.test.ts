@@ -57,9 +57,7 @@ test('events that EVC ends are out of reach; those that a person ends are done',
   let goAway = () => {};
   serve = (_request, response) => {
     response.writeHead(200, { 'content-type': 'text/event-stream' });
-    response.write('event: ready\ndata: {}\n\n');
-    // Once the reader has heard that it is ready, and listens to signals.
-    setTimeout(() => response.write('event: step\ndata: {"device":"d"}\n\n'), 200);
+    response.write('event: ready\ndata: {}\n\nevent: step\ndata: {"device":"d"}\n\n');
     goAway = () => response.destroy();
   };
   const asked = new Running('evc', ['events', '--json', ...where], env);
